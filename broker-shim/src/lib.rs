@@ -1,1 +1,3 @@
 //! Placeholder
+#[allow(dead_code, unused_imports, reason = "wired by the API layer later")]
+pub(crate) mod records;
