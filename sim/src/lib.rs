@@ -1,1 +1,34 @@
-//! Placeholder
+//! The deterministic simulator of the Tidewater engine.
+//!
+//! *Owns*: an executor with virtual time, a disk and a bucket that fail, the scenarios
+//! that run the real code on them, the checkers that judge it, and the campaign.
+//! *Does not own*: the code under test; it runs as it is, seeded bugs aside.
+//!
+//! Invariants
+//! 1. A run follows from its seed, scenario and mutant alone: the same three give the
+//!    same trace hash, in every process.
+//! 2. Nothing here reads a clock, draws real randomness or starts a thread, except the
+//!    campaign's driver, which runs one seed a thread.
+//!
+//! *IO: none; driver.rs starts threads and prints*
+#![doc = include_str!("../README.md")]
+
+mod bucket;
+mod check;
+mod disk;
+mod env;
+mod exec;
+mod mutants;
+mod plan;
+mod rng;
+mod trace;
+
+pub use bucket::{BucketFaults, SimBucket};
+pub use check::Violation;
+pub use disk::{CrashStyle, Device, DiskFaults, DiskShape, SimDisk};
+pub use env::SimEnv;
+pub use exec::{Executor, Handle, Limits, Stop, Tag};
+pub use mutants::{MUTANTS, Mutant, mutant};
+pub use plan::{Damage, End, Life, Plan, Scenario, Sync};
+pub use rng::Rng;
+pub use trace::Event;

@@ -1,0 +1,432 @@
+//! The simulated object store: it outlives every node and does what the network did to
+//! the request.
+//!
+//! *Owns*: the objects; for each attempt, whether the request arrives, when it is
+//! applied, and whether and when its answer comes.
+//! *Does not own*: retries; they are the callers', as with every bucket.
+//!
+//! Invariants
+//! 1. A request is applied at one moment, or never; `create` never replaces.
+//! 2. A client that gave up or died takes nothing back: a late request is applied all the same.
+//! 3. An object that was created is durable at once.
+//! 4. The pages of a listing are read at different times.
+//!
+//! *IO: none*
+
+use std::collections::BTreeMap;
+use std::ops::{Bound, Range};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use tidewater_bucket::{
+    Bucket, BucketError, ListEntry, ListPage, Purpose, check_key, check_prefix,
+};
+use tidewater_types::BoxFuture;
+use tokio::sync::oneshot;
+
+use crate::exec::Handle;
+use crate::rng::{Rng, label_hash};
+use crate::trace::Event;
+
+/// Faults of a bucket, each in so many of 1,000 requests, and its speed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct BucketFaults {
+    /// The store throttles; a burst of it follows.
+    pub throttled: u32,
+    /// The request never arrives; the client times out.
+    pub never_arrives: u32,
+    /// The store fails with a server error; nothing was applied.
+    pub server_error: u32,
+    /// The request is applied, its answer is lost.
+    pub lost_answer: u32,
+    /// The client times out and the request is applied later.
+    pub late: u32,
+    /// A read breaks off.
+    pub truncated: u32,
+    /// Mean time of one way in nanoseconds.
+    pub way_ns: u64,
+    /// Time after which a client gives up in nanoseconds.
+    pub timeout_ns: u64,
+    /// Most keys on a page of a listing.
+    pub page_keys: u32,
+}
+
+impl Default for BucketFaults {
+    fn default() -> Self {
+        Self {
+            throttled: 0,
+            never_arrives: 0,
+            server_error: 0,
+            lost_answer: 0,
+            late: 0,
+            truncated: 0,
+            way_ns: 300_000,
+            timeout_ns: 20_000_000,
+            page_keys: 1000,
+        }
+    }
+}
+
+/// What becomes of one attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Fate {
+    Fine,
+    Throttled,
+    NeverArrives,
+    ServerError,
+    LostAnswer,
+    Late,
+    Truncated,
+}
+
+impl Fate {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Fine => "bucket_fine",
+            Self::Throttled => "bucket_throttled",
+            Self::NeverArrives => "bucket_never_arrives",
+            Self::ServerError => "bucket_server_error",
+            Self::LostAnswer => "bucket_lost_answer",
+            Self::Late => "bucket_late",
+            Self::Truncated => "bucket_truncated",
+        }
+    }
+}
+
+type Objects = BTreeMap<String, Bytes>;
+
+/// The store; clones name the same one. It is a [`Bucket`] itself.
+#[derive(Clone)]
+pub struct SimBucket {
+    handle: Handle,
+    state: Arc<Mutex<State>>,
+}
+
+struct State {
+    objects: Objects,
+    faults: BucketFaults,
+    rng: Rng,
+    throttled_until_ns: u64,
+    counts: BTreeMap<Fate, u64>,
+}
+
+impl SimBucket {
+    /// An empty store whose faults and latencies follow from `seed`.
+    #[must_use]
+    pub fn new(handle: Handle, seed: u64, faults: BucketFaults) -> Self {
+        Self::with_objects(handle, seed, faults, Objects::new())
+    }
+
+    fn with_objects(handle: Handle, seed: u64, faults: BucketFaults, objects: Objects) -> Self {
+        let rng = Rng::new(seed, "bucket");
+        let counts = BTreeMap::new();
+        let state = State {
+            objects,
+            faults,
+            rng,
+            throttled_until_ns: 0,
+            counts,
+        };
+        Self {
+            handle,
+            state: Arc::new(Mutex::new(state)),
+        }
+    }
+
+    /// Changes what goes wrong from now on; requests under way keep their fate.
+    pub fn set_faults(&self, faults: BucketFaults) {
+        let mut state = self.state.lock();
+        state.faults = faults;
+        state.throttled_until_ns = 0;
+    }
+
+    /// A copy of what is stored now, on another executor, without faults.
+    #[must_use]
+    pub fn fork(&self, handle: Handle, seed: u64) -> Self {
+        let objects = self.state.lock().objects.clone();
+        Self::with_objects(handle, seed, BucketFaults::default(), objects)
+    }
+
+    /// The object's bytes, as the store has them.
+    #[must_use]
+    pub fn object(&self, key: &str) -> Option<Bytes> {
+        self.state.lock().objects.get(key).cloned()
+    }
+
+    /// All keys, ascending.
+    #[must_use]
+    pub fn keys(&self) -> Vec<String> {
+        self.state.lock().objects.keys().cloned().collect()
+    }
+
+    /// How often each fate struck, by name.
+    #[must_use]
+    pub fn fault_counts(&self) -> Vec<(&'static str, u64)> {
+        self.state
+            .lock()
+            .counts
+            .iter()
+            .map(|(fate, count)| (fate.name(), *count))
+            .collect()
+    }
+
+    /// Sends one request whose effect is `apply`.
+    async fn request<T: Send + 'static>(
+        &self,
+        what: &'static str,
+        key: &str,
+        reads: bool,
+        apply: impl FnOnce(&mut State) -> Result<T, BucketError> + Send + 'static,
+    ) -> Result<T, BucketError> {
+        let problem = if what == "list" {
+            check_prefix(key)
+        } else {
+            check_key(key)
+        };
+        if let Err(problem) = problem {
+            return Err(BucketError::Refused {
+                key: key.to_owned(),
+                cause: problem.to_string(),
+            });
+        }
+        let (fate, times) = self.state.lock().draw(self.handle.now().0, reads);
+        let [there, back, timeout, late] = times;
+        self.handle
+            .note(Event::Bucket, label_hash(key), fate as u64);
+        self.handle
+            .line(|| format!("bucket {what} {key} {}", fate.name()));
+        let (answer, answered) = oneshot::channel();
+        let unknown = |cause: &str| BucketError::Unknown {
+            key: key.to_owned(),
+            cause: cause.to_owned(),
+        };
+        match fate {
+            Fate::Fine => {
+                let store = self.clone();
+                self.handle.call_after(there, move || {
+                    let result = store.apply(what, apply);
+                    store.deliver(back, answer, result);
+                });
+            }
+            Fate::Throttled => {
+                self.deliver(
+                    there,
+                    answer,
+                    Err(BucketError::Throttled {
+                        key: key.to_owned(),
+                    }),
+                );
+            }
+            Fate::NeverArrives => self.deliver(timeout, answer, Err(unknown("no answer"))),
+            Fate::ServerError => self.deliver(there, answer, Err(unknown("server error"))),
+            Fate::Truncated => self.deliver(there + back, answer, Err(unknown("answer broke off"))),
+            Fate::LostAnswer | Fate::Late => {
+                let store = self.clone();
+                let at = if fate == Fate::Late {
+                    timeout + late
+                } else {
+                    there
+                };
+                self.handle
+                    .call_after(at, move || drop(store.apply(what, apply)));
+                self.deliver(timeout, answer, Err(unknown("answer lost")));
+            }
+        }
+        let closed = Err(unknown("the run is over"));
+        answered.await.unwrap_or(closed)
+    }
+
+    fn apply<T>(
+        &self,
+        what: &'static str,
+        apply: impl FnOnce(&mut State) -> Result<T, BucketError>,
+    ) -> Result<T, BucketError> {
+        let result = apply(&mut self.state.lock());
+        self.handle
+            .note(Event::Bucket, label_hash(what), u64::from(result.is_ok()));
+        result
+    }
+
+    fn deliver<T: Send + 'static>(&self, wait_ns: u64, answer: oneshot::Sender<T>, result: T) {
+        // The client may be gone: then nobody hears the answer.
+        self.handle
+            .call_after(wait_ns, move || drop(answer.send(result)));
+    }
+}
+
+impl State {
+    /// The fate of a request and its four times: there, back, time-out, and how late.
+    fn draw(&mut self, now_ns: u64, reads: bool) -> (Fate, [u64; 4]) {
+        let faults = self.faults;
+        let rng = &mut self.rng;
+        let times = [
+            rng.latency(faults.way_ns),
+            rng.latency(faults.way_ns),
+            faults.timeout_ns,
+            rng.below(faults.timeout_ns * 4),
+        ];
+        let mut at = u32::try_from(rng.below(1000)).expect("small");
+        let mut strikes = |per_mille: u32| {
+            let struck = at < per_mille;
+            at = at.saturating_sub(per_mille);
+            if struck {
+                at = u32::MAX;
+            }
+            struck
+        };
+        let fate = if strikes(faults.throttled) {
+            self.throttled_until_ns = now_ns + rng.below(faults.way_ns * 20);
+            Fate::Throttled
+        } else if strikes(faults.never_arrives) {
+            Fate::NeverArrives
+        } else if strikes(faults.server_error) {
+            Fate::ServerError
+        } else if strikes(faults.lost_answer) {
+            Fate::LostAnswer
+        } else if strikes(faults.late) {
+            Fate::Late
+        } else if reads && strikes(faults.truncated) {
+            Fate::Truncated
+        } else if now_ns < self.throttled_until_ns && rng.chance(700) {
+            Fate::Throttled
+        } else {
+            Fate::Fine
+        };
+        *self.counts.entry(fate).or_default() += 1;
+        (fate, times)
+    }
+
+    fn find(&self, key: &str) -> Result<&Bytes, BucketError> {
+        self.objects.get(key).ok_or_else(|| BucketError::Absent {
+            key: key.to_owned(),
+        })
+    }
+
+    fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, BucketError> {
+        let object = self.find(key)?;
+        let Some(Range { start, end }) = range else {
+            return Ok(object.clone());
+        };
+        let size = object.len() as u64;
+        if start > end {
+            let cause = format!("range {start}..{end} ends before it starts");
+            return Err(BucketError::Refused {
+                key: key.to_owned(),
+                cause,
+            });
+        }
+        if end > size {
+            return Err(BucketError::Short {
+                key: key.to_owned(),
+                size,
+                start,
+                end,
+            });
+        }
+        let place = |position: u64| usize::try_from(position).expect("inside the object");
+        Ok(object.slice(place(start)..place(end)))
+    }
+
+    fn page(&mut self, prefix: &str, after: Option<&str>) -> ListPage {
+        let full = self.faults.page_keys.max(1);
+        let most = if full > 100 {
+            full
+        } else {
+            u32::try_from(self.rng.between(1, full.into())).expect("small")
+        };
+        let from = match after {
+            Some(after) if after >= prefix => Bound::Excluded(after),
+            _ => Bound::Included(prefix),
+        };
+        let mut found = self
+            .objects
+            .range::<str, _>((from, Bound::Unbounded))
+            .take_while(|(key, _)| key.starts_with(prefix));
+        let entries = found
+            .by_ref()
+            .take(most as usize)
+            .map(|(key, bytes)| ListEntry {
+                key: key.clone(),
+                size: bytes.len() as u64,
+            })
+            .collect();
+        ListPage {
+            entries,
+            more: found.next().is_some(),
+        }
+    }
+}
+
+impl Bucket for SimBucket {
+    fn create<'a>(
+        &'a self,
+        _purpose: Purpose,
+        key: &'a str,
+        body: Vec<Bytes>,
+    ) -> BoxFuture<'a, Result<(), BucketError>> {
+        let owned = key.to_owned();
+        Box::pin(self.request("create", key, false, move |state| {
+            if state.objects.contains_key(&owned) {
+                return Err(BucketError::Exists { key: owned });
+            }
+            let whole = match <[Bytes; 1]>::try_from(body) {
+                Ok([one]) => one,
+                Err(parts) => Bytes::from(parts.concat()),
+            };
+            state.objects.insert(owned, whole);
+            Ok(())
+        }))
+    }
+
+    fn get<'a>(
+        &'a self,
+        _purpose: Purpose,
+        key: &'a str,
+        range: Option<Range<u64>>,
+    ) -> BoxFuture<'a, Result<Bytes, BucketError>> {
+        let owned = key.to_owned();
+        Box::pin(self.request("get", key, true, move |state| state.get(&owned, range)))
+    }
+
+    fn size<'a>(
+        &'a self,
+        _purpose: Purpose,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<u64, BucketError>> {
+        let owned = key.to_owned();
+        let apply = move |state: &mut State| state.find(&owned).map(|object| object.len() as u64);
+        Box::pin(self.request("size", key, true, apply))
+    }
+
+    fn delete<'a>(
+        &'a self,
+        _purpose: Purpose,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<(), BucketError>> {
+        let owned = key.to_owned();
+        Box::pin(self.request("delete", key, false, move |state| {
+            state
+                .objects
+                .remove(&owned)
+                .map(drop)
+                .ok_or(BucketError::Absent { key: owned })
+        }))
+    }
+
+    fn list<'a>(
+        &'a self,
+        _purpose: Purpose,
+        prefix: &'a str,
+        after: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<ListPage, BucketError>> {
+        let (owned, after) = (prefix.to_owned(), after.map(ToOwned::to_owned));
+        let apply = move |state: &mut State| Ok(state.page(&owned, after.as_deref()));
+        Box::pin(self.request("list", prefix, true, apply))
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! Checkers: what must hold, told from the outside.
+//!
+//! *Owns*: the violation, and the models that know what was promised to whom.
+//! *Does not own*: when they are asked; the scenarios do that at every answer.
+//!
+//! Invariants
+//! 1. A checker believes only what the code under test promised to its caller.
+//! 2. Each is tested on bad histories first: in other projects the first bugs were in
+//!    the checkers.
+//!
+//! *IO: none*
+
+pub(crate) mod frames;
+pub(crate) mod streams;
+pub(crate) mod watermarks;
+
+/// Something that must never be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{checker}: {detail}")]
+pub struct Violation {
+    /// The checker that found it.
+    pub checker: &'static str,
+    /// What it found.
+    pub detail: String,
+}
+
+impl Violation {
+    /// A violation found by `checker`.
+    #[must_use]
+    pub fn new(checker: &'static str, detail: impl Into<String>) -> Self {
+        Self {
+            checker,
+            detail: detail.into(),
+        }
+    }
+}
+
+/// A payload of at least 16 bytes that tells its value and whose every byte follows from it.
+pub(crate) fn payload(value: u64, len: usize) -> Vec<u8> {
+    let len = len.max(16);
+    let mut bytes = Vec::with_capacity(len + 8);
+    bytes.extend_from_slice(&value.to_le_bytes());
+    let mut word = value.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+    bytes.extend_from_slice(&(len as u64 ^ word).to_le_bytes());
+    while bytes.len() < len {
+        word ^= word << 13;
+        word ^= word >> 7;
+        word ^= word << 17;
+        bytes.extend_from_slice(&word.to_le_bytes());
+    }
+    bytes.truncate(len);
+    bytes
+}
+
+/// The value of a payload, if every byte of it is right.
+pub(crate) fn value_of(bytes: &[u8]) -> Option<u64> {
+    let word = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
+    let value = word(0)?;
+    (payload(value, bytes.len()) == bytes).then_some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{payload, value_of};
+
+    #[test]
+    fn a_payload_tells_its_value_and_each_wrong_byte_is_seen() {
+        for len in [16, 17, 100, 1000] {
+            let bytes = payload(77, len);
+            assert_eq!((bytes.len(), value_of(&bytes)), (len, Some(77)));
+            for at in 0..len {
+                let mut wrong = bytes.clone();
+                wrong[at] ^= 4;
+                assert_eq!(value_of(&wrong), None);
+            }
+        }
+        assert_eq!(value_of(&payload(1, 40)[..39]), None);
+        assert_eq!(value_of(b"short"), None);
+    }
+}

@@ -1,0 +1,213 @@
+//! The model of a WAL: which frames it may, and which it must give back.
+//!
+//! *Owns*: the fate of each frame over all lives of the WAL.
+//! *Does not own*: bytes on the device (the durability oracle asks the simulated disk).
+//!
+//! Invariants
+//! 1. Acknowledged or once recovered, and not trimmed: comes back at every recovery.
+//! 2. Not recovered once: gone, and never comes back.
+//! 3. Recovered frames ascend by LSN, are what was appended at that LSN, and leave no gap.
+//!
+//! *IO: none*
+
+use std::collections::BTreeMap;
+
+use tidewater_types::Lsn;
+
+use super::{Violation, value_of};
+
+const CHECKER: &str = "frames";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fate {
+    /// Appended, nothing promised.
+    Appended,
+    /// Acknowledged, or served by a recovery.
+    Promised,
+    /// A recovery went by without it.
+    Gone,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Known {
+    lsn: Lsn,
+    fate: Fate,
+}
+
+/// What is known of each frame.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct FrameModel {
+    frames: BTreeMap<u64, Known>,
+    trim: Lsn,
+}
+
+impl FrameModel {
+    /// The frame of `value` was accepted at `lsn`.
+    pub(crate) fn appended(&mut self, value: u64, lsn: Lsn) {
+        self.frames.insert(
+            value,
+            Known {
+                lsn,
+                fate: Fate::Appended,
+            },
+        );
+    }
+
+    /// The frame of `value` was acknowledged.
+    pub(crate) fn acked(&mut self, value: u64) {
+        if let Some(known) = self.frames.get_mut(&value) {
+            known.fate = Fate::Promised;
+        }
+    }
+
+    /// Everything below `lsn` may be forgotten.
+    pub(crate) fn trimmed(&mut self, lsn: Lsn) {
+        self.trim = self.trim.max(lsn);
+    }
+
+    /// Frames that must come back.
+    pub(crate) fn promised(&self) -> impl Iterator<Item = (u64, Lsn)> {
+        self.frames
+            .iter()
+            .filter(|(_, known)| known.fate == Fate::Promised && known.lsn >= self.trim)
+            .map(|(value, known)| (*value, known.lsn))
+    }
+
+    /// A recovery served `frames`, in this order.
+    ///
+    /// # Errors
+    /// What a right WAL would not have done.
+    pub(crate) fn recovered(&mut self, frames: &[(Lsn, Vec<u8>)]) -> Result<(), Violation> {
+        let mut served = BTreeMap::new();
+        let mut last = None;
+        for (lsn, bytes) in frames {
+            let value = self.recovered_one(*lsn, bytes, last)?;
+            last = Some(*lsn);
+            served.insert(value, *lsn);
+        }
+        for (value, known) in &mut self.frames {
+            if served.contains_key(value) {
+                known.fate = Fate::Promised;
+                continue;
+            }
+            if known.lsn < self.trim || known.fate == Fate::Gone {
+                continue;
+            }
+            if known.fate == Fate::Promised {
+                return Err(lost(*value, known.lsn, last));
+            }
+            if last.is_some_and(|last| known.lsn < last) {
+                let detail = format!(
+                    "gap: frame {value} at {} is missing, {last:?} is there",
+                    known.lsn
+                );
+                return Err(Violation::new(CHECKER, detail));
+            }
+            known.fate = Fate::Gone;
+        }
+        Ok(())
+    }
+
+    fn recovered_one(&self, lsn: Lsn, bytes: &[u8], last: Option<Lsn>) -> Result<u64, Violation> {
+        let wrong = |what: String| Err(Violation::new(CHECKER, what));
+        if last.is_some_and(|last| lsn <= last) {
+            return wrong(format!("frame at {lsn} follows {last:?}"));
+        }
+        let Some(value) = value_of(bytes) else {
+            return wrong(format!(
+                "altered: {} bytes at {lsn} are no frame that was appended",
+                bytes.len()
+            ));
+        };
+        match self.frames.get(&value) {
+            None => wrong(format!("frame {value} at {lsn} was never appended")),
+            Some(known) if known.lsn != lsn => wrong(format!(
+                "frame {value} was appended at {} and came back at {lsn}",
+                known.lsn
+            )),
+            Some(known) if known.fate == Fate::Gone => wrong(format!(
+                "resurrected: frame {value} at {lsn} was gone after an earlier recovery"
+            )),
+            Some(_) => Ok(value),
+        }
+    }
+}
+
+fn lost(value: u64, lsn: Lsn, last: Option<Lsn>) -> Violation {
+    let detail =
+        format!("lost: promised frame {value} at {lsn} did not come back (last is {last:?})");
+    Violation::new(CHECKER, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::FrameModel;
+    use crate::check::payload;
+    use tidewater_types::Lsn;
+
+    fn model(acked: &[u64], appended: &[u64]) -> FrameModel {
+        let mut model = FrameModel::default();
+        for value in acked.iter().chain(appended) {
+            model.appended(*value, Lsn(value * 10));
+        }
+        acked.iter().for_each(|value| model.acked(*value));
+        model
+    }
+
+    fn served(values: &[u64]) -> Vec<(Lsn, Vec<u8>)> {
+        values
+            .iter()
+            .map(|value| (Lsn(value * 10), payload(*value, 30)))
+            .collect()
+    }
+
+    fn complaint(model: &mut FrameModel, frames: &[(Lsn, Vec<u8>)]) -> String {
+        model.recovered(frames).unwrap_err().detail
+    }
+
+    #[test]
+    fn good_histories_pass() {
+        let mut model = model(&[1, 2], &[3, 4]);
+        assert_eq!(model.recovered(&served(&[1, 2, 3])), Ok(()));
+        assert_eq!(model.recovered(&served(&[1, 2, 3])), Ok(()));
+        model.trimmed(Lsn(25));
+        assert_eq!(model.recovered(&served(&[3])), Ok(()));
+        assert_eq!(model.promised().count(), 1);
+    }
+
+    #[test]
+    fn a_lost_acknowledged_frame_is_seen() {
+        assert!(complaint(&mut model(&[1, 2], &[]), &served(&[1])).contains("lost"));
+        assert!(complaint(&mut model(&[1], &[]), &[]).contains("lost"));
+    }
+
+    #[test]
+    fn a_frame_served_once_and_lost_later_is_seen() {
+        let mut model = model(&[1], &[2]);
+        model.recovered(&served(&[1, 2])).unwrap();
+        assert!(complaint(&mut model, &served(&[1])).contains("lost"));
+    }
+
+    #[test]
+    fn a_gap_is_seen() {
+        assert!(complaint(&mut model(&[1], &[2, 3]), &served(&[1, 3])).contains("gap"));
+    }
+
+    #[test]
+    fn a_resurrected_frame_is_seen() {
+        let mut model = model(&[1], &[2]);
+        model.recovered(&served(&[1])).unwrap();
+        assert!(complaint(&mut model, &served(&[1, 2])).contains("resurrected"));
+    }
+
+    #[test]
+    fn altered_foreign_moved_and_repeated_frames_are_seen() {
+        let mut altered = served(&[1]);
+        altered[0].1[20] ^= 1;
+        assert!(complaint(&mut model(&[1], &[]), &altered).contains("altered"));
+        assert!(complaint(&mut model(&[1], &[]), &served(&[1, 9])).contains("never appended"));
+        let moved = vec![(Lsn(11), payload(1, 30))];
+        assert!(complaint(&mut model(&[1], &[]), &moved).contains("came back at"));
+        assert!(complaint(&mut model(&[1], &[]), &served(&[1, 1])).contains("follows"));
+    }
+}

@@ -1,0 +1,310 @@
+//! The model of the streams: offsets, acknowledgements, reads, watermarks.
+//!
+//! *Owns*: which value each offset has shown, and what was acknowledged.
+//! *Does not own*: how a stream stores anything.
+//!
+//! Invariants
+//! 1. An offset that was acknowledged or read never shows another value, and no value
+//!    shows at two offsets.
+//! 2. A final read gives every acknowledged value at or above the start, without a gap.
+//! 3. High watermark and start never go back, over crashes too: visible ≤ durable.
+//! 4. The start never lies above the highest trim asked for.
+//!
+//! *IO: none*
+
+use std::collections::BTreeMap;
+
+use super::{Violation, value_of};
+
+const LOG: &str = "log";
+const MARKS: &str = "watermarks";
+
+/// One entry as a reader sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Seen {
+    pub(crate) base: u64,
+    pub(crate) count: u64,
+    pub(crate) bytes: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    value: u64,
+    count: u64,
+    acked: bool,
+}
+
+/// One stream.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct StreamModel {
+    /// Value → (offset, count) it was given, in the last life that appended it.
+    given: BTreeMap<u64, (u64, u64)>,
+    /// First offset → what it has shown.
+    shown: BTreeMap<u64, Place>,
+    high_watermark: u64,
+    start: u64,
+    trim: u64,
+}
+
+impl StreamModel {
+    /// `value` was given the offsets `base..base + count`.
+    pub(crate) fn given(&mut self, value: u64, base: u64, count: u64) {
+        self.given.insert(value, (base, count));
+    }
+
+    /// `value` was acknowledged.
+    ///
+    /// # Errors
+    /// Its offsets have shown something else before.
+    pub(crate) fn acked(&mut self, value: u64) -> Result<(), Violation> {
+        let Some((base, count)) = self.given.get(&value).copied() else {
+            return Err(Violation::new(
+                LOG,
+                format!("value {value} was acknowledged, not appended"),
+            ));
+        };
+        // A read that begins after the acknowledgement must see it.
+        self.high_watermark = self.high_watermark.max(base + count);
+        self.show(value, base, count, true)
+    }
+
+    /// A reader asked from `offset` on and saw `entries`; the high watermark it was told is
+    /// `high_watermark`, and it knew of `floor` when it asked.
+    ///
+    /// # Errors
+    /// What a right stream would not have shown.
+    pub(crate) fn read(
+        &mut self,
+        offset: u64,
+        entries: &[Seen],
+        high_watermark: u64,
+        floor: u64,
+    ) -> Result<(), Violation> {
+        self.seen_high_watermark(high_watermark, floor)?;
+        let mut next = offset;
+        for (index, entry) in entries.iter().enumerate() {
+            let follows = if index == 0 {
+                entry.base <= next
+            } else {
+                entry.base == next
+            };
+            if !follows || entry.base + entry.count <= next {
+                let detail = format!(
+                    "gap or overlap: asked for {next}, read {}+{}",
+                    entry.base, entry.count
+                );
+                return Err(Violation::new(LOG, detail));
+            }
+            next = entry.base + entry.count;
+            if next > high_watermark {
+                let detail =
+                    format!("entry up to {next} shown above the high watermark {high_watermark}");
+                return Err(Violation::new(LOG, detail));
+            }
+            let Some(value) = value_of(&entry.bytes) else {
+                let detail = format!("altered: the bytes at {} were never appended", entry.base);
+                return Err(Violation::new(LOG, detail));
+            };
+            if self.given.get(&value) != Some(&(entry.base, entry.count)) {
+                let given = self.given.get(&value);
+                let detail = format!(
+                    "value {value} was given {given:?} and shows at {}+{}",
+                    entry.base, entry.count
+                );
+                return Err(Violation::new(LOG, detail));
+            }
+            self.show(value, entry.base, entry.count, false)?;
+        }
+        Ok(())
+    }
+
+    fn show(&mut self, value: u64, base: u64, count: u64, acked: bool) -> Result<(), Violation> {
+        let place = self.shown.entry(base).or_insert(Place {
+            value,
+            count,
+            acked,
+        });
+        if (place.value, place.count) != (value, count) {
+            let detail = format!(
+                "offset {base} showed value {} and now shows {value}",
+                place.value
+            );
+            return Err(Violation::new(LOG, detail));
+        }
+        place.acked |= acked;
+        Ok(())
+    }
+
+    /// The stream says its high watermark is `now`; whoever asked knew of `floor` before.
+    ///
+    /// # Errors
+    /// It went back.
+    pub(crate) fn seen_high_watermark(&mut self, now: u64, floor: u64) -> Result<(), Violation> {
+        if now < floor {
+            let detail = format!("high watermark went back from {floor} to {now}");
+            return Err(Violation::new(MARKS, detail));
+        }
+        self.high_watermark = self.high_watermark.max(now);
+        Ok(())
+    }
+
+    /// A trim up to `offset` was asked for.
+    pub(crate) fn trim_asked(&mut self, offset: u64) {
+        self.trim = self.trim.max(offset);
+    }
+
+    /// The stream says its start is `now`.
+    ///
+    /// # Errors
+    /// It went back, or was never asked for.
+    pub(crate) fn seen_start(&mut self, now: u64) -> Result<(), Violation> {
+        if now < self.start {
+            return Err(Violation::new(
+                MARKS,
+                format!("start went back from {} to {now}", self.start),
+            ));
+        }
+        if now > self.trim {
+            let detail = format!("start is {now}, no trim beyond {} was asked for", self.trim);
+            return Err(Violation::new(MARKS, detail));
+        }
+        self.start = now;
+        Ok(())
+    }
+
+    /// The highest high watermark that anybody saw or was promised by an acknowledgement.
+    pub(crate) fn high_watermark(&self) -> u64 {
+        self.high_watermark
+    }
+
+    /// Everything from `start` on, read when all is healed.
+    ///
+    /// # Errors
+    /// An acknowledged or shown value is missing, or anything [`StreamModel::read`] finds.
+    pub(crate) fn final_read(
+        &mut self,
+        start: u64,
+        entries: &[Seen],
+        high_watermark: u64,
+    ) -> Result<(), Violation> {
+        self.seen_start(start)?;
+        self.read(start, entries, high_watermark, 0)?;
+        let end = entries
+            .last()
+            .map_or(start, |entry| entry.base + entry.count);
+        if end != high_watermark {
+            let detail =
+                format!("the final read ends at {end}, the high watermark is {high_watermark}");
+            return Err(Violation::new(LOG, detail));
+        }
+        let read: BTreeMap<u64, u64> = entries
+            .iter()
+            .map(|entry| (entry.base, entry.count))
+            .collect();
+        for (base, place) in &self.shown {
+            if base + place.count > start && read.get(base) != Some(&place.count) {
+                let how = if place.acked { "acknowledged" } else { "shown" };
+                let detail = format!(
+                    "lost: value {} at {base} was {how} and is not there",
+                    place.value
+                );
+                return Err(Violation::new(LOG, detail));
+            }
+        }
+        self.seen_high_watermark(high_watermark, self.high_watermark)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Seen, StreamModel};
+    use crate::check::payload;
+
+    fn seen(value: u64, base: u64, count: u64) -> Seen {
+        Seen {
+            base,
+            count,
+            bytes: payload(value, 24),
+        }
+    }
+
+    /// Values 1 and 2 acknowledged at 0..2 and 2..3, value 3 given 3..4.
+    fn model() -> StreamModel {
+        let mut model = StreamModel::default();
+        for (value, base, count) in [(1, 0, 2), (2, 2, 1), (3, 3, 1)] {
+            model.given(value, base, count);
+        }
+        model.acked(1).unwrap();
+        model.acked(2).unwrap();
+        model
+    }
+
+    fn complaint(result: Result<(), crate::check::Violation>) -> String {
+        result.unwrap_err().detail
+    }
+
+    #[test]
+    fn good_histories_pass() {
+        let mut model = model();
+        model.read(0, &[seen(1, 0, 2)], 3, 0).unwrap();
+        model
+            .read(1, &[seen(1, 0, 2), seen(2, 2, 1)], 3, 0)
+            .unwrap();
+        model.trim_asked(2);
+        model
+            .final_read(2, &[seen(2, 2, 1), seen(3, 3, 1)], 4)
+            .unwrap();
+    }
+
+    #[test]
+    fn a_lost_acknowledged_value_is_seen() {
+        assert!(complaint(model().final_read(0, &[seen(1, 0, 2)], 2)).contains("lost"));
+        assert!(complaint(model().final_read(0, &[], 0)).contains("lost"));
+    }
+
+    #[test]
+    fn an_offset_that_changes_its_value_is_seen() {
+        let mut model = model();
+        model
+            .read(0, &[seen(1, 0, 2), seen(2, 2, 1), seen(3, 3, 1)], 4, 0)
+            .unwrap();
+        model.given(9, 3, 1);
+        assert!(complaint(model.acked(9)).contains("now shows"));
+    }
+
+    #[test]
+    fn a_read_that_misses_what_was_acknowledged_before_it_began_is_seen() {
+        let mut model = model();
+        let floor = model.high_watermark();
+        assert_eq!(floor, 3);
+        assert!(complaint(model.read(0, &[seen(1, 0, 2)], 2, floor)).contains("went back"));
+    }
+
+    #[test]
+    fn a_value_at_another_offset_is_seen() {
+        assert!(complaint(model().read(3, &[seen(1, 3, 2)], 5, 0)).contains("was given"));
+    }
+
+    #[test]
+    fn gaps_overlaps_and_altered_bytes_are_seen() {
+        assert!(complaint(model().read(0, &[seen(2, 2, 1)], 4, 0)).contains("gap"));
+        assert!(complaint(model().read(0, &[seen(1, 0, 2), seen(3, 3, 1)], 4, 0)).contains("gap"));
+        let mut wrong = seen(1, 0, 2);
+        wrong.bytes[17] ^= 1;
+        assert!(complaint(model().read(0, &[wrong], 4, 0)).contains("altered"));
+    }
+
+    #[test]
+    fn marks_that_go_back_and_reads_above_them_are_seen() {
+        let mut model = model();
+        assert!(
+            complaint(model.read(0, &[seen(1, 0, 2)], 1, 0)).contains("above the high watermark")
+        );
+        model.seen_high_watermark(3, 3).unwrap();
+        assert!(complaint(model.seen_high_watermark(2, 3)).contains("went back"));
+        assert!(complaint(model.seen_start(1)).contains("no trim"));
+        model.trim_asked(2);
+        model.seen_start(2).unwrap();
+        assert!(complaint(model.seen_start(1)).contains("went back"));
+    }
+}

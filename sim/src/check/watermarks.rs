@@ -1,0 +1,95 @@
+//! Watermarks stand in their order and never go back.
+//!
+//! *Owns*: the last values seen. *Does not own*: what they mean (docs/watermarks.md).
+//!
+//! Invariants
+//! 1. trimmed ≤ durable ≤ submitted ≤ accepted, each within one life of the WAL.
+//! 2. None goes back within a life.
+//!
+//! *IO: none*
+
+use tidewater_wal::Watermarks;
+
+use super::Violation;
+
+const CHECKER: &str = "watermarks";
+
+/// The last watermarks seen in one life of a WAL.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct WatermarkModel {
+    last: Watermarks,
+}
+
+impl WatermarkModel {
+    /// The WAL says `now`.
+    ///
+    /// # Errors
+    /// They are out of order, or one went back.
+    pub(crate) fn seen(&mut self, now: Watermarks) -> Result<(), Violation> {
+        let chain = [now.trimmed, now.durable, now.submitted, now.accepted];
+        if !chain.is_sorted() {
+            return Err(Violation::new(CHECKER, format!("out of order: {now:?}")));
+        }
+        let last = [
+            self.last.trimmed,
+            self.last.durable,
+            self.last.submitted,
+            self.last.accepted,
+        ];
+        if chain.iter().zip(last).any(|(now, last)| *now < last) {
+            return Err(Violation::new(
+                CHECKER,
+                format!("went back: {:?} then {now:?}", self.last),
+            ));
+        }
+        self.last = now;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::WatermarkModel;
+    use tidewater_types::Lsn;
+    use tidewater_wal::Watermarks;
+
+    fn marks(values: [u64; 4]) -> Watermarks {
+        let [trimmed, durable, submitted, accepted] = values.map(Lsn);
+        Watermarks {
+            trimmed,
+            durable,
+            submitted,
+            accepted,
+        }
+    }
+
+    #[test]
+    fn marks_in_order_that_grow_pass() {
+        let mut model = WatermarkModel::default();
+        assert_eq!(model.seen(marks([0, 1, 2, 3])), Ok(()));
+        assert_eq!(model.seen(marks([1, 1, 2, 9])), Ok(()));
+    }
+
+    #[test]
+    fn durable_above_submitted_is_seen() {
+        assert!(WatermarkModel::default().seen(marks([0, 3, 2, 4])).is_err());
+    }
+
+    #[test]
+    fn trimmed_above_durable_is_seen() {
+        assert!(WatermarkModel::default().seen(marks([2, 1, 2, 4])).is_err());
+    }
+
+    #[test]
+    fn a_mark_that_goes_back_is_seen() {
+        let mut model = WatermarkModel::default();
+        model.seen(marks([1, 2, 3, 4])).unwrap();
+        assert!(
+            model
+                .seen(marks([1, 1, 3, 4]))
+                .unwrap_err()
+                .detail
+                .contains("went back")
+        );
+    }
+}

@@ -1,0 +1,95 @@
+//! The rules of durability, one by one.
+//!
+//! *IO: none*
+
+use super::Layers;
+use crate::disk::faults::CrashStyle;
+use crate::rng::Rng;
+
+fn layers() -> Layers {
+    Layers::new(512)
+}
+
+fn durable(layers: &Layers, position: u64) -> u8 {
+    layers
+        .durable
+        .bytes(position, 1)
+        .first()
+        .copied()
+        .unwrap_or(0)
+}
+
+#[test]
+fn a_flush_covers_only_what_completed_before_it_was_submitted() {
+    let mut layers = layers();
+    let first = layers.submit(0, &[1; 512]);
+    layers.complete(first, 512);
+    let second = layers.submit(512, &[2; 512]);
+    let mark = layers.flush_mark();
+    layers.complete(second, 512);
+    layers.flush(mark);
+    assert_eq!((durable(&layers, 0), durable(&layers, 512)), (1, 0));
+    layers.crash(CrashStyle::None, &mut Rng::new(1, "crash"));
+    assert_eq!(layers.cache.bytes(0, 600)[511], 1);
+    assert_eq!(durable(&layers, 512), 0);
+}
+
+#[test]
+fn a_failed_flush_marks_pages_clean_and_a_retry_lies() {
+    let mut layers = layers();
+    let write = layers.submit(0, &[1; 512]);
+    layers.complete(write, 512);
+    layers.flush_failed(layers.flush_mark());
+    layers.flush(layers.flush_mark());
+    assert_eq!(durable(&layers, 0), 0);
+    assert_eq!(layers.cache.bytes(0, 1), vec![1]);
+}
+
+#[test]
+fn an_older_write_never_takes_a_newer_durable_byte_back() {
+    let mut layers = layers();
+    let older = layers.submit(0, &[1; 1024]);
+    layers.complete(older, 1024);
+    let newer = layers.submit(512, &[2; 512]);
+    layers.complete(newer, 512);
+    layers.make_durable(newer);
+    layers.crash(CrashStyle::All, &mut Rng::new(1, "crash"));
+    assert_eq!((durable(&layers, 0), durable(&layers, 512)), (1, 2));
+}
+
+#[test]
+fn a_crash_lands_any_subset_of_sectors_and_of_writes_under_way() {
+    let mut seen = std::collections::BTreeSet::new();
+    for seed in 0..200 {
+        let mut layers = layers();
+        let write = layers.submit(0, &[1; 1024]);
+        layers.complete(write, 1024);
+        layers.submit(1024, &[1; 512]);
+        layers.crash(CrashStyle::Sectors, &mut Rng::new(seed, "crash"));
+        seen.insert([0, 512, 1024].map(|at| durable(&layers, at)));
+    }
+    assert_eq!(seen.len(), 8);
+}
+
+#[test]
+fn a_short_write_leaves_the_rest_unwritten() {
+    let mut layers = layers();
+    let write = layers.submit(0, &[1; 1024]);
+    layers.complete(write, 512);
+    layers.flush(layers.flush_mark());
+    assert_eq!((durable(&layers, 0), durable(&layers, 512)), (1, 0));
+}
+
+#[test]
+fn writing_over_an_acknowledged_block_is_noticed_unless_the_bytes_are_the_same() {
+    let mut layers = layers();
+    let write = layers.submit(0, &[1; 512]);
+    layers.complete(write, 512);
+    layers.flush(layers.flush_mark());
+    layers.protect(10, 20, 512);
+    layers.submit(0, &[1; 512]);
+    layers.submit(512, &[9; 512]);
+    assert_eq!(layers.violation, None);
+    layers.submit(0, &[2; 512]);
+    assert!(layers.violation.is_some());
+}

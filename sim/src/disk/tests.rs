@@ -1,0 +1,175 @@
+//! Behaviour of the simulated device as a process sees it.
+//!
+//! *IO: none*
+
+use std::time::Duration;
+
+use tidewater_wal::{AlignedBuf, Completion, Disk, DiskOp};
+
+use super::{CrashStyle, Device, DiskFaults, DiskShape, SimDisk};
+use crate::exec::{Executor, Handle, Limits};
+
+const LIMITS: Limits = Limits {
+    polls: 100_000,
+    time: Duration::from_secs(60),
+};
+const SHAPE: DiskShape = DiskShape {
+    block_bytes: 512,
+    sector_bytes: 512,
+    write_ns: 1000,
+    flush_ns: 1000,
+};
+
+fn run<F: Future<Output = ()> + Send + 'static>(
+    faults: DiskFaults,
+    test: impl FnOnce(Device, Handle) -> F,
+) {
+    let executor = Executor::new(1);
+    let device = Device::new(executor.handle(), 1, SHAPE, faults);
+    executor
+        .run(LIMITS, test(device, executor.handle()))
+        .unwrap();
+}
+
+fn write(byte: u8, blocks: usize) -> DiskOp {
+    let mut buf = AlignedBuf::new(512 * blocks, 512);
+    buf.extend_from_slice(&vec![byte; 512 * blocks]);
+    DiskOp::Write {
+        position: 0,
+        buf,
+        durable: false,
+    }
+}
+
+async fn done(disk: &mut SimDisk, handle: &Handle) -> Completion {
+    loop {
+        if let Some(completion) = disk.poll() {
+            return completion;
+        }
+        handle.sleep(Duration::from_nanos(200)).await;
+    }
+}
+
+#[test]
+fn what_was_written_reads_back_and_only_a_flush_makes_it_durable() {
+    run(DiskFaults::default(), async |device, handle| {
+        let mut disk = device.open().unwrap();
+        disk.submit(1, write(7, 2));
+        assert_eq!(done(&mut disk, &handle).await.result.unwrap(), 1024);
+        disk.submit(
+            2,
+            DiskOp::Read {
+                position: 0,
+                buf: AlignedBuf::new(2048, 512),
+            },
+        );
+        let read = done(&mut disk, &handle).await;
+        assert_eq!(read.result.unwrap(), 1024);
+        assert_eq!(read.buf.unwrap().as_slice(), [7; 1024]);
+        assert_eq!(device.durable_bytes(0, 1024), Vec::<u8>::new());
+        disk.submit(3, DiskOp::Flush);
+        done(&mut disk, &handle).await.result.unwrap();
+        assert_eq!(device.durable_bytes(0, 1024), vec![7; 1024]);
+    });
+}
+
+#[test]
+fn the_lock_frees_only_when_the_last_write_of_a_killed_process_has_landed() {
+    run(DiskFaults::default(), async |device, handle| {
+        let mut disk = device.open().unwrap();
+        assert!(device.open().is_none());
+        for id in 0..16 {
+            disk.submit(id, write(7, 1));
+        }
+        device.kill();
+        assert!(device.open().is_none(), "writes are under way");
+        handle.sleep(Duration::from_millis(1)).await;
+        drop(disk);
+        assert!(device.open().is_some());
+    });
+}
+
+#[test]
+fn with_late_landing_a_write_arrives_after_the_next_process_began() {
+    run(DiskFaults::default(), async |device, handle| {
+        device.set_late_landing(true);
+        let mut disk = device.open().unwrap();
+        for id in 0..16 {
+            disk.submit(id, write(7, 1));
+        }
+        device.kill();
+        let mut next = device.open().unwrap();
+        next.submit(
+            1,
+            DiskOp::Read {
+                position: 0,
+                buf: AlignedBuf::new(512, 512),
+            },
+        );
+        handle.sleep(Duration::from_millis(1)).await;
+        next.submit(
+            2,
+            DiskOp::Read {
+                position: 0,
+                buf: AlignedBuf::new(512, 512),
+            },
+        );
+        handle.sleep(Duration::from_millis(1)).await;
+        assert!(disk.poll().is_none(), "a dead process hears nothing");
+        let last = std::iter::from_fn(|| next.poll()).last().unwrap();
+        assert_eq!(last.buf.unwrap().as_slice(), [7; 512]);
+    });
+}
+
+#[test]
+fn a_forked_crash_leaves_the_device_alone() {
+    run(DiskFaults::default(), async |device, handle| {
+        let mut disk = device.open().unwrap();
+        disk.submit(1, write(7, 1));
+        done(&mut disk, &handle).await.result.unwrap();
+        let other = Executor::new(2);
+        let all = device.fork(other.handle(), 3, CrashStyle::All);
+        let none = device.fork(other.handle(), 3, CrashStyle::None);
+        assert_eq!(all.durable_bytes(0, 512), vec![7; 512]);
+        assert!(none.durable_bytes(0, 512).is_empty());
+        assert!(device.durable_bytes(0, 512).is_empty());
+    });
+}
+
+#[test]
+fn every_fault_strikes_and_is_counted() {
+    let faults = DiskFaults {
+        read_eio: 100,
+        write_eio: 100,
+        flush_eio: 100,
+        enospc: 100,
+        short_write: 200,
+        short_read: 200,
+        lying_flush: 100,
+        misdirected_write: 100,
+        stale_read: 100,
+    };
+    run(faults, async |device, handle| {
+        let mut disk = device.open().unwrap();
+        for id in 0..300 {
+            disk.submit(id, write(7, 4));
+            drop(done(&mut disk, &handle).await);
+            disk.submit(
+                id,
+                DiskOp::Read {
+                    position: 0,
+                    buf: AlignedBuf::new(2048, 512),
+                },
+            );
+            drop(done(&mut disk, &handle).await);
+            disk.submit(id, DiskOp::Flush);
+            drop(done(&mut disk, &handle).await);
+        }
+        assert_eq!(
+            device.fault_counts().len(),
+            9,
+            "{:?}",
+            device.fault_counts()
+        );
+    });
+}

@@ -1,0 +1,99 @@
+//! The seeded bugs the simulator must find.
+//!
+//! *Owns*: their numbers, names, groups, and the scenario that hunts each.
+//! *Does not own*: the bugs; each stands behind `mutant!(ID)` in the crate it breaks.
+//!
+//! Invariants
+//! 1. A number never changes its meaning.
+//! 2. Only bugs that are wired into the code are listed: an unwired one would survive
+//!    and say nothing.
+//!
+//! *IO: none*
+
+use crate::plan::Scenario;
+
+/// One seeded bug.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mutant {
+    /// Its number, as `mutant!` asks for it.
+    pub id: u16,
+    /// What it does.
+    pub name: &'static str,
+    /// What it breaks.
+    pub group: &'static str,
+    /// The scenario that hunts it.
+    pub scenario: Scenario,
+}
+
+const fn wal(id: u16, name: &'static str) -> Mutant {
+    Mutant {
+        id,
+        name,
+        group: "wal",
+        scenario: Scenario::Wal,
+    }
+}
+
+const fn recovery(id: u16, name: &'static str) -> Mutant {
+    Mutant {
+        id,
+        name,
+        group: "recovery",
+        scenario: Scenario::Wal,
+    }
+}
+
+const fn upload(id: u16, name: &'static str) -> Mutant {
+    Mutant {
+        id,
+        name,
+        group: "upload",
+        scenario: Scenario::Store,
+    }
+}
+
+/// Every bug that is wired.
+pub const MUTANTS: &[Mutant] = &[
+    wal(1, "ack on write completion before flush"),
+    wal(2, "flush issued concurrently with writes it must cover"),
+    wal(3, "fsync EIO retried as success"),
+    wal(4, "short write accepted"),
+    wal(6, "checksum skips payload"),
+    wal(7, "append after a torn tail without fencing it"),
+    wal(8, "stale lap of the ring accepted"),
+    wal(9, "no address in the header: misdirected write accepted"),
+    wal(10, "rot in mid-log treated as tail and truncated"),
+    wal(11, "ring wrap overwrites one untrimmed block"),
+    wal(12, "superblock updated in place"),
+    wal(14, "late joiner acked by the previous group's flush"),
+    recovery(52, "recovery serves bytes it did not make durable"),
+    recovery(53, "missing or foreign WAL starts empty"),
+    recovery(54, "older superblock slot wins after a trim"),
+    recovery(55, "a block with an acknowledged byte is rewritten"),
+    upload(24, "metadata commit before the upload is confirmed"),
+    upload(25, "offset delta overflows"),
+    upload(26, "stale commit moves the end offset back"),
+    upload(27, "compare-and-swap retry applies a change twice"),
+    upload(28, "WAL trimmed before the commit"),
+];
+
+/// The bug with this number.
+#[must_use]
+pub fn mutant(id: u16) -> Option<&'static Mutant> {
+    MUTANTS.iter().find(|mutant| mutant.id == id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MUTANTS;
+
+    #[test]
+    fn numbers_are_unique_and_never_zero() {
+        let mut ids: Vec<u16> = MUTANTS.iter().map(|mutant| mutant.id).collect();
+        assert!(!ids.contains(&0));
+        let listed = ids.len();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), listed);
+    }
+}

@@ -1,0 +1,276 @@
+//! The plan of one run: workload and faults, drawn from the seed, saved as JSON.
+//!
+//! *Owns*: what a seed means. *Does not own*: how a scenario carries it out.
+//!
+//! Invariants
+//! 1. The plan follows from (seed, scenario) alone, never from a mutant: a mutant meets
+//!    the same plans as the control run.
+//! 2. Swarm selection: each fault and feature is off in a random half of the seeds.
+//! 3. 90 % of the seeds are short, 10 % long.
+//!
+//! *IO: none*
+
+use serde::{Deserialize, Serialize};
+
+use crate::bucket::BucketFaults;
+use crate::disk::{DiskFaults, DiskShape};
+use crate::rng::Rng;
+
+/// What runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Scenario {
+    /// Writers, a trimmer and crashes on a device WAL.
+    Wal,
+    /// Writers, readers, uploads and crashes on a stream store.
+    Store,
+}
+
+impl Scenario {
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Wal => "wal",
+            Self::Store => "store",
+        }
+    }
+}
+
+/// How a life ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum End {
+    /// Power fails.
+    PowerLoss,
+    /// The process is killed, the machine stays up.
+    Kill,
+    /// The code is asked to close.
+    Close,
+}
+
+/// How the device WAL makes bytes durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Sync {
+    /// N writes, then one flush.
+    Flush,
+    /// Each write carries DSYNC.
+    Dsync,
+}
+
+/// One life of the node: from open to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Life {
+    /// How it ends.
+    pub end: End,
+    /// After how many disk operations of this life it ends; small numbers end it in recovery.
+    pub after_ops: u64,
+    /// Whether writers stop and the WAL goes idle before the end.
+    pub idle: bool,
+    /// How it makes bytes durable.
+    pub sync: Sync,
+    /// How far the wall clock is off, in milliseconds.
+    pub wall_shift_ms: i64,
+}
+
+/// Damage beyond the disk's contract: code must notice, it cannot repair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Damage {
+    /// One bit of an acknowledged, untrimmed frame flips.
+    BitRot,
+    /// One write lands at another place.
+    Misdirected,
+    /// The log is replaced: by nothing, or by another log.
+    Foreign,
+}
+
+/// Everything that a seed decides.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The seed it was drawn from; components draw from it under labels of their own.
+    pub seed: u64,
+    /// What runs.
+    pub scenario: Scenario,
+    /// Whether it is one of the long seeds.
+    pub long: bool,
+    /// Sizes and speeds of the disk.
+    pub disk: DiskShape,
+    /// Faults of the disk.
+    pub disk_faults: DiskFaults,
+    /// Faults of the bucket.
+    pub bucket: BucketFaults,
+    /// Bytes of a WAL segment.
+    pub segment_bytes: u64,
+    /// Segments in the ring.
+    pub segments: u64,
+    /// Writers at a time.
+    pub writers: u64,
+    /// Appends that a writer keeps under way.
+    pub depth: u64,
+    /// Largest payload in bytes.
+    pub payload_bytes_max: u64,
+    /// Whether the log is trimmed.
+    pub trim: bool,
+    /// Readers at a time (store).
+    pub readers: u64,
+    /// Streams (store).
+    pub streams: u64,
+    /// In so many of 1,000 acknowledgements, a fork of the disk is recovered.
+    pub forks: u32,
+    /// The lives of the node before all is healed.
+    pub lives: Vec<Life>,
+    /// Damage done after the last life, if any.
+    pub damage: Option<Damage>,
+}
+
+impl Plan {
+    /// The plan of `seed`.
+    #[must_use]
+    pub fn new(seed: u64, scenario: Scenario) -> Self {
+        let mut rng = Rng::new(seed, "plan");
+        let long = rng.chance(100);
+        let lives = if long {
+            rng.between(3, 8)
+        } else {
+            rng.between(1, 3)
+        };
+        let damage = match rng.below(12) {
+            0 | 1 => Some(Damage::BitRot),
+            2 => Some(Damage::Misdirected),
+            3 => Some(Damage::Foreign),
+            _ => None,
+        };
+        Self {
+            seed,
+            scenario,
+            long,
+            disk: disk_shape(&mut rng),
+            disk_faults: disk_faults(&mut rng),
+            bucket: bucket_faults(&mut rng),
+            segment_bytes: 1 << rng.between(14, 16),
+            segments: rng.between(3, 6),
+            writers: rng.between(1, 6),
+            depth: rng.between(1, 6),
+            payload_bytes_max: [40, 400, 3000, 9000][rng.index(4)],
+            trim: rng.chance(700),
+            readers: rng.between(0, 3),
+            streams: rng.between(1, 4),
+            forks: [0, 10, 50][rng.index(3)],
+            lives: (0..lives).map(|_| life(&mut rng, long, scenario)).collect(),
+            damage,
+        }
+    }
+}
+
+/// A rate for a fault: off in half of the seeds, seldom otherwise.
+fn rate(rng: &mut Rng, most: u64) -> u32 {
+    if rng.chance(500) {
+        0
+    } else {
+        u32::try_from(rng.between(1, most)).expect("small")
+    }
+}
+
+fn disk_shape(rng: &mut Rng) -> DiskShape {
+    let (block_bytes, sector_bytes) = [(512, 512), (4096, 512), (4096, 4096)][rng.index(3)];
+    DiskShape {
+        block_bytes,
+        sector_bytes,
+        write_ns: [2_000, 20_000, 200_000][rng.index(3)],
+        flush_ns: [5_000, 80_000, 2_000_000][rng.index(3)],
+    }
+}
+
+fn disk_faults(rng: &mut Rng) -> DiskFaults {
+    // In half of the seeds the disk itself is fine, so that lives last long enough.
+    if rng.chance(500) {
+        return DiskFaults::default();
+    }
+    DiskFaults {
+        read_eio: rate(rng, 4),
+        write_eio: rate(rng, 8),
+        flush_eio: rate(rng, 20),
+        enospc: rate(rng, 6),
+        short_write: rate(rng, 40),
+        short_read: rate(rng, 40),
+        ..DiskFaults::default()
+    }
+}
+
+fn bucket_faults(rng: &mut Rng) -> BucketFaults {
+    BucketFaults {
+        throttled: rate(rng, 50),
+        never_arrives: rate(rng, 40),
+        server_error: rate(rng, 60),
+        lost_answer: rate(rng, 80),
+        late: rate(rng, 80),
+        truncated: rate(rng, 40),
+        way_ns: [50_000, 300_000, 3_000_000][rng.index(3)],
+        timeout_ns: 20_000_000,
+        page_keys: if rng.chance(500) { 3 } else { 1000 },
+    }
+}
+
+fn life(rng: &mut Rng, long: bool, scenario: Scenario) -> Life {
+    let end = match rng.below(20) {
+        0..=10 => End::PowerLoss,
+        11..=16 => End::Kill,
+        _ => End::Close,
+    };
+    let most = if long { 2000 } else { 250 };
+    let most = if scenario == Scenario::Store {
+        most * 2
+    } else {
+        most
+    };
+    // Every fifth life ends while it opens or just after.
+    let after_ops = if rng.chance(200) {
+        rng.between(1, 25)
+    } else {
+        rng.between(10, most)
+    };
+    Life {
+        end,
+        after_ops,
+        idle: rng.chance(250),
+        sync: if rng.chance(700) {
+            Sync::Flush
+        } else {
+            Sync::Dsync
+        },
+        wall_shift_ms: if rng.chance(200) {
+            rng.below(20_000).cast_signed() - 10_000
+        } else {
+            0
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Plan, Scenario};
+
+    #[test]
+    fn a_plan_follows_from_its_seed_and_survives_json() {
+        for seed in 0..50 {
+            let plan = Plan::new(seed, Scenario::Wal);
+            assert_eq!(plan, Plan::new(seed, Scenario::Wal));
+            let json = serde_json::to_string(&plan).unwrap();
+            assert_eq!(serde_json::from_str::<Plan>(&json).unwrap(), plan);
+        }
+    }
+
+    #[test]
+    fn swarm_selection_turns_every_fault_on_and_off() {
+        let plans: Vec<Plan> = (0..500)
+            .map(|seed| Plan::new(seed, Scenario::Store))
+            .collect();
+        let both = |on: &dyn Fn(&Plan) -> bool| plans.iter().any(on) && !plans.iter().all(on);
+        assert!(both(&|plan| plan.disk_faults.flush_eio > 0));
+        assert!(both(&|plan| plan.disk_faults.short_write > 0));
+        assert!(both(&|plan| plan.bucket.late > 0));
+        assert!(both(&|plan| plan.trim));
+        assert!(both(&|plan| plan.damage.is_some()));
+        let long = plans.iter().filter(|plan| plan.long).count();
+        assert!((20..=90).contains(&long), "{long} of 500 are long");
+    }
+}
