@@ -1,1 +1,36 @@
-//! Placeholder
+//! Streams in an object store.
+//!
+//! *Owns*: data objects and their formats, the metadata log, uploads, reads with
+//! a memory cache, late deletion, fsck.
+//! *Does not own*: the write-ahead log (it comes in through the [`Tail`] port),
+//! attempts on the object store (the `Bucket` port), order and acknowledgements.
+//!
+//! Invariants
+//! 1. Data object first: an offset exists in the metadata only once the object
+//!    that holds it was confirmed.
+//! 2. Object keys are never used twice; objects are immutable.
+//! 3. Every byte that is handed out was checked against a checksum that hangs on
+//!    the metadata.
+//! 4. Nothing is requested while nothing is to be done.
+//!
+//! *IO: none* (requests go through the bucket port)
+#![doc = include_str!("../README.md")]
+
+mod backoff;
+mod config;
+mod entry;
+mod error;
+mod format;
+mod meta;
+mod object_id;
+mod tail;
+
+pub use config::{ConfigError, MetaConfig, TierConfig};
+pub use entry::{CommitReport, Entry, StateSnapshot};
+pub use error::{MetaError, Rejection, TierError};
+pub use meta::load::OpenReport;
+pub use meta::log::Metadata;
+pub use meta::op::{MetaOp, NewObject, NewRange, NewSnapshot};
+pub use meta::state::{MetaState, NodeState, ObjectState, RangeState, SnapshotRef, StreamState};
+pub use object_id::{ObjectId, ObjectKind};
+pub use tail::{Pending, SealedBatch, SealedRange, Tail};

@@ -1,0 +1,188 @@
+//! Codec of the index of a data object: one row a block.
+//!
+//! *Owns*: the rows, their order, the look-ups by stream and offset.
+//! *Does not own*: the footer that says where the index lies.
+//!
+//! Invariants
+//! 1. Rows ascend by (stream, kind, base offset); data blocks of a stream do not
+//!    overlap.
+//! 2. The blocks lie in the order of their rows and fill the object from the
+//!    header to the index without a gap.
+//!
+//! *Format: docs/formats/stream-set-object.md*
+//! *IO: none*
+
+use bytes::{BufMut, Bytes};
+use tidewater_types::{Offset, StreamId};
+
+use super::object::HEADER_SIZE;
+use super::reader::{FormatError, Reader};
+
+pub(crate) const ROW_SIZE: usize = 64;
+
+/// What a block holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum BlockKind {
+    /// Entries of a stream.
+    Data,
+    /// The state of a stream's owner.
+    Snapshot,
+}
+
+impl BlockKind {
+    pub(crate) fn code(self) -> u8 {
+        match self {
+            Self::Data => 1,
+            Self::Snapshot => 2,
+        }
+    }
+
+    pub(crate) fn read(reader: &mut Reader) -> Result<Self, FormatError> {
+        match reader.u8()? {
+            1 => Ok(Self::Data),
+            2 => Ok(Self::Snapshot),
+            other => Err(reader.damaged("block kind", 1, u64::from(other))),
+        }
+    }
+}
+
+/// One block of an object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct IndexRow {
+    pub(crate) stream: StreamId,
+    pub(crate) kind: BlockKind,
+    /// First offset; for a snapshot, the offset it is of.
+    pub(crate) base_offset: Offset,
+    /// Offsets the block covers; 0 for a snapshot.
+    pub(crate) offset_delta: u64,
+    /// Records in it; fewer than offsets once compaction leaves holes.
+    pub(crate) record_count: u64,
+    pub(crate) timestamp_ms_max: i64,
+    pub(crate) position: u64,
+    pub(crate) size: u32,
+    pub(crate) entry_count: u32,
+    pub(crate) crc: u32,
+}
+
+impl IndexRow {
+    /// One past the last offset.
+    pub(crate) fn end_offset(&self) -> Offset {
+        self.base_offset
+            .checked_add(self.offset_delta)
+            .expect("checked when decoded")
+    }
+
+    fn order(&self) -> (StreamId, BlockKind, Offset) {
+        (self.stream, self.kind, self.base_offset)
+    }
+}
+
+/// The rows of one object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct ObjectIndex {
+    pub(crate) rows: Vec<IndexRow>,
+}
+
+impl ObjectIndex {
+    /// The data blocks of the stream that end above `offset`, ascending.
+    pub(crate) fn blocks_from(
+        &self,
+        stream: StreamId,
+        offset: Offset,
+    ) -> impl Iterator<Item = &IndexRow> {
+        let first = self.rows.partition_point(|row| {
+            (row.stream, row.kind) < (stream, BlockKind::Data)
+                || (row.stream == stream
+                    && row.kind == BlockKind::Data
+                    && row.end_offset() <= offset)
+        });
+        self.rows[first..]
+            .iter()
+            .take_while(move |row| row.stream == stream && row.kind == BlockKind::Data)
+    }
+
+    /// The row of the block at `position`.
+    pub(crate) fn row_at(&self, position: u64) -> Option<&IndexRow> {
+        let index = self
+            .rows
+            .binary_search_by_key(&position, |row| row.position)
+            .ok()?;
+        self.rows.get(index)
+    }
+}
+
+/// The bytes of the rows, in the order given.
+pub(crate) fn encode(rows: &[IndexRow]) -> Bytes {
+    let mut out = Vec::with_capacity(rows.len() * ROW_SIZE);
+    for row in rows {
+        out.put_u64_le(row.stream.0);
+        out.put_u64_le(row.base_offset.0);
+        out.put_u64_le(row.offset_delta);
+        out.put_u64_le(row.record_count);
+        out.put_i64_le(row.timestamp_ms_max);
+        out.put_u64_le(row.position);
+        out.put_u32_le(row.size);
+        out.put_u32_le(row.entry_count);
+        out.put_u32_le(row.crc);
+        out.put_u8(row.kind.code());
+        out.put_slice(&[0; 3]);
+    }
+    Bytes::from(out)
+}
+
+/// Reads the rows of an object whose index begins at `index_position`; the checksum held.
+pub(crate) fn decode(bytes: Bytes, index_position: u64) -> Result<ObjectIndex, FormatError> {
+    let mut reader = Reader::new(bytes);
+    let mut rows: Vec<IndexRow> = Vec::with_capacity(reader.remaining() / ROW_SIZE);
+    let mut position = HEADER_SIZE as u64;
+    while reader.remaining() > 0 {
+        let row = read_row(&mut reader)?;
+        reader.expect("position of the next block", position, row.position)?;
+        position += u64::from(row.size);
+        if let Some(last) = rows.last() {
+            let follows = last.order() < row.order();
+            reader.expect("ascending rows", 1, u64::from(follows))?;
+            if (last.stream, last.kind) == (row.stream, BlockKind::Data) {
+                let apart = last.end_offset() <= row.base_offset;
+                reader.expect("blocks apart", 1, u64::from(apart))?;
+            }
+        }
+        rows.push(row);
+    }
+    reader.expect("index position", position, index_position)?;
+    Ok(ObjectIndex { rows })
+}
+
+fn read_row(reader: &mut Reader) -> Result<IndexRow, FormatError> {
+    let stream = StreamId(reader.u64()?);
+    let (base_offset, offset_delta) = (Offset(reader.u64()?), reader.u64()?);
+    let (record_count, timestamp_ms_max) = (reader.u64()?, reader.i64()?);
+    let (position, size) = (reader.u64()?, reader.u32()?);
+    let (entry_count, crc) = (reader.u32()?, reader.u32()?);
+    let kind = BlockKind::read(reader)?;
+    reader.zeros::<3>()?;
+    if base_offset.checked_add(offset_delta).is_none() {
+        return Err(reader.damaged("end offset", u64::MAX - base_offset.0, offset_delta));
+    }
+    let is_snapshot = kind == BlockKind::Snapshot;
+    reader.expect(
+        "snapshot covers no offset",
+        u64::from(is_snapshot),
+        u64::from(offset_delta == 0),
+    )?;
+    if record_count > offset_delta {
+        return Err(reader.damaged("record count", offset_delta, record_count));
+    }
+    Ok(IndexRow {
+        stream,
+        kind,
+        base_offset,
+        offset_delta,
+        record_count,
+        timestamp_ms_max,
+        position,
+        size,
+        entry_count,
+        crc,
+    })
+}

@@ -1,0 +1,10 @@
+//! Codecs of the metadata log.
+//!
+//! *Owns*: the bytes of log entries, operations and metadata snapshots.
+//! *Does not own*: the order of entries, their judgement.
+//!
+//! *IO: none*
+
+pub(crate) mod entry;
+pub(crate) mod op;
+pub(crate) mod snapshot;

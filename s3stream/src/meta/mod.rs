@@ -1,0 +1,15 @@
+//! Metadata: a pure state machine, and the log in the bucket that feeds it.
+//!
+//! *Owns*: the parts listed below. *Does not own*: data objects.
+//!
+//! *IO: none* (requests go through the bucket port)
+
+pub(crate) mod apply;
+pub(crate) mod format;
+pub(crate) mod load;
+pub(crate) mod log;
+pub(crate) mod op;
+pub(crate) mod state;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,154 @@
+//! The operations of the metadata log.
+//!
+//! *Owns*: what can be asked of the state machine.
+//! *Does not own*: whether it is granted (`apply`), how it is stored (`format`).
+//!
+//! Invariants
+//! 1. An operation names the epochs it relies on; they are checked when it is applied.
+//!
+//! *IO: none*
+
+use bytes::Bytes;
+use tidewater_types::{Epoch, NodeId, Offset, StreamId, WalId};
+
+use crate::object_id::{ObjectId, ObjectKind};
+
+/// An object that was uploaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewObject {
+    /// Its identity; never committed before.
+    pub id: ObjectId,
+    /// What it holds.
+    pub kind: ObjectKind,
+    /// Its whole size in bytes.
+    pub size: u64,
+    /// Where its index begins; index and footer reach to the end.
+    pub index_position: u64,
+    /// Checksum of its footer, which covers the index, which covers the blocks.
+    pub footer_crc: u32,
+}
+
+/// A range of a stream that an uploaded object holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewRange {
+    /// The stream.
+    pub stream: StreamId,
+    /// The epoch under which the uploader holds the stream.
+    pub epoch: Epoch,
+    /// First offset: the stream's committed end.
+    pub start: Offset,
+    /// One past the last offset.
+    pub end: Offset,
+    /// Greatest record timestamp in the range, in milliseconds since the Unix epoch.
+    pub timestamp_ms_max: i64,
+    /// Which of the commit's objects holds it.
+    pub object: u32,
+}
+
+/// A state snapshot that an uploaded object holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NewSnapshot {
+    /// The stream.
+    pub stream: StreamId,
+    /// The epoch under which the uploader holds the stream.
+    pub epoch: Epoch,
+    /// The offset the state is of; not above the stream's committed end.
+    pub as_of: Offset,
+    /// Which of the commit's objects holds it.
+    pub object: u32,
+    /// Where its block begins.
+    pub position: u64,
+    /// Size of the block in bytes.
+    pub size: u32,
+}
+
+/// One change of the metadata.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MetaOp {
+    /// A node begins a new life; whoever acted for it before is fenced.
+    RegisterNode {
+        /// The node.
+        node: NodeId,
+        /// Its last epoch plus 1; 1 for a new node.
+        epoch: Epoch,
+    },
+    /// Names the write-ahead log a node must have.
+    SetNodeWal {
+        /// The node.
+        node: NodeId,
+        /// Its epoch.
+        node_epoch: Epoch,
+        /// The log; `None` if it needs none.
+        wal: Option<WalId>,
+    },
+    /// Creates an empty stream.
+    CreateStream {
+        /// `MetaState::next_stream_id()` or above.
+        stream: StreamId,
+    },
+    /// A node takes a stream over.
+    OpenStream {
+        /// The stream.
+        stream: StreamId,
+        /// The new owner.
+        node: NodeId,
+        /// The owner's epoch.
+        node_epoch: Epoch,
+        /// Above the stream's epoch.
+        epoch: Epoch,
+    },
+    /// Makes uploaded ranges part of their streams.
+    ///
+    /// Judged per stream: a range of a stream that was deleted, was opened under another epoch
+    /// or does not end where the range starts is dropped and reported; the rest commits.
+    CommitUpload {
+        /// The uploader.
+        node: NodeId,
+        /// Its epoch.
+        node_epoch: Epoch,
+        /// The objects, counters ascending.
+        objects: Vec<NewObject>,
+        /// What they hold, at most one range a stream.
+        ranges: Vec<NewRange>,
+        /// States of the streams' owners.
+        snapshots: Vec<NewSnapshot>,
+    },
+    /// Moves the start of a stream forward; does nothing if it is there already.
+    ///
+    /// The start may pass the committed end: the owner trimmed what it has not uploaded yet.
+    TrimStream {
+        /// The stream.
+        stream: StreamId,
+        /// Its epoch.
+        epoch: Epoch,
+        /// The new start.
+        start: Offset,
+    },
+    /// Deletes a stream and gives up what it references.
+    DeleteStream {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// Sets a key.
+    PutKey {
+        /// 1 to 1,024 bytes.
+        key: String,
+        /// The value.
+        value: Bytes,
+        /// The version the key must have; `Some(0)`: there must be none; `None`: any.
+        expected_version: Option<u64>,
+    },
+    /// Deletes a key; does nothing if there is none and none is expected.
+    DeleteKey {
+        /// The key.
+        key: String,
+        /// The version the key must have; `None`: any.
+        expected_version: Option<u64>,
+    },
+    /// Forgets dead objects that were deleted from the bucket. Unknown ids are passed over:
+    /// another sweeper was faster.
+    RemoveObjects {
+        /// Dead objects.
+        objects: Vec<ObjectId>,
+    },
+}

@@ -1,0 +1,63 @@
+//! The port s3stream pulls through: whoever holds durable, not yet uploaded data.
+//!
+//! *Owns*: the trait and what travels over it.
+//! *Does not own*: the write-ahead log, the tail cache; stream-store plugs them in here.
+//!
+//! Invariants
+//! 1. Only durable entries are sealed.
+//! 2. A sealed range starts at its stream's committed end and is contiguous.
+//! 3. The same range is sealed again until it is reported committed or dropped.
+//!
+//! *IO: none*
+
+use tidewater_types::{BoxFuture, Epoch, Instant, StreamId};
+
+use crate::entry::{CommitReport, Entry, StateSnapshot};
+
+/// How much waits to be uploaded.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// Bytes of durable, not yet committed entries; at least their payloads.
+    pub num_bytes: u64,
+    /// When the oldest of them was appended; `None` if nothing is pending.
+    pub oldest: Option<Instant>,
+    /// Number of streams that have such entries.
+    pub streams: usize,
+}
+
+/// A run of one stream's entries, taken for upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SealedRange {
+    /// The stream.
+    pub stream: StreamId,
+    /// The epoch under which the owner holds the stream.
+    pub stream_epoch: Epoch,
+    /// Contiguous entries; may be empty if there is a snapshot.
+    pub entries: Vec<Entry>,
+    /// The owner's state as of an offset not above the end of the entries.
+    pub snapshot: Option<StateSnapshot>,
+}
+
+/// What to upload next; empty if there is nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SealedBatch {
+    /// At most one range a stream.
+    pub ranges: Vec<SealedRange>,
+}
+
+/// Durable data that waits for its upload.
+pub trait Tail: Send + Sync + 'static {
+    /// What is durable and not yet committed. Cheap: asked at every change.
+    fn pending(&self) -> Pending;
+
+    /// Completes when `pending` may have grown since the call.
+    fn changed(&self) -> BoxFuture<'_, ()>;
+
+    /// Takes what to upload next, in the order of the write-ahead log, up to `bytes_max` bytes
+    /// and at least one entry if any is pending.
+    fn seal(&self, bytes_max: u64) -> SealedBatch;
+
+    /// Called once the batch sealed last is committed. Dropped ranges will never be: the tail
+    /// releases them as well.
+    fn committed(&self, report: &CommitReport);
+}
