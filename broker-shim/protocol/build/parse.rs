@@ -269,5 +269,5 @@ fn number<N: std::str::FromStr>(
 ) -> Result<N, SchemaError> {
     let word = word.unwrap_or_default();
     word.parse()
-        .map_err(|_| place.error(format!("expected a {what} number, found `{word}`")))
+        .map_err(|_| place.error(format!("expected a number for the {what}, found `{word}`")))
 }
