@@ -34,7 +34,7 @@ mod validate;
 pub(crate) use builder::{BatchBuilder, ProducerStamp};
 pub(crate) use codec::{Codec, DecompressionLimit};
 pub(crate) use fault::{ProduceFault, RecordError, RecordErrorReason, RecordsError};
-pub(crate) use header::{BATCH_OVERHEAD, BatchHeader, TimestampType};
+pub(crate) use header::{BATCH_OVERHEAD, BatchHeader, TimestampType, increment_sequence};
 pub(crate) use iterate::{Header, Record, Records, records};
 pub(crate) use lookup::{TimestampedOffset, find_timestamp, max_timestamp};
 pub(crate) use patch::{patch_base_offset, set_log_append_time, set_max_timestamp};
