@@ -1,2 +1,55 @@
-//! Placeholder
-fn main() {}
+//! Project chores: `cargo xtask tidy`, `cargo xtask test`, `cargo xtask services`.
+//!
+//! *Owns*: the checks that need no compiler (tidy), the order in which every test of the
+//! project runs (test), and the servers those tests talk to (services).
+//! *Does not own*: the tests themselves; each stands with the code it tests.
+//!
+//! *IO: driver*
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "a command line tool, never simulated"
+)]
+
+mod services;
+mod test;
+mod tidy;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+usage: cargo xtask COMMAND
+
+  tidy                        sizes, headers, imports, cycles, formats, licences, words
+  test [--list] [--only STEP]...  every test of the project in order
+  services COMMAND            the object store that tests talk to
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let rest: Vec<&str> = args.iter().skip(1).map(String::as_str).collect();
+    match args.first().map(String::as_str) {
+        Some("tidy") => tidy::main(&root(), &rest),
+        Some("test") => test::main(&root(), &rest),
+        Some("services") => services::main(&root(), &rest),
+        Some("help" | "--help" | "-h") => {
+            print!("{USAGE}");
+            ExitCode::SUCCESS
+        }
+        other => {
+            eprint!("{USAGE}");
+            eprintln!("xtask: unknown command {:?}", other.unwrap_or(""));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// The folder of the workspace: the parent of this crate's.
+fn root() -> PathBuf {
+    let manifest = std::env::var_os("CARGO_MANIFEST_DIR")
+        .map_or_else(|| PathBuf::from("xtask"), PathBuf::from);
+    manifest
+        .parent()
+        .map_or_else(|| PathBuf::from("."), PathBuf::from)
+}
