@@ -18,7 +18,7 @@ pub(crate) fn arbitrary(all: &[Message]) -> String {
         let module = names::snake(&message.name);
         let _ = writeln!(
             out,
-            "#[allow(unused_variables, unused_parens)]\nmod {module} {{\n    use super::{{Arbitrary, Entropy}};"
+            "#[allow(unused_variables, unused_parens, clippy::nonminimal_bool)]\nmod {module} {{\n    use super::{{Arbitrary, Entropy}};"
         );
         let _ = writeln!(out, "    use crate::messages::{module}::*;\n");
         for item in &message.structs {

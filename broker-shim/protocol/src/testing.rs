@@ -27,7 +27,7 @@ impl Entropy {
     }
 
     /// The next 64 bits (splitmix64).
-    pub fn next(&mut self) -> u64 {
+    pub fn next_u64(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -37,7 +37,7 @@ impl Entropy {
 
     /// A number below `end`, which must not be zero.
     pub fn below(&mut self, end: u64) -> u64 {
-        self.next() % end
+        self.next_u64() % end
     }
 
     /// Edge values as often as any others: they are where codecs differ.
@@ -48,7 +48,7 @@ impl Entropy {
             2 => i64::MAX,
             3 => i64::MIN,
             4 => self.below(256) as i64,
-            _ => self.next() as i64,
+            _ => self.next_u64() as i64,
         }
     }
 
@@ -93,7 +93,7 @@ impl Entropy {
     }
 
     fn uuid(&mut self) -> Uuid {
-        let bits = u128::from(self.next()) << 64 | u128::from(self.next());
+        let bits = u128::from(self.next_u64()) << 64 | u128::from(self.next_u64());
         if self.below(4) == 0 {
             Uuid::ZERO
         } else {
@@ -109,7 +109,7 @@ impl Entropy {
 
     fn bytes(&mut self) -> Bytes {
         let len = self.len(1500);
-        (0..len).map(|_| self.next() as u8).collect()
+        (0..len).map(|_| self.next_u64() as u8).collect()
     }
 
     fn records(&mut self) -> Records {

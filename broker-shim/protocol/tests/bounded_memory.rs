@@ -103,10 +103,10 @@ fn damage(bytes: &mut Vec<u8>, entropy: &mut Entropy) {
     }
     let at = entropy.below(bytes.len() as u64) as usize;
     match entropy.below(5) {
-        0 => bytes[at] = entropy.next() as u8,
+        0 => bytes[at] = entropy.next_u64() as u8,
         1 => bytes[at] ^= 1 << entropy.below(8),
         2 => bytes.truncate(at),
-        3 => bytes.insert(at, entropy.next() as u8),
+        3 => bytes.insert(at, entropy.next_u64() as u8),
         _ => {
             let edge = [0xff, 0x7f, 0x80, 0x00][entropy.below(4) as usize];
             bytes
@@ -265,6 +265,22 @@ fn a_megabyte_that_announces_lists_in_lists_stays_within_the_bound() {
         decode_within_bounds::<messages::CreateTopicsRequest>(&bytes);
         decode_within_bounds::<messages::OffsetFetchRequest>(&bytes);
     }
+}
+
+/// Groups and the topics of the first group each announce as many elements as the bytes could hold.
+#[test]
+fn lists_in_lists_that_share_the_same_bytes_are_refused_for_their_sum() {
+    let mut wire = varint(1000 + 1);
+    wire.push(1);
+    wire.extend(varint(990 + 1));
+    wire.resize(3010, 1);
+    let mut input = Bytes::from(wire);
+    let (result, peak, _) = measure(|| messages::OffsetFetchRequest::decode(&mut input, 8));
+    assert!(
+        matches!(result, Err(DecodeError::MemoryBudget { .. })),
+        "{result:?}"
+    );
+    assert!(peak <= MAX_EXPANSION * 3010, "{peak} bytes");
 }
 
 #[test]

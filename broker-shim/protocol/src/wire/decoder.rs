@@ -24,7 +24,7 @@ use bytes::{Buf, Bytes};
 use crate::{DecodeError, Place, Records, Uuid, VersionRange};
 
 /// Bytes of memory that decoding may take for each byte of input.
-pub const MAX_EXPANSION: usize = 64;
+pub const MAX_EXPANSION: usize = 32;
 
 pub(crate) struct Decoder<'a> {
     buf: &'a mut Bytes,
@@ -333,5 +333,113 @@ impl<'a> Decoder<'a> {
             field,
             position: self.num_bytes_given - self.buf.len(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIELD: &str = "Test.field";
+
+    fn with<T>(wire: &[u8], run: impl FnOnce(&mut Decoder<'_>) -> Result<T>) -> (Result<T>, usize) {
+        let mut buf = Bytes::copy_from_slice(wire);
+        let result = run(&mut Decoder::new(&mut buf, "Test"));
+        (result, buf.len())
+    }
+
+    #[test]
+    fn varints_end_after_five_bytes_and_32_bits() {
+        let read = |wire: &[u8]| with(wire, |d| d.uvarint(FIELD));
+        assert_eq!(read(&[0]), (Ok(0), 0));
+        assert_eq!(read(&[0x80, 0x01, 9]), (Ok(128), 1));
+        assert_eq!(read(&[0xff, 0xff, 0xff, 0xff, 0x0f]), (Ok(u32::MAX), 0));
+        for wire in [
+            [0xff, 0xff, 0xff, 0xff, 0x10],
+            [0x80, 0x80, 0x80, 0x80, 0x80],
+        ] {
+            assert!(matches!(
+                read(&wire).0,
+                Err(DecodeError::VarintOverflow { .. })
+            ));
+        }
+        assert!(matches!(
+            read(&[0x80]).0,
+            Err(DecodeError::Truncated { .. })
+        ));
+    }
+
+    #[test]
+    fn lists_in_lists_share_one_memory_budget() {
+        // Each of the two counts is honest about the bytes that follow; together they are not.
+        let mut wire = vec![0, 0, 0, 100, 0, 0, 0, 100];
+        wire.resize(8 + 100, 0);
+        let (result, _) = with(&wire, |d| {
+            d.array::<(Vec<[u8; 32]>, [u8; 8])>(FIELD, false, 1, |d| {
+                let inner =
+                    d.array::<[u8; 32]>(FIELD, false, 1, |d| d.i8(FIELD).map(|_| [0; 32]))?;
+                Ok((inner, [0; 8]))
+            })
+        });
+        assert!(
+            matches!(result, Err(DecodeError::MemoryBudget { budget: 3456, .. })),
+            "{result:?}"
+        );
+    }
+
+    #[test]
+    fn a_list_may_fill_the_budget_to_the_last_byte() {
+        let wire = [0, 0, 0, 4, 1, 2, 3, 4];
+        let (result, _) = with(&wire, |d| {
+            d.array::<[u8; 64]>(FIELD, false, 1, |d| d.i8(FIELD).map(|_| [0; 64]))
+        });
+        assert_eq!(result.map(|list| list.len()), Ok(4));
+    }
+
+    #[test]
+    fn a_nullable_struct_has_a_marker() {
+        let read = |wire: &[u8]| with(wire, |d| d.nullable_struct(FIELD, |d| d.u16(FIELD)));
+        assert_eq!(read(&[0xff]), (Ok(None), 0));
+        assert_eq!(read(&[1, 0xff, 0xfe]), (Ok(Some(0xfffe)), 0));
+        let (result, _) = read(&[2, 0, 0]);
+        assert!(matches!(
+            result,
+            Err(DecodeError::BadStructMarker { found: 2, .. })
+        ));
+    }
+
+    #[test]
+    fn scalars_are_big_endian() {
+        assert_eq!(
+            with(&[0xff, 0xff, 0xff, 0xfe], |d| d.u32(FIELD)),
+            (Ok(u32::MAX - 1), 0)
+        );
+        assert_eq!(with(&1.5f64.to_be_bytes(), |d| d.f64(FIELD)), (Ok(1.5), 0));
+        assert_eq!(with(&[7], |d| d.bool(FIELD)), (Ok(true), 0));
+        let (result, left) = with(&[1, 2, 3], |d| d.i32(FIELD));
+        let at = Place {
+            message: "Test",
+            field: FIELD,
+            position: 0,
+        };
+        assert_eq!(
+            result,
+            Err(DecodeError::Truncated {
+                at,
+                needed: 4,
+                remaining: 3
+            })
+        );
+        assert_eq!(left, 3);
+    }
+
+    #[test]
+    fn an_unknown_tag_is_skipped_and_never_reads_past_the_message() {
+        let read = |wire: &[u8]| with(wire, |d| d.skip_tags("Test"));
+        assert_eq!(read(&[2, 5, 1, 9, 6, 0, 7]), (Ok(()), 1));
+        assert!(matches!(
+            read(&[1, 5, 9, 0]).0,
+            Err(DecodeError::Truncated { needed: 9, .. })
+        ));
     }
 }
