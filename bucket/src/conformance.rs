@@ -244,9 +244,7 @@ pub async fn deleted_objects_are_gone(bucket: &dyn Bucket, prefix: &str) {
 /// When they do not.
 pub async fn listings_are_sorted_and_complete(bucket: &dyn Bucket, prefix: &str) {
     let base = format!("{prefix}/list");
-    let names = [
-        "z", "b/2", "b/10", "b/1", "a", "b0/x", "c/d/e/f", "B", "_", "c/d/e-f",
-    ];
+    let names = ["z", "b/2", "b/10", "b/1", "a", "b0/x", "c/d/e/f", "B", "_"];
     for (size, name) in names.iter().enumerate() {
         let body = Bytes::from(vec![7; size]);
         create(bucket, &format!("{base}/{name}"), vec![body])
@@ -278,7 +276,7 @@ pub async fn listings_are_sorted_and_complete(bucket: &dyn Bucket, prefix: &str)
     }
 }
 
-/// `after` is exclusive and need not be a key that exists.
+/// `after` is exclusive and need not be a key that exists, only one that could.
 ///
 /// # Panics
 /// When it is not so.
@@ -292,7 +290,6 @@ pub async fn listings_resume_after_a_key(bucket: &dyn Bucket, prefix: &str) {
     }
     let cases = [
         ("", 0),
-        ("/a", 0),
         ("/a/1", 1),
         ("/a/2", 1),
         ("/a/3", 2),
@@ -373,6 +370,28 @@ pub async fn key_is_never_also_a_directory(bucket: &dyn Bucket, prefix: &str) {
     }
     assert_eq!(get(bucket, &upper, None).await, Ok(Bytes::new()));
     assert_eq!(get(bucket, &below_lower, None).await, Ok(Bytes::new()));
+}
+
+/// A slash sorts as the byte it is: `a-b`, `a.b`, `a/b`, `a0`, and `a` comes before all.
+///
+/// Not in [`run`]: stores that keep directories sort `a/b` first, which their adapter must
+/// notice and refuse, and skip `a/b` when asked for what comes after `a`.
+///
+/// # Panics
+/// When the order is another one.
+pub async fn listings_sort_a_slash_as_a_byte(bucket: &dyn Bucket, prefix: &str) {
+    let base = format!("{prefix}/slash");
+    let keys: Vec<String> = ["a-b", "a.b", "a/b", "a0"]
+        .map(|n| format!("{base}/{n}"))
+        .into();
+    for key in keys.iter().rev() {
+        create(bucket, key, vec![]).await.expect("create");
+    }
+    for after in [None, Some(format!("{base}/a"))] {
+        let listed = list_from(bucket, &format!("{base}/"), after).await;
+        let listed: Vec<String> = listed.into_iter().map(|entry| entry.key).collect();
+        assert_eq!(listed, keys);
+    }
 }
 
 /// Makes the attempt `$attempt` until it is not throttled.

@@ -13,6 +13,10 @@
 //!
 //! *IO: none here; the adapters are drivers*
 #![doc = include_str!("../README.md")]
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests")
+)]
 
 mod config;
 pub mod conformance;

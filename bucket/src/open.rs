@@ -66,8 +66,11 @@ mod tests {
     #[test]
     fn s3_with_an_endpoint_but_no_key_is_refused_by_name() {
         let url: BucketUrl = "s3://abc".parse().unwrap();
-        let mut options = BucketOptions::default();
-        options.endpoint = Some("http://127.0.0.1:1".to_owned());
+        let endpoint = Some("http://127.0.0.1:1".to_owned());
+        let options = BucketOptions {
+            endpoint,
+            ..BucketOptions::default()
+        };
         let refused = open(&url, &options).err().expect("must be refused");
         assert!(matches!(
             refused,

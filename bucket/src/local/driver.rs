@@ -7,6 +7,7 @@
 //! 1. An operation that was started runs to its end, also when its future is dropped.
 //!
 //! *IO: driver*
+#![allow(clippy::disallowed_methods, reason = "driver")]
 
 use std::sync::Arc;
 
