@@ -5,10 +5,32 @@
 //!
 //! *IO: driver*
 
-use std::path::Path;
+pub(crate) mod seaweed;
+
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-pub(crate) fn main(_root: &Path, args: &[&str]) -> ExitCode {
-    eprintln!("xtask services: unknown command {args:?}");
-    ExitCode::from(2)
+const USAGE: &str = "\
+usage: cargo xtask services seaweed [COMMAND [ARG]...]
+
+  runs COMMAND with the variables of a SeaweedFS server that lives as long as it;
+  without one, prints the variables and serves until Ctrl-C
+";
+
+pub(crate) fn main(root: &Path, args: &[&str]) -> ExitCode {
+    match args {
+        ["seaweed", "--", rest @ ..] | ["seaweed", rest @ ..] => {
+            seaweed::run_with(&work_dir(root), rest)
+        }
+        _ => {
+            eprint!("{USAGE}");
+            eprintln!("xtask services: unknown command {args:?}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Where servers are installed and run.
+pub(crate) fn work_dir(root: &Path) -> PathBuf {
+    root.join("target/tidewater-test")
 }
