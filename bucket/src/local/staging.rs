@@ -43,6 +43,13 @@ impl Staging {
         }
         remove_stale(&all).map_err(|e| failed("remove temporaries in", &all, e))?;
         let (folder, lock) = claim(&all).map_err(|e| failed("create a folder in", &all, e))?;
+        // Publishing needs hard links; better refused now than at the first object.
+        let names = ["link-probe-0", "link-probe-1"].map(|name| folder.join(name));
+        let linked = File::create(&names[0]).and_then(|_| fs::hard_link(&names[0], &names[1]));
+        for name in &names {
+            let _ = fs::remove_file(name);
+        }
+        linked.map_err(|e| failed("make a hard link in", &folder, e))?;
         Ok(Self {
             folder,
             next: AtomicU64::new(0),
@@ -141,8 +148,10 @@ fn claim(all: &Path) -> io::Result<(PathBuf, File)> {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => continue,
             Err(e) => return Err(e),
         }
-        let Ok(lock) = File::open(&folder) else {
-            continue;
+        let lock = match File::open(&folder) {
+            Ok(lock) => lock,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            Err(e) => return Err(e),
         };
         match lock.try_lock() {
             // Between creation and lock an opening process may have taken it for stale.
@@ -173,7 +182,11 @@ fn remove_stale(all: &Path) -> io::Result<()> {
         if lock.try_lock().is_err() {
             continue;
         }
-        match fs::remove_dir_all(&folder) {
+        let removed = match lock.metadata()?.is_dir() {
+            true => fs::remove_dir_all(&folder),
+            false => fs::remove_file(&folder),
+        };
+        match removed {
             Ok(()) => {}
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(e),

@@ -101,6 +101,7 @@ async fn temporaries_of_the_dead_go_and_those_of_the_living_stay() {
     let dead = root.join(".tmp/999999-0");
     fs::create_dir(&dead).unwrap();
     fs::write(dead.join("0"), "half a body").unwrap();
+    fs::write(root.join(".tmp/stray"), "not a folder").unwrap();
     let living_before = living.tree.staging_folder().to_owned();
     let again = LocalBucket::open(&root).unwrap();
     assert!(!dead.exists());
