@@ -18,14 +18,20 @@
 
 mod backoff;
 mod config;
+mod counters;
 mod entry;
 mod error;
 mod format;
+mod gc;
 mod meta;
 mod object_id;
+mod read;
 mod tail;
+mod tier;
+mod upload;
 
 pub use config::{ConfigError, MetaConfig, TierConfig};
+pub use counters::TierCounters;
 pub use entry::{CommitReport, Entry, StateSnapshot};
 pub use error::{MetaError, Rejection, TierError};
 pub use meta::load::OpenReport;
@@ -33,4 +39,7 @@ pub use meta::log::Metadata;
 pub use meta::op::{MetaOp, NewObject, NewRange, NewSnapshot};
 pub use meta::state::{MetaState, NodeState, ObjectState, RangeState, SnapshotRef, StreamState};
 pub use object_id::{ObjectId, ObjectKind};
+pub use read::fetch::Fetched;
 pub use tail::{Pending, SealedBatch, SealedRange, Tail};
+pub use tier::Tier;
+pub use upload::uploader::Uploader;

@@ -121,9 +121,13 @@ fn seal(
     mut head: Vec<u8>,
     payloads: impl Iterator<Item = Bytes>,
 ) -> EncodedBlock {
-    let mut parts = vec![Bytes::new()];
-    parts.extend(payloads.filter(|payload| !payload.is_empty()));
-    let payload_size = head.len() - HEADER_SIZE + parts.iter().map(Bytes::len).sum::<usize>();
+    let table_size = head.len() - HEADER_SIZE;
+    let mut parts = PartsBuilder::default();
+    let mut payload_size = table_size;
+    for payload in payloads {
+        payload_size += payload.len();
+        parts.push(&mut head, payload);
+    }
     let mut header = &mut head[..HEADER_SIZE];
     header.put_u32_le(MAGIC);
     header.put_u32_le(0);
@@ -136,14 +140,51 @@ fn seal(
     header.put_i64_le(row.timestamp_ms_max);
     header.put_u64_le(nonce);
     header.put_u32_le(u32::try_from(payload_size).expect("blocks are closed long before 4 GiB"));
+    let rest = parts.finish();
     let mut covered: Vec<&[u8]> = vec![&head[..CRC_AT], &head[CRC_AT + 4..]];
-    covered.extend(parts.iter().map(|part| &part[..]));
+    covered.extend(rest.iter().map(|part| &part[..]));
     row.crc = crc32c(&covered);
     row.size =
         u32::try_from(HEADER_SIZE + payload_size).expect("blocks are closed long before 4 GiB");
     head[CRC_AT..CRC_AT + 4].copy_from_slice(&row.crc.to_le_bytes());
-    parts[0] = Bytes::from(head);
+    let mut parts = vec![Bytes::from(head)];
+    parts.extend(rest);
     EncodedBlock { parts, row }
+}
+
+/// Joins small payloads, so that a request body has few parts; passes large ones on uncopied.
+#[derive(Default)]
+struct PartsBuilder {
+    parts: Vec<Bytes>,
+    open: Vec<u8>,
+}
+
+impl PartsBuilder {
+    /// Payloads below this size in bytes are copied.
+    const COPY_BELOW: usize = 1_024;
+
+    /// Small payloads go to the end of `head` until the first large one.
+    fn push(&mut self, head: &mut Vec<u8>, payload: Bytes) {
+        if payload.len() >= Self::COPY_BELOW {
+            self.close();
+            self.parts.push(payload);
+        } else if self.parts.is_empty() {
+            head.put_slice(&payload);
+        } else {
+            self.open.put_slice(&payload);
+        }
+    }
+
+    fn close(&mut self) {
+        if !self.open.is_empty() {
+            self.parts.push(Bytes::from(std::mem::take(&mut self.open)));
+        }
+    }
+
+    fn finish(mut self) -> Vec<Bytes> {
+        self.close();
+        self.parts
+    }
 }
 
 /// A data block that was checked.

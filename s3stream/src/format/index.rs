@@ -100,15 +100,6 @@ impl ObjectIndex {
             .iter()
             .take_while(move |row| row.stream == stream && row.kind == BlockKind::Data)
     }
-
-    /// The row of the block at `position`.
-    pub(crate) fn row_at(&self, position: u64) -> Option<&IndexRow> {
-        let index = self
-            .rows
-            .binary_search_by_key(&position, |row| row.position)
-            .ok()?;
-        self.rows.get(index)
-    }
 }
 
 /// The bytes of the rows, in the order given.

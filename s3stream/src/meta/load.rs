@@ -167,6 +167,12 @@ impl MetaReader {
         }
     }
 
+    /// Whether there is any snapshot or log entry.
+    pub(crate) async fn holds_metadata(&self) -> Result<bool, MetaError> {
+        let snapshots = self.list(SNAPSHOT_PREFIX, None).await?;
+        Ok(!snapshots.is_empty() || self.entry(1).await?.is_some())
+    }
+
     /// The newest valid snapshot and the log after it; `None` if the bucket has no metadata.
     pub(crate) async fn load(&self) -> Result<(Option<MetaState>, OpenReport), MetaError> {
         let mut report = OpenReport::default();

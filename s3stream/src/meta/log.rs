@@ -127,6 +127,24 @@ impl Metadata {
         Ok(Self { inner })
     }
 
+    /// Whether the bucket holds a cluster's metadata. Changes nothing.
+    ///
+    /// # Errors
+    /// A bucket that does not answer.
+    pub async fn exists(
+        bucket: &Arc<dyn Bucket>,
+        env: &Arc<dyn Env>,
+        config: &MetaConfig,
+    ) -> Result<bool, MetaError> {
+        let reader = MetaReader {
+            bucket: Arc::clone(bucket),
+            env: Arc::clone(env),
+            config: config.clone(),
+            purpose: Purpose::Meta,
+        };
+        reader.holds_metadata().await
+    }
+
     /// How the metadata was opened.
     #[must_use]
     pub fn open_report(&self) -> &OpenReport {

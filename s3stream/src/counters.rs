@@ -1,0 +1,86 @@
+//! Counters of the tier.
+//!
+//! *Owns*: what is counted, and the one snapshot of it that goes out.
+//! *Does not own*: names in metrics; the broker maps them.
+//!
+//! *IO: none*
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::meta::state::MetaState;
+use crate::object_id::ObjectKind;
+
+/// What the tier did since it was opened, and what it holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TierCounters {
+    /// Objects uploaded.
+    pub uploads: u64,
+    /// Bytes of them.
+    pub upload_bytes: u64,
+    /// Upload commits.
+    pub commits: u64,
+    /// Ranges that became part of their stream.
+    pub ranges_committed: u64,
+    /// Ranges dropped at commit: their stream was deleted or moved on.
+    pub ranges_dropped: u64,
+    /// Data blocks served from memory.
+    pub blocks_from_memory: u64,
+    /// Data blocks read from the bucket.
+    pub blocks_from_bucket: u64,
+    /// Dead objects deleted.
+    pub objects_deleted: u64,
+    /// Log entries this process wrote.
+    pub metadata_entries: u64,
+    /// Stream-set objects that are referenced.
+    pub stream_set_live: u64,
+    /// Stream-set objects that wait for their deletion.
+    pub stream_set_dead: u64,
+    /// Stream objects that are referenced.
+    pub stream_live: u64,
+    /// Stream objects that wait for their deletion.
+    pub stream_dead: u64,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub(crate) uploads: AtomicU64,
+    pub(crate) upload_bytes: AtomicU64,
+    pub(crate) commits: AtomicU64,
+    pub(crate) ranges_committed: AtomicU64,
+    pub(crate) ranges_dropped: AtomicU64,
+    pub(crate) blocks_from_memory: AtomicU64,
+    pub(crate) blocks_from_bucket: AtomicU64,
+    pub(crate) objects_deleted: AtomicU64,
+}
+
+pub(crate) fn add(counter: &AtomicU64, count: usize) {
+    counter.fetch_add(count as u64, Relaxed);
+}
+
+impl Counters {
+    /// What was counted, with the objects of the state.
+    pub(crate) fn snapshot(&self, state: &MetaState, metadata_entries: u64) -> TierCounters {
+        let mut counters = TierCounters {
+            uploads: self.uploads.load(Relaxed),
+            upload_bytes: self.upload_bytes.load(Relaxed),
+            commits: self.commits.load(Relaxed),
+            ranges_committed: self.ranges_committed.load(Relaxed),
+            ranges_dropped: self.ranges_dropped.load(Relaxed),
+            blocks_from_memory: self.blocks_from_memory.load(Relaxed),
+            blocks_from_bucket: self.blocks_from_bucket.load(Relaxed),
+            objects_deleted: self.objects_deleted.load(Relaxed),
+            metadata_entries,
+            ..TierCounters::default()
+        };
+        for (_, object) in state.objects() {
+            let count = match (object.kind, object.died_seq) {
+                (ObjectKind::StreamSet, None) => &mut counters.stream_set_live,
+                (ObjectKind::StreamSet, Some(_)) => &mut counters.stream_set_dead,
+                (ObjectKind::Stream, None) => &mut counters.stream_live,
+                (ObjectKind::Stream, Some(_)) => &mut counters.stream_dead,
+            };
+            *count += 1;
+        }
+        counters
+    }
+}

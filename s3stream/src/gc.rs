@@ -1,0 +1,133 @@
+//! Deletes dead objects, late.
+//!
+//! *Owns*: the delay between death and deletion, the deletion itself.
+//! *Does not own*: what is dead (the metadata says), orphans (fsck reports them).
+//!
+//! Invariants
+//! 1. Only objects the metadata calls dead are deleted; dead is for ever.
+//! 2. The delay counts by this process's clock from when it first saw the object
+//!    dead: no clock of another host is trusted, a restart waits anew.
+//! 3. The object is deleted before the metadata forgets it, so none is lost
+//!    track of.
+//! 4. While nothing is dead it waits without a timer.
+//!
+//! *IO: none* (requests go through the bucket port)
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use tidewater_bucket::{Bucket, BucketError, Purpose};
+use tidewater_types::{Env, Instant, sometimes};
+
+use crate::backoff::Backoff;
+use crate::config::MetaConfig;
+use crate::counters::{Counters, add};
+use crate::meta::log::Metadata;
+use crate::meta::op::MetaOp;
+use crate::object_id::ObjectId;
+
+/// Objects forgotten in one transaction; it must fit the smallest log entry.
+const REMOVED_AT_ONCE: usize = 128;
+
+pub(crate) struct Sweeper {
+    pub(crate) bucket: Arc<dyn Bucket>,
+    pub(crate) env: Arc<dyn Env>,
+    pub(crate) metadata: Metadata,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) delay: Duration,
+    pub(crate) retry: MetaConfig,
+}
+
+impl Sweeper {
+    /// Sweeps for ever; dropped when the uploader ends.
+    pub(crate) async fn run(self) {
+        let mut first_seen: BTreeMap<ObjectId, Instant> = BTreeMap::new();
+        loop {
+            let now = self.env.now();
+            self.look(&mut first_seen, now);
+            let due: Vec<_> = first_seen
+                .iter()
+                .filter(|(_, seen)| now.since(**seen) >= self.delay)
+                .map(|(id, _)| *id)
+                .take(REMOVED_AT_ONCE)
+                .collect();
+            if due.is_empty() {
+                self.wait(&first_seen).await;
+                continue;
+            }
+            if !self.sweep(&due).await {
+                // The store refuses for good: leave it alone for a while.
+                self.env.sleep(self.delay.max(self.retry.backoff_max)).await;
+            }
+        }
+    }
+
+    fn look(&self, first_seen: &mut BTreeMap<ObjectId, Instant>, now: Instant) {
+        self.metadata.read(|state| {
+            first_seen.retain(|id, _| state.dead.contains(id));
+            for id in state.dead_objects() {
+                first_seen.entry(id).or_insert(now);
+            }
+        });
+    }
+
+    async fn wait(&self, first_seen: &BTreeMap<ObjectId, Instant>) {
+        let died = std::pin::pin!(self.metadata.objects_died());
+        let Some(oldest) = first_seen.values().min() else {
+            died.await;
+            return;
+        };
+        let sleep = self
+            .env
+            .sleep(oldest.after(self.delay).since(self.env.now()));
+        if let Either::Left(_) = select(died, sleep).await {
+            // More died; they are due later than what is known, and are seen now.
+        }
+    }
+
+    /// Deletes the objects and forgets them. Whether that worked.
+    async fn sweep(&self, due: &[ObjectId]) -> bool {
+        let mut deleted = Vec::with_capacity(due.len());
+        for id in due {
+            if self.delete(*id).await {
+                deleted.push(*id);
+            }
+        }
+        if deleted.is_empty() {
+            return false;
+        }
+        sometimes!("s3stream: dead objects swept");
+        add(&self.counters.objects_deleted, deleted.len());
+        if let Err(err) = self
+            .metadata
+            .propose(vec![MetaOp::RemoveObjects { objects: deleted }])
+            .await
+        {
+            // They stay dead in the metadata and are deleted once more.
+            tracing::warn!(%err, "deleted objects not forgotten yet");
+            return false;
+        }
+        true
+    }
+
+    async fn delete(&self, id: ObjectId) -> bool {
+        let key = id.key();
+        let mut backoff = Backoff::new(self.retry.backoff_min, self.retry.backoff_max);
+        loop {
+            match self.bucket.delete(Purpose::Gc, &key).await {
+                Ok(()) | Err(BucketError::Absent { .. }) => return true,
+                Err(BucketError::Throttled { .. } | BucketError::Unknown { .. })
+                    if backoff.attempts() + 1 < self.retry.read_attempts =>
+                {
+                    backoff.wait(&*self.env).await;
+                }
+                Err(err) => {
+                    tracing::warn!(%err, "dead object not deleted");
+                    return false;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! The memory cache of blocks and indices.
+//!
+//! *Owns*: scan-resistant eviction by bytes, and that a block is loaded once
+//! however many readers want it.
+//! *Does not own*: how a block is loaded and checked.
+//!
+//! Invariants
+//! 1. The key names the object for ever: an entry is never stale.
+//! 2. Eviction follows from the order of requests alone: fixed hasher, fixed shards.
+//!
+//! *IO: none*
+
+use std::future::Future;
+
+use quick_cache::sync::{Cache as QuickCache, DefaultLifecycle};
+use quick_cache::{OptionsBuilder, Weighter};
+use rustc_hash::FxBuildHasher;
+
+use crate::object_id::ObjectId;
+
+/// An object and a position in it.
+type Key = (ObjectId, u64);
+
+/// Something whose size in memory is known.
+pub(crate) trait NumBytes {
+    fn num_bytes(&self) -> usize;
+}
+
+#[derive(Clone)]
+struct ByBytes;
+
+impl<V: NumBytes> Weighter<Key, V> for ByBytes {
+    fn weight(&self, _key: &Key, value: &V) -> u64 {
+        // What the cache itself needs for an entry, roughly.
+        const OVERHEAD: u64 = 128;
+        value.num_bytes() as u64 + OVERHEAD
+    }
+}
+
+pub(crate) struct Cache<V: NumBytes + Clone> {
+    entries: QuickCache<Key, V, ByBytes, FxBuildHasher, DefaultLifecycle<Key, V>>,
+}
+
+impl<V: NumBytes + Clone> Cache<V> {
+    /// A cache of `num_bytes` for values of about `value_bytes` each.
+    pub(crate) fn new(num_bytes: u64, value_bytes: u64) -> Self {
+        // The number of shards would follow the number of cores, and eviction with it.
+        const SHARDS: usize = 4;
+        let items = usize::try_from(num_bytes / value_bytes)
+            .unwrap_or(usize::MAX)
+            .max(128);
+        let options = OptionsBuilder::new()
+            .shards(SHARDS)
+            .estimated_items_capacity(items)
+            .weight_capacity(num_bytes)
+            .build()
+            .expect("both capacities are given");
+        let entries =
+            QuickCache::with_options(options, ByBytes, FxBuildHasher, DefaultLifecycle::default());
+        Self { entries }
+    }
+
+    /// The value, and whether it was in memory. Of several callers one runs `load`; if that
+    /// fails, the next one tries.
+    pub(crate) async fn get_or_load<E>(
+        &self,
+        object: ObjectId,
+        position: u64,
+        load: impl Future<Output = Result<V, E>>,
+    ) -> Result<(V, bool), E> {
+        match self
+            .entries
+            .get_value_or_guard_async(&(object, position))
+            .await
+        {
+            Ok(value) => Ok((value, true)),
+            Err(guard) => {
+                let value = load.await?;
+                // Refused if it was removed meanwhile: then it is just not cached.
+                let _cached = guard.insert(value.clone());
+                Ok((value, false))
+            }
+        }
+    }
+}

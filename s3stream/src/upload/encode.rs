@@ -1,0 +1,168 @@
+//! Encodes an object: blocks, index, footer, and what metadata says about it.
+//!
+//! *Owns*: how entries are divided into blocks.
+//! *Does not own*: the layouts (`format`), which ranges go together (`plan`).
+//!
+//! Invariants
+//! 1. Large payloads are passed on, not copied.
+//! 2. A stream's entries are contiguous, or it is a bug of the tail.
+//!
+//! *IO: none*
+
+use bytes::Bytes;
+use tidewater_types::crc32c;
+
+use crate::entry::Entry;
+use crate::format::block::{self, EncodedBlock};
+use crate::format::index::{self, IndexRow};
+use crate::format::object::{self, Footer, HEADER_SIZE};
+use crate::meta::op::{NewObject, NewRange, NewSnapshot};
+use crate::object_id::ObjectId;
+use crate::tail::SealedRange;
+
+use super::plan::ObjectPlan;
+
+/// An object ready to be sent, and what to commit once it is there.
+#[derive(Clone)]
+pub(crate) struct EncodedObject {
+    pub(crate) object: NewObject,
+    pub(crate) ranges: Vec<NewRange>,
+    pub(crate) snapshots: Vec<NewSnapshot>,
+    pub(crate) body: Vec<Bytes>,
+    pub(crate) footer: Bytes,
+}
+
+/// Encodes the planned object under `id`.
+pub(crate) fn encode(id: ObjectId, plan: &ObjectPlan, block_bytes: usize) -> EncodedObject {
+    let header = object::encode_header(&id, plan.kind);
+    let mut builder = Builder {
+        id,
+        body: vec![header],
+        rows: Vec::new(),
+        position: HEADER_SIZE as u64,
+    };
+    let (mut ranges, mut snapshots) = (Vec::new(), Vec::new());
+    for range in &plan.ranges {
+        if let Some(committed) = builder.entries(range, block_bytes) {
+            ranges.push(committed);
+        }
+        snapshots.extend(builder.snapshot(range));
+    }
+    let index_position = builder.position;
+    let index = index::encode(&builder.rows);
+    let footer = Footer {
+        id,
+        kind: plan.kind,
+        index_position,
+        index_crc: crc32c(&[&index]),
+        block_count: u32::try_from(builder.rows.len()).expect("bounded by the upload size"),
+        stream_count: u32::try_from(plan.ranges.len()).expect("bounded by the configuration"),
+    };
+    let (footer, footer_crc) = object::encode_footer(&footer);
+    let mut body = builder.body;
+    body.extend([index, footer.clone()]);
+    let size = body.iter().map(|part| part.len() as u64).sum();
+    let object = NewObject {
+        id,
+        kind: plan.kind,
+        size,
+        index_position,
+        footer_crc,
+    };
+    EncodedObject {
+        object,
+        ranges,
+        snapshots,
+        body,
+        footer,
+    }
+}
+
+struct Builder {
+    id: ObjectId,
+    body: Vec<Bytes>,
+    rows: Vec<IndexRow>,
+    position: u64,
+}
+
+impl Builder {
+    fn entries(&mut self, range: &SealedRange, block_bytes: usize) -> Option<NewRange> {
+        let (first, last) = (range.entries.first()?, range.entries.last()?);
+        let contiguous = range
+            .entries
+            .windows(2)
+            .all(|pair| pair[0].end_offset() == pair[1].base_offset);
+        assert!(
+            contiguous,
+            "a sealed range of stream {} is contiguous",
+            range.stream
+        );
+        for entries in blocks_of(&range.entries, block_bytes) {
+            self.push(block::encode_data(
+                range.stream,
+                self.id.nonce,
+                self.position,
+                entries,
+            ));
+        }
+        Some(NewRange {
+            stream: range.stream,
+            epoch: range.stream_epoch,
+            start: first.base_offset,
+            end: last.end_offset(),
+            timestamp_ms_max: range
+                .entries
+                .iter()
+                .map(|entry| entry.timestamp_ms_max)
+                .max()?,
+            object: 0,
+        })
+    }
+
+    fn snapshot(&mut self, range: &SealedRange) -> Option<NewSnapshot> {
+        let state = range.snapshot.as_ref()?;
+        let nonce = self.id.nonce;
+        let block = block::encode_snapshot(
+            range.stream,
+            nonce,
+            self.position,
+            state.as_of,
+            state.bytes.clone(),
+        );
+        let (position, size) = (block.row.position, block.row.size);
+        self.push(block);
+        let (stream, epoch, as_of) = (range.stream, range.stream_epoch, state.as_of);
+        Some(NewSnapshot {
+            stream,
+            epoch,
+            as_of,
+            object: 0,
+            position,
+            size,
+        })
+    }
+
+    fn push(&mut self, block: EncodedBlock) {
+        self.position += u64::from(block.row.size);
+        self.rows.push(block.row);
+        self.body.extend(block.parts);
+    }
+}
+
+/// Divides entries into blocks of about `block_bytes`; an entry is never divided.
+fn blocks_of(entries: &[Entry], block_bytes: usize) -> impl Iterator<Item = &[Entry]> {
+    let mut rest = entries;
+    std::iter::from_fn(move || {
+        let (mut count, mut num_bytes) = (0, block::HEADER_SIZE);
+        for entry in rest {
+            num_bytes += block::entry_size(entry);
+            if count > 0 && num_bytes > block_bytes {
+                break;
+            }
+            count += 1;
+        }
+        let (block, next) = rest.split_at(count);
+        rest = next;
+        (!block.is_empty()).then_some(block)
+    })
+}

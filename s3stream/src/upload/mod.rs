@@ -1,0 +1,13 @@
+//! Uploads: from the tail to committed objects.
+//!
+//! *Owns*: the parts listed below. *Does not own*: the tail, the metadata log.
+//!
+//! *IO: none* (requests go through the bucket port)
+
+pub(crate) mod encode;
+pub(crate) mod plan;
+pub(crate) mod store;
+pub(crate) mod uploader;
+
+#[cfg(test)]
+mod tests;

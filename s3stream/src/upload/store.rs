@@ -1,0 +1,124 @@
+//! Sends one object until it is certainly there.
+//!
+//! *Owns*: object ids, retries, the resolution of lost answers.
+//! *Does not own*: when to upload, the commit.
+//!
+//! Invariants
+//! 1. It comes back only when the object was confirmed, or is stopped.
+//! 2. `Exists` is believed only after the object's footer was compared: it hangs
+//!    on the checksums of everything in the object.
+//! 3. An id is given to one content and never again.
+//!
+//! *IO: none* (requests go through the bucket port)
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tidewater_bucket::{Bucket, BucketError, Purpose};
+use tidewater_types::{Env, Epoch, NodeId, sometimes};
+
+use crate::backoff::Backoff;
+use crate::config::MetaConfig;
+use crate::counters::{Counters, add};
+use crate::object_id::ObjectId;
+
+use super::encode::{EncodedObject, encode};
+use super::plan::ObjectPlan;
+
+pub(crate) struct ObjectStorer {
+    pub(crate) bucket: Arc<dyn Bucket>,
+    pub(crate) env: Arc<dyn Env>,
+    pub(crate) retry: MetaConfig,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) node: NodeId,
+    pub(crate) node_epoch: Epoch,
+    pub(crate) block_bytes: usize,
+    pub(crate) last_counter: AtomicU64,
+}
+
+enum Sent {
+    Confirmed,
+    /// Something else has the key.
+    Taken,
+}
+
+impl ObjectStorer {
+    pub(crate) fn backoff(&self) -> Backoff {
+        Backoff::new(self.retry.backoff_min, self.retry.backoff_max)
+    }
+
+    /// Encodes the object under a new id.
+    pub(crate) fn prepare(&self, plan: &ObjectPlan) -> EncodedObject {
+        let counter = self.last_counter.fetch_add(1, Ordering::Relaxed) + 1;
+        let nonce = self.env.random("s3stream: object nonce");
+        let id = ObjectId {
+            node: self.node,
+            epoch: self.node_epoch,
+            counter,
+            nonce,
+        };
+        encode(id, plan, self.block_bytes)
+    }
+
+    /// Uploads the planned object; never gives up.
+    pub(crate) async fn store(&self, plan: &ObjectPlan) -> EncodedObject {
+        loop {
+            let mut encoded = self.prepare(plan);
+            if matches!(self.send(&encoded).await, Sent::Confirmed) {
+                // What was sent need not stay in memory until the commit.
+                encoded.body = Vec::new();
+                return encoded;
+            }
+            tracing::error!(object = %encoded.object.id, "a foreign object has the key of an upload");
+        }
+    }
+
+    /// Sends the bytes until they are there.
+    pub(crate) async fn confirm(&self, encoded: &EncodedObject) {
+        let _sent = self.send(encoded).await;
+    }
+
+    async fn send(&self, encoded: &EncodedObject) -> Sent {
+        let key = encoded.object.id.key();
+        let mut backoff = self.backoff();
+        loop {
+            let err = match self
+                .bucket
+                .create(Purpose::Upload, &key, encoded.body.clone())
+                .await
+            {
+                Ok(()) => break,
+                Err(BucketError::Exists { .. }) => match self.compare(&key, encoded).await {
+                    Ok(true) => {
+                        sometimes!("s3stream: lost answer of an upload resolved");
+                        break;
+                    }
+                    Ok(false) => return Sent::Taken,
+                    Err(err) => err,
+                },
+                Err(err) => err,
+            };
+            // Said at the 1st, 2nd, 4th, … attempt: an outage is no reason to fill the log.
+            if (backoff.attempts() + 1).is_power_of_two() {
+                tracing::warn!(%err, attempt = backoff.attempts() + 1, "upload will be tried again");
+            }
+            backoff.wait(&*self.env).await;
+        }
+        add(&self.counters.uploads, 1);
+        add(
+            &self.counters.upload_bytes,
+            usize::try_from(encoded.object.size).unwrap_or(usize::MAX),
+        );
+        Sent::Confirmed
+    }
+
+    async fn compare(&self, key: &str, encoded: &EncodedObject) -> Result<bool, BucketError> {
+        let size = self.bucket.size(Purpose::Upload, key).await?;
+        if size != encoded.object.size {
+            return Ok(false);
+        }
+        let range = size - encoded.footer.len() as u64..size;
+        let footer = self.bucket.get(Purpose::Upload, key, Some(range)).await?;
+        Ok(footer == encoded.footer)
+    }
+}
