@@ -26,6 +26,9 @@ use crate::{DecodeError, Place, Records, Uuid, VersionRange};
 /// Bytes of memory that decoding may take for each byte of input.
 pub const MAX_EXPANSION: usize = 32;
 
+// Lists of these take one byte an element on the wire at least; structs assert their own size.
+const _: () = assert!(size_of::<String>() <= MAX_EXPANSION && size_of::<Bytes>() <= MAX_EXPANSION);
+
 pub(crate) struct Decoder<'a> {
     buf: &'a mut Bytes,
     message: &'static str,
