@@ -111,7 +111,7 @@ impl Uploader {
 
     /// Stops the loop without a flush and waits until it has ended. A commit that is under way
     /// may still take effect; the tail does not hear of it.
-    pub async fn stop(self) {
+    pub async fn stop(&self) {
         self.shared.ask_stop();
         self.shared.ended().await;
     }

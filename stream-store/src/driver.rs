@@ -1,0 +1,111 @@
+//! Production's answers to the ports: the tokio environment and the device WAL's opener.
+//!
+//! *Owns*: clock, sleep, spawn and randomness of a real process; the blocking open of a WAL file.
+//! *Does not own*: what the WAL checks.
+//!
+//! *IO: driver*
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the production driver")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tidewater_types::{BoxFuture, ClusterId, Env, Instant, sometimes};
+use tidewater_wal::{DeviceWal, DeviceWalConfig, Identity, OpenMode, WalError};
+
+use crate::opener::{FrameSink, OpenedWal, WalExpectation, WalOpener};
+
+/// The environment of a real process: tokio's timers and tasks, the host's clock and entropy.
+#[derive(Debug)]
+pub struct TokioEnv {
+    started: std::time::Instant,
+    runtime: tokio::runtime::Handle,
+}
+
+impl TokioEnv {
+    /// The environment on the runtime this is called from.
+    ///
+    /// # Panics
+    /// Outside a tokio runtime.
+    #[must_use]
+    pub fn current() -> Self {
+        Self {
+            started: std::time::Instant::now(),
+            runtime: tokio::runtime::Handle::current(),
+        }
+    }
+}
+
+impl Env for TokioEnv {
+    fn now(&self) -> Instant {
+        Instant(u64::try_from(self.started.elapsed().as_nanos()).unwrap_or(u64::MAX))
+    }
+
+    fn wall_ms(&self) -> i64 {
+        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+    }
+
+    fn sleep(&self, wait: Duration) -> BoxFuture<'static, ()> {
+        let _in_runtime = self.runtime.enter();
+        Box::pin(tokio::time::sleep(wait))
+    }
+
+    fn spawn(&self, _label: &'static str, task: BoxFuture<'static, ()>) {
+        self.runtime.spawn(task);
+    }
+
+    fn random(&self, _label: &'static str) -> u64 {
+        getrandom::u64().expect("the operating system has entropy")
+    }
+}
+
+/// Opens the device WAL in a file or on a block device.
+pub struct DeviceWalOpener {
+    /// The file or block device.
+    pub path: PathBuf,
+    /// The WAL's settings.
+    pub config: DeviceWalConfig,
+    /// The environment.
+    pub env: Arc<dyn Env>,
+}
+
+impl WalOpener for DeviceWalOpener {
+    fn peek(&self) -> BoxFuture<'_, Result<Option<ClusterId>, WalError>> {
+        let path = self.path.clone();
+        Box::pin(async move { blocking(move || DeviceWal::peek(&path)).await })
+    }
+
+    fn open(
+        self: Box<Self>,
+        expect: WalExpectation,
+        on_frame: FrameSink,
+    ) -> BoxFuture<'static, Result<OpenedWal, WalError>> {
+        Box::pin(async move { blocking(move || self.open_blocking(expect, on_frame)).await })
+    }
+}
+
+impl DeviceWalOpener {
+    fn open_blocking(
+        self,
+        expect: WalExpectation,
+        on_frame: FrameSink,
+    ) -> Result<OpenedWal, WalError> {
+        let exists = self.path.exists();
+        let identity = Identity { cluster: expect.cluster, node: expect.node, wal: expect.wal };
+        // A WAL that was never named may be created; one that was must be there.
+        let mode = if exists || expect.wal.is_some() { OpenMode::Existing } else { OpenMode::Create };
+        let (wal, report) =
+            DeviceWal::open(&self.path, self.env, self.config, identity, mode, on_frame)?;
+        sometimes!("store: device wal opened");
+        let id = Some(wal.wal_id());
+        let report = (mode == OpenMode::Existing).then(|| report.to_string());
+        Ok(OpenedWal { wal: Arc::new(wal), id, report })
+    }
+}
+
+async fn blocking<R: Send + 'static>(
+    work: impl FnOnce() -> Result<R, WalError> + Send + 'static,
+) -> Result<R, WalError> {
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(WalError::Closed))
+}

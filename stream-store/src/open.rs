@@ -1,0 +1,240 @@
+//! Opening a store: metadata, then the WAL it names, then the tails the WAL holds.
+//!
+//! *Owns*: the order of the checks, so that a refusal changes nothing; the tails' recovery.
+//! *Does not own*: recovery of the WAL itself, replay of the metadata log.
+//!
+//! Invariants
+//! 1. Nothing is written before WAL and metadata are known to belong together, save the first
+//!    entry of an empty bucket, and that only where no WAL claims another cluster.
+//! 2. The metadata names the WAL before the first append goes into it.
+//! 3. Recovered entries of a stream tile from its committed end; anything else refuses to open.
+//!
+//! *IO: none* (through ports)
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tidewater_bucket::Bucket;
+use tidewater_s3stream::{Entry, MetaOp, Metadata, Tier};
+use tidewater_types::{ClusterId, Env, Epoch, Lsn, NodeId, Offset, StreamId, WalId, sometimes};
+use tidewater_wal::WalError;
+use tokio::sync::Notify;
+
+use crate::config::StoreConfig;
+use crate::error::StoreError;
+use crate::format::frame::{BadFrame, FrameHead, HEAD_BYTES};
+use crate::opener::{OpenedWal, WalExpectation, WalOpener};
+use crate::queue::Item;
+use crate::shared::{Parts, Shared, StreamInner};
+use crate::tail::Tail;
+use crate::uplink::Uplink;
+
+/// One frame the WAL gave back.
+type Frames = Vec<(Lsn, Bytes)>;
+
+/// A frame with its head read.
+type HeadedFrame = (Lsn, FrameHead, Bytes);
+
+pub(crate) async fn open(
+    env: Arc<dyn Env>,
+    bucket: Arc<dyn Bucket>,
+    wal: Box<dyn WalOpener>,
+    config: StoreConfig,
+) -> Result<(Arc<Shared>, Option<String>), StoreError> {
+    if let Err(wrong) = config.check() {
+        let (field, found, expected) = (wrong.field, wrong.found, wrong.expected);
+        return Err(StoreError::Config { field, found, expected });
+    }
+    refuse_foreign_wal(&bucket, &env, wal.as_ref(), &config).await?;
+    let tier = Tier::open(bucket, Arc::clone(&env), config.tier.clone()).await?;
+    let frames = Arc::new(Mutex::new(Frames::new()));
+    let opened = open_wal(&tier, wal, &config, &frames).await?;
+    let frames = std::mem::take(&mut *frames.lock());
+    let tails = recover_tails(tier.metadata(), frames)?;
+    let node_epoch = register(tier.metadata(), &config, opened.id).await?;
+    let recovered_bytes = tails.values().flatten().map(|(_, _, body)| body.len() as u64).sum();
+    let report = opened.report;
+    let parts =
+        Parts { env, wal: opened.wal, tier, config, node_epoch, recovered_bytes };
+    let (shared, durable) = Shared::new(parts);
+    adopt(&shared, tails).await?;
+    let pump = Arc::clone(&shared).pump(durable);
+    shared.env.spawn("store: pump", Box::pin(pump));
+    let tail = Arc::new(Uplink { shared: Arc::clone(&shared) });
+    let uploader = shared.tier.start_uploader(shared.config.node, node_epoch, tail);
+    *shared.uploader.lock() = Some(Arc::new(uploader));
+    Ok((shared, report))
+}
+
+/// An empty bucket beside a WAL that already belongs to a cluster is a wrong bucket.
+async fn refuse_foreign_wal(
+    bucket: &Arc<dyn Bucket>,
+    env: &Arc<dyn Env>,
+    wal: &dyn WalOpener,
+    config: &StoreConfig,
+) -> Result<(), StoreError> {
+    if config.accept_data_loss {
+        return Ok(());
+    }
+    let Some(found) = wal.peek().await? else { return Ok(()) };
+    if Metadata::exists(bucket, env, &config.tier.meta).await? {
+        return Ok(());
+    }
+    let expected = String::from("no cluster");
+    Err(StoreError::ForeignWal { found: found.to_string(), expected })
+}
+
+async fn open_wal(
+    tier: &Tier,
+    wal: Box<dyn WalOpener>,
+    config: &StoreConfig,
+    frames: &Arc<Mutex<Frames>>,
+) -> Result<OpenedWal, WalError> {
+    let (cluster, named) = tier.metadata().read(|state| {
+        let named = state.node(config.node).and_then(|node| node.wal);
+        (state.cluster_id(), named)
+    });
+    let expect = WalExpectation {
+        cluster,
+        node: config.node,
+        wal: named,
+        accept_data_loss: config.accept_data_loss,
+    };
+    let sink = Arc::clone(frames);
+    wal.open(expect, Box::new(move |lsn, frame| sink.lock().push((lsn, frame)))).await
+}
+
+/// Takes the node's next epoch and names its WAL, in one transaction.
+async fn register(
+    metadata: &Metadata,
+    config: &StoreConfig,
+    wal: Option<WalId>,
+) -> Result<Epoch, StoreError> {
+    let node = config.node;
+    let (epoch, named) = metadata.read(|state| match state.node(node) {
+        Some(known) => (known.epoch.next().expect("epochs do not run out"), known.wal),
+        None => (Epoch(1), None),
+    });
+    let mut txn = vec![MetaOp::RegisterNode { node, epoch }];
+    if named != wal {
+        txn.push(MetaOp::SetNodeWal { node, node_epoch: epoch, wal });
+    }
+    metadata.propose(txn).await?;
+    Ok(epoch)
+}
+
+/// Sorts recovered frames by stream and checks that they tile above the committed ends.
+fn recover_tails(
+    metadata: &Metadata,
+    frames: Frames,
+) -> Result<BTreeMap<StreamId, Vec<HeadedFrame>>, StoreError> {
+    let mut tails: BTreeMap<StreamId, Vec<HeadedFrame>> = BTreeMap::new();
+    for (lsn, frame) in frames {
+        let head = FrameHead::decode(&frame).map_err(|bad| bad_frame(lsn, bad))?;
+        let committed =
+            metadata.read(|state| state.stream(head.stream).map(|s| s.end.max(s.start)));
+        let Some(committed) = committed else { continue };
+        let end = Offset(head.base_offset.0 + u64::from(head.record_count));
+        if end <= committed {
+            continue;
+        }
+        let tail = tails.entry(head.stream).or_default();
+        let expected = tail.last().map_or(committed, |(_, last, _)| {
+            Offset(last.base_offset.0 + u64::from(last.record_count))
+        });
+        if head.base_offset != expected {
+            let (field, found) = ("base_offset", head.base_offset.0);
+            return Err(StoreError::BadFrame { lsn, field, found, expected: expected.0 });
+        }
+        sometimes!("store: entry recovered from the wal");
+        tail.push((lsn, head, frame.slice(HEAD_BYTES..)));
+    }
+    Ok(tails)
+}
+
+fn bad_frame(lsn: Lsn, bad: BadFrame) -> StoreError {
+    let BadFrame { field, found, newer } = bad;
+    if newer {
+        StoreError::NewerFrame { lsn, field, found }
+    } else {
+        StoreError::BadFrame { lsn, field, found, expected: 0 }
+    }
+}
+
+/// Opens the streams that have recovered entries and queues these for upload, in WAL order.
+async fn adopt(
+    shared: &Arc<Shared>,
+    tails: BTreeMap<StreamId, Vec<HeadedFrame>>,
+) -> Result<(), StoreError> {
+    let ids: Vec<StreamId> = tails.keys().copied().collect();
+    open_streams(shared, &ids).await?;
+    let mut in_order: Vec<HeadedFrame> = tails.into_values().flatten().collect();
+    in_order.sort_by_key(|(lsn, _, _)| *lsn);
+    for (lsn, head, payload) in in_order {
+        let stream = shared.streams.lock().get(&head.stream).cloned();
+        let Some(stream) = stream else { continue };
+        let entry = Entry {
+            base_offset: head.base_offset,
+            record_count: head.record_count,
+            timestamp_ms_max: head.timestamp_ms_max,
+            payload,
+        };
+        let item = Item {
+            stream: head.stream,
+            lsn,
+            base_offset: entry.base_offset,
+            end_offset: entry.end_offset(),
+            num_bytes: entry.payload.len() as u64,
+            durable_since: shared.env.now(),
+        };
+        stream.tail.lock().accept(entry);
+        shared.became_durable(&stream, item);
+    }
+    Ok(())
+}
+
+/// Opens streams of this node with new epochs, all in one transaction. Those open already stay.
+pub(crate) async fn open_streams(
+    shared: &Arc<Shared>,
+    ids: &[StreamId],
+) -> Result<(), StoreError> {
+    let mut txn = Vec::new();
+    let mut opened = Vec::new();
+    for &id in ids {
+        if shared.streams.lock().contains_key(&id) {
+            continue;
+        }
+        let known = shared
+            .tier
+            .metadata()
+            .read(|state| state.stream(id).map(|s| (s.epoch, s.start, s.end)));
+        let (epoch, start, committed) = known.ok_or(StoreError::NoStream { stream: id })?;
+        let epoch = epoch.next().expect("epochs do not run out");
+        let (node, node_epoch) = (shared.config.node, shared.node_epoch);
+        txn.push(MetaOp::OpenStream { stream: id, node, node_epoch, epoch });
+        opened.push(StreamInner {
+            id,
+            epoch,
+            tail: Mutex::new(Tail::new(start, committed)),
+            changed: Notify::new(),
+            state_source: Mutex::default(),
+            closed: Mutex::default(),
+        });
+    }
+    if txn.is_empty() {
+        return Ok(());
+    }
+    shared.tier.metadata().propose(txn).await?;
+    let mut streams = shared.streams.lock();
+    for stream in opened {
+        streams.entry(stream.id).or_insert_with(|| Arc::new(stream));
+    }
+    Ok(())
+}
+
+/// What the cluster and node are called, for the operator.
+pub(crate) fn cluster_of(shared: &Shared) -> (ClusterId, NodeId) {
+    (shared.tier.metadata().read(|state| state.cluster_id()), shared.config.node)
+}

@@ -1,0 +1,238 @@
+//! What all parts of one store share: ports, streams, the upload queue, the durable pump.
+//!
+//! *Owns*: the order of submission to the WAL, the pump that turns durable frames into
+//! visible offsets, admission, the store's failure.
+//! *Does not own*: the watermarks' rules (tail.rs, queue.rs), uploading (uplink.rs).
+//!
+//! Invariants
+//! 1. Frames enter the pump in LSN order: the submission lock covers the WAL's `append`
+//!    and the pump's queue together.
+//! 2. An entry becomes visible and waits for its upload in one step, after its frame is durable.
+//! 3. After the WAL has failed nothing becomes visible any more.
+//!
+//! *IO: none*
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::Mutex;
+use tidewater_s3stream::{Entry, StateSnapshot, Tier, Uploader};
+use tidewater_types::{Env, Epoch, Offset, StreamId};
+use tidewater_wal::{Append, Frame, Permit, Wal, WalError};
+use tokio::sync::{Notify, Semaphore, mpsc};
+
+use crate::config::StoreConfig;
+use crate::error::StoreError;
+use crate::format::frame::FrameHead;
+use crate::queue::{Item, UploadQueue};
+use crate::tail::Tail;
+
+/// Gives the state of a stream's owner as of an offset, for the upload that ends there.
+pub trait StateSource: Send + Sync + 'static {
+    /// The state that follows from all entries below `offset`; `None` if there is none to keep.
+    fn snapshot_at(&self, offset: Offset) -> Option<StateSnapshot>;
+
+    /// The upload that ends at `offset` is committed with its snapshot: no earlier state will be
+    /// asked for again.
+    fn committed(&self, offset: Offset) {
+        let _ = offset;
+    }
+}
+
+/// One stream of this process.
+pub(crate) struct StreamInner {
+    pub(crate) id: StreamId,
+    pub(crate) epoch: Epoch,
+    pub(crate) tail: Mutex<Tail>,
+    pub(crate) changed: Notify,
+    pub(crate) state_source: Mutex<Option<Arc<dyn StateSource>>>,
+    /// Why the stream takes no more calls, once it does not.
+    pub(crate) closed: Mutex<Option<StoreError>>,
+}
+
+/// An append on its way through the WAL.
+pub(crate) struct Pumped {
+    pub(crate) append: Append,
+    pub(crate) stream: Arc<StreamInner>,
+    pub(crate) base_offset: Offset,
+    pub(crate) end_offset: Offset,
+    pub(crate) num_bytes: u64,
+}
+
+/// Counts of reads by where they were answered from.
+#[derive(Debug, Default)]
+pub(crate) struct ReadCounts {
+    pub(crate) tail: AtomicU64,
+    pub(crate) memory: AtomicU64,
+    pub(crate) bucket: AtomicU64,
+}
+
+/// The store's inside.
+pub(crate) struct Shared {
+    pub(crate) env: Arc<dyn Env>,
+    pub(crate) wal: Arc<dyn Wal>,
+    pub(crate) tier: Tier,
+    pub(crate) config: StoreConfig,
+    pub(crate) node_epoch: Epoch,
+    pub(crate) streams: Mutex<BTreeMap<StreamId, Arc<StreamInner>>>,
+    pub(crate) queue: Mutex<UploadQueue>,
+    pub(crate) queue_grew: Notify,
+    pub(crate) room: Semaphore,
+    /// Committed entries still in memory, oldest first: (stream, end offset, bytes).
+    pub(crate) cached: Mutex<Cached>,
+    pub(crate) reads: ReadCounts,
+    pub(crate) failed: Mutex<Option<Arc<str>>>,
+    pub(crate) failed_notify: Notify,
+    pub(crate) uploader: Mutex<Option<Arc<Uploader>>>,
+    submission: Mutex<mpsc::UnboundedSender<Pumped>>,
+}
+
+/// The committed entries that memory still holds, oldest commit first.
+#[derive(Debug, Default)]
+pub(crate) struct Cached {
+    runs: VecDeque<(StreamId, Offset, u64)>,
+    num_bytes: u64,
+}
+
+impl Cached {
+    /// Adds a committed run and answers which runs must go to stay within `bytes_max`.
+    pub(crate) fn add(
+        &mut self,
+        run: (StreamId, Offset, u64),
+        bytes_max: u64,
+    ) -> Vec<(StreamId, Offset)> {
+        self.num_bytes += run.2;
+        self.runs.push_back(run);
+        let mut release = Vec::new();
+        while self.num_bytes > bytes_max {
+            let Some((stream, end, num_bytes)) = self.runs.pop_front() else { break };
+            self.num_bytes -= num_bytes;
+            release.push((stream, end));
+        }
+        release
+    }
+}
+
+/// The ports and facts a store is built from.
+pub(crate) struct Parts {
+    pub(crate) env: Arc<dyn Env>,
+    pub(crate) wal: Arc<dyn Wal>,
+    pub(crate) tier: Tier,
+    pub(crate) config: StoreConfig,
+    pub(crate) node_epoch: Epoch,
+    pub(crate) recovered_bytes: u64,
+}
+
+impl Shared {
+    /// The store's inside, and the receiving end that `pump` drains.
+    pub(crate) fn new(parts: Parts) -> (Arc<Self>, mpsc::UnboundedReceiver<Pumped>) {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let room = parts.config.waiting_bytes_max.saturating_sub(parts.recovered_bytes);
+        let shared = Self {
+            env: parts.env,
+            wal: parts.wal,
+            tier: parts.tier,
+            config: parts.config,
+            node_epoch: parts.node_epoch,
+            streams: Mutex::default(),
+            queue: Mutex::default(),
+            queue_grew: Notify::new(),
+            room: Semaphore::new(usize::try_from(room).unwrap_or(Semaphore::MAX_PERMITS)),
+            cached: Mutex::default(),
+            reads: ReadCounts::default(),
+            failed: Mutex::default(),
+            failed_notify: Notify::new(),
+            uploader: Mutex::default(),
+            submission: Mutex::new(sender),
+        };
+        (Arc::new(shared), receiver)
+    }
+
+    /// Appends `entry` at the stream's end. The caller holds the stream's tail.
+    pub(crate) fn submit(
+        &self,
+        stream: &Arc<StreamInner>,
+        tail: &mut Tail,
+        permit: Permit,
+        entry: Entry,
+    ) -> Result<tidewater_types::Lsn, StoreError> {
+        let head = FrameHead {
+            stream: stream.id,
+            stream_epoch: stream.epoch,
+            base_offset: entry.base_offset,
+            record_count: entry.record_count,
+            timestamp_ms_max: entry.timestamp_ms_max,
+        };
+        let frame = Frame::new(&head.encode(), entry.payload.clone());
+        let submission = self.submission.lock();
+        let append = self.wal.append(permit, frame).map_err(|error| self.wal_failed(error))?;
+        let lsn = append.lsn();
+        let pumped = Pumped {
+            append,
+            stream: Arc::clone(stream),
+            base_offset: entry.base_offset,
+            end_offset: entry.end_offset(),
+            num_bytes: entry.payload.len() as u64,
+        };
+        tail.accept(entry);
+        // The pump ends only after the store has failed; then nobody waits for this entry.
+        let _ = submission.send(pumped);
+        Ok(lsn)
+    }
+
+    /// Makes durable entries visible, in LSN order, until the WAL fails or the store is dropped.
+    pub(crate) async fn pump(self: Arc<Self>, mut durable: mpsc::UnboundedReceiver<Pumped>) {
+        while let Some(pumped) = durable.recv().await {
+            match pumped.append.await {
+                Ok(lsn) => self.became_durable(&pumped.stream, Item {
+                    stream: pumped.stream.id,
+                    lsn,
+                    base_offset: pumped.base_offset,
+                    end_offset: pumped.end_offset,
+                    num_bytes: pumped.num_bytes,
+                    durable_since: self.env.now(),
+                }),
+                Err(error) => {
+                    self.wal_failed(error);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// One entry is durable: it becomes visible and waits for its upload.
+    pub(crate) fn became_durable(&self, stream: &StreamInner, item: Item) {
+        stream.tail.lock().mark_durable(item.end_offset);
+        self.queue.lock().push(item);
+        stream.changed.notify_waiters();
+        self.queue_grew.notify_waiters();
+    }
+
+    /// Notes that the WAL has failed for good and wakes everybody who waits.
+    pub(crate) fn wal_failed(&self, error: WalError) -> StoreError {
+        self.fail(&error.to_string());
+        StoreError::Wal(error)
+    }
+
+    /// Closes the store for a reason.
+    pub(crate) fn fail(&self, cause: &str) {
+        self.failed.lock().get_or_insert_with(|| Arc::from(cause));
+        self.room.close();
+        self.failed_notify.notify_waiters();
+        let streams: Vec<_> = self.streams.lock().values().cloned().collect();
+        for stream in streams {
+            stream.changed.notify_waiters();
+        }
+    }
+
+    /// The store's failure, if it has failed.
+    pub(crate) fn failure(&self) -> Option<StoreError> {
+        self.failed.lock().as_ref().map(|cause| StoreError::Closed { cause: Arc::clone(cause) })
+    }
+
+    /// Adds to a counter.
+    pub(crate) fn count(counter: &AtomicU64, amount: u64) {
+        counter.fetch_add(amount, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,404 @@
+//! A handle on one open stream: append, fetch, trim, wait.
+//!
+//! *Owns*: the order of one stream's calls on the tail, the WAL and the tier.
+//! *Does not own*: the watermarks' rules (tail.rs), the WAL's order (shared.rs).
+//!
+//! Invariants
+//! 1. Offsets follow the order of `append_reserved` calls, and so do LSNs.
+//! 2. Nothing is handed to a reader that a crash could take back.
+//!
+//! *IO: none* (through ports)
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::{Either, select};
+use tidewater_s3stream::{Entry, MetaOp, StateSnapshot};
+use tidewater_types::{Epoch, Lsn, Offset, StreamId};
+use tidewater_wal::Permit;
+use tokio::sync::TryAcquireError;
+
+use crate::error::StoreError;
+use crate::format::frame::HEAD_BYTES;
+use crate::shared::{Shared, StateSource, StreamInner};
+use crate::tail::Found;
+
+/// What is appended, besides its bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct AppendRequest {
+    /// Records in the payload, at least 1; each takes one offset.
+    pub record_count: u32,
+    /// Greatest timestamp of the records in milliseconds since the Unix epoch.
+    pub timestamp_ms_max: i64,
+    /// Length of the payload in bytes.
+    pub num_bytes: usize,
+}
+
+/// Room for one append, in the store and in the WAL. Dropped unused, it goes back.
+#[derive(Debug)]
+pub struct Reservation {
+    permit: Permit,
+    room: Room,
+}
+
+/// Room in the store, given back when dropped.
+struct Room {
+    shared: Arc<Shared>,
+    num_bytes: usize,
+}
+
+impl Room {
+    /// The first `num_bytes` now belong to an entry until its upload is committed.
+    fn keep(mut self, num_bytes: usize) {
+        self.num_bytes -= num_bytes;
+    }
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        self.shared.room.add_permits(self.num_bytes);
+    }
+}
+
+impl std::fmt::Debug for Room {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Room").field("num_bytes", &self.num_bytes).finish_non_exhaustive()
+    }
+}
+
+/// An append that has its offsets. It is acknowledged by [`Stream::wait_durable`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Appended {
+    /// Offset of the first record.
+    pub base_offset: Offset,
+    /// One past the offset of the last record.
+    pub end_offset: Offset,
+    /// Position in the WAL.
+    pub lsn: Lsn,
+}
+
+/// Where a fetch was answered from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadSource {
+    /// Nothing was there to read.
+    Nothing,
+    /// The tail, in memory.
+    Tail,
+    /// Objects; their blocks came from memory or the bucket.
+    Objects,
+}
+
+/// The answer to a fetch.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// Whole entries, the first one holding the offset asked for; empty at the high watermark.
+    pub entries: Vec<Entry>,
+    /// Log start offset.
+    pub start: Offset,
+    /// One past the last visible offset.
+    pub high_watermark: Offset,
+    /// Where the entries came from.
+    pub source: ReadSource,
+}
+
+/// One open stream. Clones share it.
+#[derive(Clone)]
+pub struct Stream {
+    pub(crate) inner: Arc<StreamInner>,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl std::fmt::Debug for Stream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Stream").field("id", &self.inner.id).finish_non_exhaustive()
+    }
+}
+
+impl Stream {
+    /// Its id.
+    #[must_use]
+    pub fn id(&self) -> StreamId {
+        self.inner.id
+    }
+
+    /// The epoch it was opened with.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.inner.epoch
+    }
+
+    /// Log start offset: the first offset that can be read.
+    #[must_use]
+    pub fn start(&self) -> Offset {
+        self.inner.tail.lock().start()
+    }
+
+    /// One past the last offset that is durable and can be read.
+    #[must_use]
+    pub fn high_watermark(&self) -> Offset {
+        self.inner.tail.lock().high_watermark()
+    }
+
+    /// The offset the next append gets.
+    #[must_use]
+    pub fn end(&self) -> Offset {
+        self.inner.tail.lock().end()
+    }
+
+    /// Whether two handles are on the same stream of the same store.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+
+    /// Why the stream takes no more calls, if it does not.
+    fn refusal(&self) -> Option<StoreError> {
+        self.shared.failure().or_else(|| self.inner.closed.lock().clone())
+    }
+
+    /// Takes room for a payload of `num_bytes`; waits while uploads or the WAL lag behind.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLarge`] at once, [`StoreError::Full`] after the configured patience,
+    /// [`StoreError::Closed`].
+    pub async fn reserve(&self, num_bytes: usize) -> Result<Reservation, StoreError> {
+        let num_bytes_max = self.shared.config.append_bytes_max;
+        if num_bytes as u64 > num_bytes_max {
+            return Err(StoreError::TooLarge { num_bytes: num_bytes as u64, num_bytes_max });
+        }
+        let room = self.take_room(num_bytes).await?;
+        let permit = self.shared.wal.reserve(HEAD_BYTES + num_bytes).await?;
+        Ok(Reservation { permit, room })
+    }
+
+    async fn take_room(&self, num_bytes: usize) -> Result<Room, StoreError> {
+        let shared = &self.shared;
+        let wanted = u32::try_from(num_bytes).expect("append_bytes_max is at most 1 GiB");
+        let acquired = match shared.room.try_acquire_many(wanted) {
+            Err(TryAcquireError::NoPermits) => {
+                let patience = Duration::from_millis(shared.config.append_wait_ms_max);
+                let acquire = std::pin::pin!(shared.room.acquire_many(wanted));
+                match select(acquire, shared.env.sleep(patience)).await {
+                    Either::Left((acquired, _)) => acquired.ok(),
+                    Either::Right(_) => {
+                        let waiting_bytes = shared.queue.lock().num_bytes();
+                        return Err(StoreError::Full { waiting_bytes });
+                    }
+                }
+            }
+            acquired => acquired.ok(),
+        };
+        let Some(permits) = acquired else {
+            let closed = || StoreError::Closed { cause: Arc::from("shut down") };
+            return Err(self.refusal().unwrap_or_else(closed));
+        };
+        permits.forget();
+        Ok(Room { shared: Arc::clone(shared), num_bytes })
+    }
+
+    /// Appends into the room taken before: gives the offsets, asks `fill` for the payload with the
+    /// base offset in it, and hands it to the WAL. Never blocks on I/O; order is call order.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`], [`StoreError::Wal`], [`StoreError::OffsetsExhausted`],
+    /// [`StoreError::TooLarge`] if the payload is larger than what was reserved. Nothing was appended.
+    ///
+    /// # Panics
+    /// If `record_count` is 0.
+    pub fn append_reserved(
+        &self,
+        reservation: Reservation,
+        request: AppendRequest,
+        fill: impl FnOnce(Offset) -> Bytes,
+    ) -> Result<Appended, StoreError> {
+        assert!(request.record_count > 0, "an append without records");
+        if let Some(refusal) = self.refusal() {
+            return Err(refusal);
+        }
+        let mut tail = self.inner.tail.lock();
+        let base_offset = tail.end();
+        let end_offset = tail
+            .end_after(request.record_count)
+            .ok_or(StoreError::OffsetsExhausted { stream: self.inner.id })?;
+        let payload = fill(base_offset);
+        let Reservation { permit, room } = reservation;
+        let num_bytes = payload.len();
+        if num_bytes > room.num_bytes {
+            let num_bytes_max = room.num_bytes as u64;
+            return Err(StoreError::TooLarge { num_bytes: num_bytes as u64, num_bytes_max });
+        }
+        let entry = Entry {
+            base_offset,
+            record_count: request.record_count,
+            timestamp_ms_max: request.timestamp_ms_max,
+            payload,
+        };
+        let lsn = self.shared.submit(&self.inner, &mut tail, permit, entry)?;
+        room.keep(num_bytes);
+        Ok(Appended { base_offset, end_offset, lsn })
+    }
+
+    /// Reserves and appends. See [`Stream::reserve`] and [`Stream::append_reserved`].
+    ///
+    /// # Errors
+    /// Those of both.
+    pub async fn append(
+        &self,
+        request: AppendRequest,
+        fill: impl FnOnce(Offset) -> Bytes,
+    ) -> Result<Appended, StoreError> {
+        let reservation = self.reserve(request.num_bytes).await?;
+        self.append_reserved(reservation, request, fill)
+    }
+
+    /// Completes when everything below `end` is durable: the moment to acknowledge.
+    ///
+    /// # Errors
+    /// [`StoreError::Closed`] when the WAL failed before; the append may or may not survive.
+    pub async fn wait_durable(&self, end: Offset) -> Result<(), StoreError> {
+        self.wait_until(|stream| {
+            if stream.high_watermark() >= end {
+                return Some(Ok(()));
+            }
+            stream.refusal().map(Err)
+        })
+        .await
+    }
+
+    /// Completes when there is something to read at `offset`, or when reading there would fail.
+    pub async fn wait_readable(&self, offset: Offset) {
+        self.wait_until(|stream| {
+            let tail = stream.inner.tail.lock();
+            let ready = tail.high_watermark() > offset || tail.start() > offset;
+            drop(tail);
+            (ready || stream.refusal().is_some()).then_some(())
+        })
+        .await;
+    }
+
+    async fn wait_until<R>(&self, mut check: impl FnMut(&Self) -> Option<R>) -> R {
+        loop {
+            let changed = self.inner.changed.notified();
+            let mut changed = std::pin::pin!(changed);
+            changed.as_mut().enable();
+            if let Some(answer) = check(self) {
+                return answer;
+            }
+            changed.await;
+        }
+    }
+
+    /// Reads whole entries from the one that holds `offset`, at least one if any is visible there,
+    /// up to about `bytes_max` bytes of payload.
+    ///
+    /// # Errors
+    /// [`StoreError::OutOfRange`] below the start or above the end; tier errors.
+    pub async fn fetch(&self, offset: Offset, bytes_max: usize) -> Result<Fetched, StoreError> {
+        let (found, start, high_watermark, end) = {
+            let tail = self.inner.tail.lock();
+            (tail.find(offset, bytes_max), tail.start(), tail.high_watermark(), tail.end())
+        };
+        let (entries, source) = match found {
+            Found::OutOfRange => {
+                let stream = self.inner.id;
+                return Err(StoreError::OutOfRange { stream, offset, start, end });
+            }
+            Found::Held(entries) if entries.is_empty() => (entries, ReadSource::Nothing),
+            Found::Held(entries) => {
+                Shared::count(&self.shared.reads.tail, 1);
+                (entries, ReadSource::Tail)
+            }
+            Found::InObjects => {
+                let fetched = self.shared.tier.fetch(self.inner.id, offset, bytes_max).await?;
+                Shared::count(&self.shared.reads.memory, fetched.from_memory.into());
+                Shared::count(&self.shared.reads.bucket, fetched.from_bucket.into());
+                (fetched.entries, ReadSource::Objects)
+            }
+        };
+        Ok(Fetched { entries, start, high_watermark, source })
+    }
+
+    /// The first visible entry whose greatest timestamp is at or above `timestamp_ms`.
+    ///
+    /// # Errors
+    /// Tier errors.
+    pub async fn find_timestamp(&self, timestamp_ms: i64) -> Result<Option<Entry>, StoreError> {
+        let (start, committed) = {
+            let tail = self.inner.tail.lock();
+            (tail.start(), tail.committed())
+        };
+        if start < committed {
+            let found = self.shared.tier.find_timestamp(self.inner.id, start, timestamp_ms).await?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        let tail = self.inner.tail.lock();
+        // Entries at or above `committed` are held: they cannot have been released before this
+        // call's look at the objects.
+        Ok(tail
+            .visible()
+            .find(|entry| entry.end_offset() > start && entry.timestamp_ms_max >= timestamp_ms)
+            .cloned())
+    }
+
+    /// The greatest timestamp of any visible entry; `None` of an empty stream.
+    #[must_use]
+    pub fn timestamp_ms_max(&self) -> Option<i64> {
+        let in_objects = self.shared.tier.metadata().read(|state| {
+            let stream = state.stream(self.inner.id)?;
+            let live = stream.ranges().filter(|(range, _)| range.end() > stream.start);
+            live.map(|(_, range)| range.timestamp_ms_max).max()
+        });
+        let tail = self.inner.tail.lock();
+        tail.visible().map(|entry| entry.timestamp_ms_max).max().max(in_objects)
+    }
+
+    /// Moves the log start up to `start`, at most the high watermark. What lies below can no longer
+    /// be read and its objects are let go.
+    ///
+    /// # Errors
+    /// [`StoreError::OutOfRange`] above the high watermark; metadata errors.
+    pub async fn trim(&self, start: Offset) -> Result<(), StoreError> {
+        let (old_start, committed, high_watermark) = {
+            let tail = self.inner.tail.lock();
+            (tail.start(), tail.committed(), tail.high_watermark())
+        };
+        let stream = self.inner.id;
+        if start > high_watermark {
+            let end = high_watermark;
+            return Err(StoreError::OutOfRange { stream, offset: start, start: old_start, end });
+        }
+        if start <= old_start {
+            return Ok(());
+        }
+        if start > committed {
+            // An entry may be trimmed only once an object holds it: the WAL's recovery expects
+            // every entry above the committed end.
+            crate::uplink::flush(&self.shared).await?;
+        }
+        let op = MetaOp::TrimStream { stream, epoch: self.inner.epoch, start };
+        self.shared.tier.metadata().propose(vec![op]).await?;
+        self.inner.tail.lock().trim(start);
+        self.inner.changed.notify_waiters();
+        Ok(())
+    }
+
+    /// Names who is asked for the owner's state at each upload.
+    pub fn set_state_source(&self, source: Arc<dyn StateSource>) {
+        *self.inner.state_source.lock() = Some(source);
+    }
+
+    /// The owner's state kept with the last upload, if any.
+    ///
+    /// # Errors
+    /// Tier errors.
+    pub fn snapshot(
+        &self,
+    ) -> impl Future<Output = Result<Option<StateSnapshot>, StoreError>> + Send + '_ {
+        self.shared.tier.snapshot(self.inner.id).map(|found| found.map_err(StoreError::from))
+    }
+}

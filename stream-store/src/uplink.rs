@@ -1,0 +1,132 @@
+//! The store's side of the upload: what the tier pulls, and what a commit releases.
+//!
+//! *Owns*: sealing batches out of the tails, upload → commit → WAL trim in that order,
+//! giving room back.
+//! *Does not own*: when to upload and how (the tier's uploader).
+//!
+//! Invariants
+//! 1. The WAL is trimmed only after the metadata commit of what it gives up.
+//! 2. A sealed range starts at its stream's committed end.
+//!
+//! *IO: none* (through ports)
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tidewater_s3stream::{CommitReport, Pending, SealedBatch, SealedRange, Tail as TailPort};
+use tidewater_types::{BoxFuture, StreamId, mutant};
+use tracing::warn;
+
+use crate::error::StoreError;
+use crate::queue::Item;
+use crate::shared::{Shared, StreamInner};
+
+/// What the tier's uploader pulls from.
+pub(crate) struct Uplink {
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl TailPort for Uplink {
+    fn pending(&self) -> Pending {
+        let (num_bytes, oldest, streams) = self.shared.queue.lock().pending();
+        Pending { num_bytes, oldest, streams }
+    }
+
+    fn changed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.shared.queue_grew.notified())
+    }
+
+    fn seal(&self, bytes_max: u64) -> SealedBatch {
+        let items = self.shared.queue.lock().seal(bytes_max);
+        if mutant!(28) {
+            let sealed_end = self.shared.queue.lock().sealed_end();
+            self.shared.wal.trim(sealed_end);
+        }
+        let mut by_stream: BTreeMap<StreamId, Vec<Item>> = BTreeMap::new();
+        for item in items {
+            by_stream.entry(item.stream).or_default().push(item);
+        }
+        let ranges = by_stream
+            .into_iter()
+            .filter_map(|(id, items)| {
+                let stream = self.shared.streams.lock().get(&id).cloned()?;
+                Some(seal_range(&stream, &items))
+            })
+            .collect();
+        SealedBatch { ranges }
+    }
+
+    fn committed(&self, report: &CommitReport) {
+        let shared = &self.shared;
+        for (id, range) in &report.committed {
+            let stream = shared.streams.lock().get(id).cloned();
+            if let Some(stream) = stream {
+                stream.tail.lock().mark_committed(range.end());
+                let source = stream.state_source.lock().clone();
+                if let Some(source) = source {
+                    source.committed(range.end());
+                }
+            }
+        }
+        for (id, range) in &report.dropped {
+            warn!(stream = id.0, %range, "the stream was deleted or moved on; its range was dropped");
+            if let Some(stream) = shared.streams.lock().remove(id) {
+                *stream.closed.lock() = Some(StoreError::NoStream { stream: *id });
+                stream.changed.notify_waiters();
+            }
+        }
+        let (done, trim_point) = {
+            let mut queue = shared.queue.lock();
+            let done = queue.commit_sealed();
+            (done, queue.trim_point())
+        };
+        shared.wal.trim(trim_point);
+        let freed: u64 = done.iter().map(|item| item.num_bytes).sum();
+        shared.room.add_permits(usize::try_from(freed).expect("room fits usize"));
+        self.cache(&done);
+        shared.queue_grew.notify_waiters();
+    }
+}
+
+impl Uplink {
+    /// Keeps the committed entries for readers at the tail, within the budget.
+    fn cache(&self, done: &[Item]) {
+        let shared = &self.shared;
+        let bytes_max = shared.config.tail_cache_bytes_max;
+        let mut release = Vec::new();
+        {
+            let mut cached = shared.cached.lock();
+            for item in done {
+                release.extend(cached.add((item.stream, item.end_offset, item.num_bytes), bytes_max));
+            }
+        }
+        for (id, end) in release {
+            if let Some(stream) = shared.streams.lock().get(&id) {
+                stream.tail.lock().release(end);
+            }
+        }
+    }
+}
+
+/// The range of one stream's items: contiguous from its committed end.
+fn seal_range(stream: &StreamInner, items: &[Item]) -> SealedRange {
+    let entries: Vec<_> = {
+        let tail = stream.tail.lock();
+        let held = |item: &Item| tail.held_at(item.base_offset).cloned();
+        items.iter().map(|item| held(item).expect("an uncommitted entry is held")).collect()
+    };
+    let end = entries.last().expect("a stream with items").end_offset();
+    let source = stream.state_source.lock().clone();
+    let snapshot = source.and_then(|source| source.snapshot_at(end));
+    SealedRange { stream: stream.id, stream_epoch: stream.epoch, entries, snapshot }
+}
+
+/// Uploads everything that is durable now and returns when it is committed.
+pub(crate) async fn flush(shared: &Arc<Shared>) -> Result<(), StoreError> {
+    let uploader = shared.uploader.lock().clone();
+    let Some(uploader) = uploader else {
+        let closed = || StoreError::Closed { cause: Arc::from("shut down") };
+        return Err(shared.failure().unwrap_or_else(closed));
+    };
+    uploader.flush().await.map_err(StoreError::from)
+}
