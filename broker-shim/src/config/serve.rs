@@ -1,0 +1,249 @@
+//! What a broker is started with.
+//!
+//! *Owns*: `ServeConfig`, the default and range of each setting, the rules
+//! between settings.
+//! *Does not own*: finding the values (`layers`), their forms (`values`).
+//!
+//! Invariants
+//! 1. The memory bucket comes with the memory WAL only.
+//! 2. The address given to clients is never a wildcard.
+//!
+//! *IO: none*
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tidewater_stream_store::WalMode;
+use tidewater_stream_store::bucket::{BucketOptions, BucketUrl};
+
+use super::address::HostPort;
+use super::error::{ConfigError, Source};
+use super::layers::Layers;
+use super::values::refuse;
+
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+const TIB: u64 = 1 << 40;
+
+/// Where appends become durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum WalLocation {
+    /// A device WAL in a file of the data directory.
+    Auto,
+    /// In memory: everything since the last upload is lost with the process.
+    Memory,
+    /// A device WAL in this file or block device.
+    Path(PathBuf),
+}
+
+/// The form of log lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Every setting of a broker, resolved and valid.
+#[derive(Clone, Debug)]
+pub(crate) struct ServeConfig {
+    /// Where connections are accepted; port 0 picks a free one.
+    pub(crate) listen: HostPort,
+    /// The address told to clients, if not `listen`'s; port 0 stands for the actual one.
+    pub(crate) advertise: Option<HostPort>,
+    /// The node's own files.
+    pub(crate) data_dir: PathBuf,
+    /// Where objects live.
+    pub(crate) bucket: BucketUrl,
+    /// Credentials and endpoint of an S3 bucket, from the AWS variables.
+    pub(crate) bucket_options: BucketOptions,
+    /// Where appends become durable.
+    pub(crate) wal: WalLocation,
+    /// How the device WAL makes them so.
+    pub(crate) wal_mode: WalMode,
+    /// Largest size of the device WAL's ring.
+    pub(crate) wal_bytes: u64,
+    /// This node; unique in its cluster.
+    pub(crate) node_id: u32,
+    /// Partitions of a topic that is created without a number.
+    pub(crate) default_partitions: u32,
+    /// Whether a client's first mention creates a topic.
+    pub(crate) auto_create_topics: bool,
+    /// Written once requests are answered.
+    pub(crate) ready_file: Option<PathBuf>,
+    /// The form of log lines.
+    pub(crate) log_format: LogFormat,
+    /// What is logged: a level, or directives of `tracing`.
+    pub(crate) log_level: String,
+    /// Whether a missing, wiped or foreign WAL may be replaced by an empty one.
+    pub(crate) accept_data_loss: bool,
+    /// Upload once the oldest waiting byte is this old.
+    pub(crate) upload_interval: Duration,
+    /// Upload once this many bytes wait.
+    pub(crate) upload_bytes: u64,
+    /// Memory for records and blocks kept for readers.
+    pub(crate) cache_bytes: u64,
+    /// Connections open at a time.
+    pub(crate) max_connections: usize,
+    /// Largest request.
+    pub(crate) max_request_bytes: usize,
+}
+
+impl ServeConfig {
+    /// Resolves every setting. `variable` looks up the AWS variables.
+    ///
+    /// # Errors
+    /// The first setting that is wrong, or two that contradict each other.
+    pub(crate) fn resolve(
+        layers: &Layers,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let (listen, advertise) = addresses(layers)?;
+        let data_dir = layers
+            .path("data-dir")?
+            .unwrap_or_else(|| PathBuf::from("./tidewater-data"));
+        let wal = wal(layers)?;
+        let bucket = bucket(layers, &data_dir, &wal)?;
+        let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+        let connections = layers.integer("max-connections", 1..=1_000_000, 10_000)?;
+        let request = layers.size("max-request-bytes", KIB..=GIB, 100 * MIB)?;
+        Ok(Self {
+            listen,
+            advertise,
+            data_dir,
+            bucket,
+            bucket_options: BucketOptions::from_env(variable),
+            wal_mode: wal_mode(layers, &wal)?,
+            wal,
+            wal_bytes: layers.size("wal-bytes", 16 * MIB..=512 * TIB, GIB)?,
+            node_id: narrow(layers.integer("node-id", 0..=2_147_483_647, 1)?),
+            default_partitions: narrow(layers.integer("default-partitions", 1..=10_000, 1)?),
+            auto_create_topics: layers.truth("auto-create-topics", true)?,
+            ready_file: layers.path("ready-file")?,
+            log_format: layers.choice("log-format", &formats, LogFormat::Text)?,
+            log_level: log_level(layers)?,
+            accept_data_loss: layers.truth("accept-data-loss", false)?,
+            upload_interval: Duration::from_millis(layers.integer(
+                "upload-interval-ms",
+                1..=86_400_000,
+                10_000,
+            )?),
+            upload_bytes: layers.size("upload-bytes", KIB..=GIB, 64 * MIB)?,
+            cache_bytes: layers.size("cache-bytes", MIB..=TIB, 128 * MIB)?,
+            max_connections: usize::try_from(connections).expect("in range"),
+            max_request_bytes: usize::try_from(request).expect("in range"),
+        })
+    }
+}
+
+fn narrow(value: u64) -> u32 {
+    u32::try_from(value).expect("the range fits")
+}
+
+fn addresses(layers: &Layers) -> Result<(HostPort, Option<HostPort>), ConfigError> {
+    let host = "127.0.0.1".to_owned();
+    let listen = layers
+        .address("listen")?
+        .map_or(HostPort { host, port: 9092 }, |(address, _)| address);
+    let advertise = match layers.address("advertise")? {
+        Some((address, source)) if address.is_wildcard() => {
+            let expected = "an address clients can connect to, not a wildcard".to_owned();
+            return Err(refuse(source, expected, &address.to_string()));
+        }
+        Some((address, _)) => Some(address),
+        None if listen.is_wildcard() => {
+            let listen = listen.to_string();
+            return Err(ConfigError::AdvertiseMissing { listen });
+        }
+        None => None,
+    };
+    Ok((listen, advertise))
+}
+
+fn wal(layers: &Layers) -> Result<WalLocation, ConfigError> {
+    let Some((text, source)) = layers.get("wal") else {
+        return Ok(WalLocation::Auto);
+    };
+    match text {
+        "auto" => Ok(WalLocation::Auto),
+        "memory" => Ok(WalLocation::Memory),
+        "" => Err(refuse(
+            source,
+            "auto, memory or the path of a file or block device".to_owned(),
+            text,
+        )),
+        path => Ok(WalLocation::Path(PathBuf::from(path))),
+    }
+}
+
+fn wal_mode(layers: &Layers, wal: &WalLocation) -> Result<WalMode, ConfigError> {
+    let modes = [
+        WalMode::Auto,
+        WalMode::RingSync,
+        WalMode::RingDsync,
+        WalMode::Portable,
+    ]
+    .map(|mode| (mode.name(), mode));
+    let mode = layers.choice("wal-mode", &modes, WalMode::Auto)?;
+    match layers.get("wal-mode") {
+        Some((found, source_of)) if *wal == WalLocation::Memory && mode != WalMode::Auto => {
+            let found = found.to_owned();
+            Err(ConfigError::ModeOfMemoryWal { source_of, found })
+        }
+        _ => Ok(mode),
+    }
+}
+
+fn bucket(
+    layers: &Layers,
+    data_dir: &std::path::Path,
+    wal: &WalLocation,
+) -> Result<BucketUrl, ConfigError> {
+    let Some((text, source)) = layers.get("bucket") else {
+        let path = data_dir.join("bucket");
+        return Ok(BucketUrl::File { path });
+    };
+    let url: BucketUrl = text
+        .parse()
+        .map_err(|problem| bad_bucket(source, text, &problem))?;
+    match (&url, wal) {
+        (BucketUrl::Memory, WalLocation::Memory) => Ok(url),
+        (BucketUrl::Memory, WalLocation::Auto) => {
+            let wal = "auto".to_owned();
+            Err(ConfigError::MemoryBucket { wal })
+        }
+        (BucketUrl::Memory, WalLocation::Path(path)) => {
+            let wal = path.display().to_string();
+            Err(ConfigError::MemoryBucket { wal })
+        }
+        (BucketUrl::File { path }, _) if path == data_dir => {
+            let path = path.clone();
+            Err(ConfigError::BucketIsDataDir { path })
+        }
+        _ => Ok(url),
+    }
+}
+
+fn bad_bucket(source: Source, text: &str, problem: &dyn std::error::Error) -> ConfigError {
+    let expected = format!("file:PATH, memory: or s3://BUCKET/PREFIX ({problem})");
+    refuse(source, expected, text)
+}
+
+/// A level, or directives such as `info,tidewater_broker::net=debug`. A bare word that is no
+/// level would be taken for the name of a module and silence everything else, so it is refused.
+fn log_level(layers: &Layers) -> Result<String, ConfigError> {
+    const LEVELS: [&str; 6] = ["off", "error", "warn", "info", "debug", "trace"];
+    let Some((text, source)) = layers.get("log-level") else {
+        return Ok("info".to_owned());
+    };
+    let known = |part: &str| LEVELS.contains(&part) || part.contains('=');
+    let parses = tracing_subscriber::EnvFilter::builder().parse(text).is_ok();
+    if parses && text.split(',').all(known) {
+        return Ok(text.to_owned());
+    }
+    let levels = LEVELS.join(", ");
+    let expected = format!("one of {levels}, or directives such as info,tidewater_broker=debug");
+    Err(refuse(source, expected, text))
+}
