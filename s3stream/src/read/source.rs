@@ -101,37 +101,61 @@ impl Source {
         }
     }
 
-    async fn range(&self, key: &str, start: u64, end: u64) -> Result<Bytes, TierError> {
-        let mut backoff = Backoff::new(self.config.backoff_min, self.config.backoff_max);
+    /// Size of the object in bytes.
+    pub(crate) async fn size(&self, key: &str) -> Result<u64, TierError> {
+        let mut backoff = self.backoff();
         loop {
-            let err = match self.bucket.get(self.purpose, key, Some(start..end)).await {
-                Ok(bytes) => return Ok(bytes),
-                Err(err) => err,
-            };
-            match err {
-                BucketError::Absent { .. } => {
-                    return Err(TierError::Missing {
-                        object: key.to_owned(),
-                    });
-                }
-                BucketError::Short { size, .. } => {
-                    let (object, what) = (key.to_owned(), "object size");
-                    return Err(TierError::Corrupt {
-                        object,
-                        position: size,
-                        what,
-                        expected: end,
-                        found: size,
-                    });
-                }
-                BucketError::Throttled { .. } | BucketError::Unknown { .. }
-                    if backoff.attempts() + 1 < self.config.read_attempts =>
-                {
-                    sometimes!("s3stream: read tried again");
-                    backoff.wait(&*self.env).await;
-                }
-                err => return Err(TierError::Unavailable(err)),
+            match self.bucket.size(self.purpose, key).await {
+                Ok(size) => return Ok(size),
+                Err(err) => self.again(&mut backoff, key, 0, err).await?,
             }
+        }
+    }
+
+    async fn range(&self, key: &str, start: u64, end: u64) -> Result<Bytes, TierError> {
+        let mut backoff = self.backoff();
+        loop {
+            match self.bucket.get(self.purpose, key, Some(start..end)).await {
+                Ok(bytes) => return Ok(bytes),
+                Err(err) => self.again(&mut backoff, key, end, err).await?,
+            }
+        }
+    }
+
+    fn backoff(&self) -> Backoff {
+        Backoff::new(self.config.backoff_min, self.config.backoff_max)
+    }
+
+    /// Waits before another attempt, or gives up.
+    async fn again(
+        &self,
+        backoff: &mut Backoff,
+        key: &str,
+        end: u64,
+        err: BucketError,
+    ) -> Result<(), TierError> {
+        match err {
+            BucketError::Absent { .. } => Err(TierError::Missing {
+                object: key.to_owned(),
+            }),
+            BucketError::Short { size, .. } => {
+                let (object, what) = (key.to_owned(), "object size");
+                Err(TierError::Corrupt {
+                    object,
+                    position: size,
+                    what,
+                    expected: end,
+                    found: size,
+                })
+            }
+            BucketError::Throttled { .. } | BucketError::Unknown { .. }
+                if backoff.attempts() + 1 < self.config.read_attempts =>
+            {
+                sometimes!("s3stream: read tried again");
+                backoff.wait(&*self.env).await;
+                Ok(())
+            }
+            err => Err(TierError::Unavailable(err)),
         }
     }
 }

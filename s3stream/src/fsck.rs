@@ -1,0 +1,340 @@
+//! Proof that metadata and objects agree.
+//!
+//! *Owns*: the report, the order of the checks, orphans and missing objects.
+//! *Does not own*: the check of one object (`object`), the WAL's part of the proof
+//! (stream-store has both).
+//!
+//! Invariants
+//! 1. It changes nothing.
+//! 2. It may run beside a live cluster: objects are listed before the metadata is
+//!    read, and what seems missing is asked for again.
+//!
+//! *IO: none* (requests go through the bucket port)
+
+mod object;
+mod report;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::{StreamExt, stream};
+use tidewater_bucket::{Bucket, Purpose};
+use tidewater_types::{Env, Offset, OffsetRange, StreamId};
+
+use crate::config::MetaConfig;
+use crate::error::{MetaError, TierError};
+use crate::meta::load::{MetaReader, OpenReport, SNAPSHOT_PREFIX};
+use crate::meta::state::{MetaState, StreamState};
+use crate::object_id::{DATA_PREFIX, ObjectId};
+use crate::read::source::Source;
+
+use object::{Expected, check_object};
+pub use report::{Finding, FindingKind, FsckOptions, FsckReport, Severity};
+
+/// Objects checked at a time.
+const PARALLEL: usize = 8;
+
+/// Checks that the ranges of each stream tile it, that every referenced object is there and is
+/// what the metadata says, and names the objects nobody knows.
+///
+/// # Errors
+/// Only if the bucket does not answer; everything that is wrong is in the report.
+pub async fn fsck(
+    bucket: Arc<dyn Bucket>,
+    env: Arc<dyn Env>,
+    options: FsckOptions,
+) -> Result<FsckReport, TierError> {
+    let reader = MetaReader {
+        bucket: Arc::clone(&bucket),
+        env: Arc::clone(&env),
+        config: MetaConfig::default(),
+        purpose: Purpose::Fsck,
+    };
+    let source = Source {
+        bucket,
+        env,
+        config: MetaConfig::default(),
+        purpose: Purpose::Fsck,
+    };
+    let mut check = Check {
+        reader,
+        source,
+        options,
+        report: FsckReport::default(),
+    };
+    let listed = check.list_objects().await?;
+    if let Some(state) = check.load().await? {
+        check.state(&state, &listed).await?;
+    } else if check.report.findings.is_empty() && !listed.is_empty() {
+        let detail = format!("{} objects and no metadata", listed.len());
+        check
+            .report
+            .add(Finding::new(Severity::Error, FindingKind::Missing, detail));
+    }
+    Ok(check.report)
+}
+
+struct Check {
+    reader: MetaReader,
+    source: Source,
+    options: FsckOptions,
+    report: FsckReport,
+}
+
+impl Check {
+    async fn list_objects(&self) -> Result<BTreeMap<String, u64>, TierError> {
+        let (mut objects, mut after) = (BTreeMap::new(), None::<String>);
+        let mut backoff = self.reader.backoff();
+        loop {
+            let page = match self
+                .source
+                .bucket
+                .list(Purpose::Fsck, DATA_PREFIX, after.as_deref())
+                .await
+            {
+                Ok(page) => page,
+                Err(err) if backoff.attempts() + 1 >= self.reader.config.read_attempts => {
+                    return Err(TierError::Unavailable(err));
+                }
+                Err(_) => {
+                    backoff.wait(&*self.source.env).await;
+                    continue;
+                }
+            };
+            let more = page.more;
+            objects.extend(
+                page.entries
+                    .into_iter()
+                    .map(|entry| (entry.key, entry.size)),
+            );
+            match objects.last_key_value() {
+                Some((last, _)) if more => after = Some(last.clone()),
+                _ => return Ok(objects),
+            }
+        }
+    }
+
+    /// The metadata, if it can be opened.
+    async fn load(&mut self) -> Result<Option<MetaState>, TierError> {
+        let (state, opened) = match self.reader.load().await {
+            Ok(loaded) => loaded,
+            Err(err) => {
+                self.meta_finding(Severity::Error, err)?;
+                return Ok(None);
+            }
+        };
+        for err in opened.snapshots_damaged {
+            self.meta_finding(Severity::Warning, err)?;
+        }
+        if let (Some(state), true) = (&state, self.options.verify_checksums) {
+            self.whole_log(state).await?;
+        }
+        Ok(state)
+    }
+
+    /// The log alone must lead to the same state as the snapshot and the log after it.
+    async fn whole_log(&mut self, state: &MetaState) -> Result<(), TierError> {
+        match self.reader.replay(None, &mut OpenReport::default()).await {
+            Ok(Some(replayed)) if replayed.seq == state.seq && replayed != *state => {
+                let detail = format!(
+                    "the log replayed to entry {} differs from its snapshot",
+                    state.seq
+                );
+                self.report
+                    .add(Finding::new(Severity::Error, FindingKind::Format, detail));
+            }
+            Ok(_) => {}
+            Err(err) => self.meta_finding(Severity::Error, err)?,
+        }
+        for seq in self.reader.list(SNAPSHOT_PREFIX, None).await? {
+            if let Err(err) = self.reader.snapshot(seq).await {
+                self.meta_finding(Severity::Warning, err)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn meta_finding(&mut self, severity: Severity, err: MetaError) -> Result<(), TierError> {
+        let (what, key) = match &err {
+            MetaError::Corrupt { key, .. } => (FindingKind::Checksum, key.clone()),
+            MetaError::MissingEntry { key } => (FindingKind::Missing, key.clone()),
+            MetaError::Unsupported { key, .. } => (FindingKind::Format, key.clone()),
+            _ => return Err(err.into()),
+        };
+        let finding = Finding::new(severity, what, err.to_string()).object(key);
+        if !self.report.findings.contains(&finding) {
+            self.report.add(finding);
+        }
+        Ok(())
+    }
+
+    async fn state(
+        &mut self,
+        state: &MetaState,
+        listed: &BTreeMap<String, u64>,
+    ) -> Result<(), TierError> {
+        self.report.cluster = Some(state.cluster);
+        self.report.streams = state.streams.len() as u64;
+        self.report.objects = state.objects.len() as u64;
+        for (id, stream) in state.streams() {
+            tiles(id, stream, &mut self.report);
+        }
+        for key in listed.keys() {
+            let known = ObjectId::from_key(key).is_some_and(|id| state.objects.contains_key(&id));
+            if !known {
+                // An upload under way or one that a crash cut short: it costs space, not data.
+                let detail = format!("{} bytes nobody references", listed[key]);
+                self.report.add(
+                    Finding::new(Severity::Info, FindingKind::Orphan, detail).object(key.clone()),
+                );
+            }
+        }
+        let expected = expected(state);
+        let mut missing = Vec::new();
+        for id in expected.keys() {
+            let key = id.key();
+            if listed.contains_key(&key) {
+                continue;
+            }
+            match self.source.size(&key).await {
+                Ok(_) => {}
+                Err(TierError::Missing { .. }) => missing.push(*id),
+                Err(err) => return Err(err),
+            }
+        }
+        self.missing(&missing).await?;
+        let checks: Vec<_> = expected
+            .iter()
+            .filter(|(id, _)| !missing.contains(id))
+            .map(|(id, expected)| {
+                check_object(&self.source, *id, expected, self.options.verify_checksums)
+            })
+            .collect();
+        let results: Vec<_> = stream::iter(checks).buffered(PARALLEL).collect().await;
+        for result in results {
+            let (findings, num_bytes) = result?;
+            self.report.bytes_checked += num_bytes;
+            findings
+                .into_iter()
+                .for_each(|finding| self.report.add(finding));
+        }
+        Ok(())
+    }
+
+    /// What seems missing may have died and been deleted since the metadata was read.
+    async fn missing(&mut self, missing: &[ObjectId]) -> Result<(), TierError> {
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let (state, _) = self.reader.load().await?;
+        let now = state.map(|state| expected(&state)).unwrap_or_default();
+        for id in missing {
+            let Some(expected) = now.get(id) else {
+                continue;
+            };
+            for (stream, range) in &expected.ranges {
+                let finding = Finding::new(
+                    Severity::Error,
+                    FindingKind::Missing,
+                    "referenced by a range".to_owned(),
+                );
+                self.report
+                    .add(finding.object(id.key()).range(*stream, range.0));
+            }
+            for (stream, snapshot) in &expected.snapshots {
+                let detail = format!(
+                    "referenced by the state snapshot as of offset {}",
+                    snapshot.as_of
+                );
+                let finding = Finding::new(Severity::Error, FindingKind::Missing, detail);
+                self.report.add(finding.object(id.key()).stream(*stream));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the metadata expects of each referenced object.
+fn expected(state: &MetaState) -> BTreeMap<ObjectId, Expected> {
+    let mut all: BTreeMap<ObjectId, Expected> = BTreeMap::new();
+    let live = state
+        .objects()
+        .filter(|(_, object)| object.died_seq.is_none());
+    for (id, object) in live {
+        all.insert(
+            id,
+            Expected {
+                object: *object,
+                ranges: Vec::new(),
+                snapshots: Vec::new(),
+            },
+        );
+    }
+    for (id, stream) in state.streams() {
+        for (offsets, range) in stream.ranges() {
+            let entry = all
+                .get_mut(&range.object)
+                .expect("a referenced object is live");
+            entry.ranges.push((id, (offsets, range.timestamp_ms_max)));
+        }
+        if let Some(snapshot) = stream.snapshot {
+            let entry = all
+                .get_mut(&snapshot.object)
+                .expect("a referenced object is live");
+            entry.snapshots.push((id, snapshot));
+        }
+    }
+    all
+}
+
+/// The ranges of the stream cover `[start, end)` once.
+fn tiles(id: StreamId, stream: &StreamState, report: &mut FsckReport) {
+    let mut error = |what, from: Offset, to: Offset, detail: String, object: Option<ObjectId>| {
+        let range = OffsetRange::new(from, to).expect("the caller ordered them");
+        let mut finding = Finding::new(Severity::Error, what, detail).range(id, range);
+        finding.object = object.map(|object| object.key());
+        report.add(finding);
+    };
+    let mut covered: Option<Offset> = None;
+    for (offsets, range) in stream.ranges() {
+        // The first range may begin before the start: the trim cut into it.
+        let next = covered.unwrap_or(stream.start.min(offsets.start()));
+        let (object, detail) = (
+            Some(range.object),
+            format!("at the range that begins at {}", offsets.start()),
+        );
+        if offsets.start() < next {
+            error(
+                FindingKind::Overlap,
+                offsets.start(),
+                next.min(offsets.end()),
+                detail,
+                object,
+            );
+        } else if offsets.start() > next {
+            error(FindingKind::Hole, next, offsets.start(), detail, object);
+        }
+        covered = Some(next.max(offsets.end()));
+    }
+    // Nothing needs to be covered if the owner trimmed to the end or beyond.
+    let reached = covered.unwrap_or(stream.start);
+    if reached < stream.end {
+        error(
+            FindingKind::Hole,
+            reached,
+            stream.end,
+            "before the committed end".to_owned(),
+            None,
+        );
+    } else if covered.is_some() && reached > stream.end {
+        error(
+            FindingKind::Overlap,
+            stream.end,
+            reached,
+            "past the committed end".to_owned(),
+            None,
+        );
+    }
+}
