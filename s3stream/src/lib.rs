@@ -15,6 +15,10 @@
 //!
 //! *IO: none* (requests go through the bucket port)
 #![doc = include_str!("../README.md")]
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests")
+)]
 
 mod backoff;
 mod config;
@@ -27,7 +31,10 @@ mod gc;
 mod meta;
 mod object_id;
 mod read;
+mod reader;
 mod tail;
+#[cfg(test)]
+mod testing;
 mod tier;
 mod upload;
 

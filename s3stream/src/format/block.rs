@@ -19,7 +19,7 @@ use tidewater_types::{Offset, StreamId, crc32c, mutant};
 use crate::entry::Entry;
 
 use super::index::{BlockKind, IndexRow};
-use super::reader::{FormatError, Reader};
+use crate::reader::{FormatError, Reader};
 
 pub(crate) const MAGIC: u32 = u32::from_le_bytes(*b"TWBK");
 pub(crate) const HEADER_SIZE: usize = 64;

@@ -16,7 +16,7 @@ use bytes::{BufMut, Bytes};
 use tidewater_types::{Offset, StreamId};
 
 use super::object::HEADER_SIZE;
-use super::reader::{FormatError, Reader};
+use crate::reader::{FormatError, Reader};
 
 pub(crate) const ROW_SIZE: usize = 64;
 

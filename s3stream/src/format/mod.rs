@@ -1,6 +1,6 @@
-//! Codecs of data objects, and what all codecs of this crate share.
+//! Codecs of data objects.
 //!
-//! *Owns*: bounded reading of little-endian fields, the verdicts of a decoder.
+//! *Owns*: the bytes of header, footer, index and blocks.
 //! *Does not own*: I/O; which object is read and what a caller does about damage.
 //!
 //! *IO: none*
@@ -8,4 +8,3 @@
 pub(crate) mod block;
 pub(crate) mod index;
 pub(crate) mod object;
-pub(crate) mod reader;

@@ -16,7 +16,7 @@ use tidewater_types::{Epoch, NodeId, crc32c};
 
 use crate::object_id::{ObjectId, ObjectKind};
 
-use super::reader::{FormatError, Reader};
+use crate::reader::{FormatError, Reader};
 
 pub(crate) const HEADER_MAGIC: u32 = u32::from_le_bytes(*b"TWOB");
 pub(crate) const FOOTER_MAGIC: u32 = u32::from_le_bytes(*b"TWFT");

@@ -12,10 +12,10 @@ use crate::error::TierError;
 use crate::format::block;
 use crate::format::index::{BlockKind, IndexRow, ObjectIndex};
 use crate::format::object::{HEADER_SIZE, decode_header};
-use crate::format::reader::{FormatError, Reader};
 use crate::meta::state::{ObjectState, SnapshotRef};
 use crate::object_id::ObjectId;
 use crate::read::source::Source;
+use crate::reader::{FormatError, Reader};
 
 use super::report::{Finding, FindingKind, Severity};
 

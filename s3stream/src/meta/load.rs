@@ -21,7 +21,7 @@ use tidewater_types::{Env, sometimes};
 use crate::backoff::Backoff;
 use crate::config::MetaConfig;
 use crate::error::MetaError;
-use crate::format::reader::FormatError;
+use crate::reader::FormatError;
 
 use super::apply::apply;
 use super::format::entry::{self, LogEntry};

@@ -17,14 +17,13 @@
 //!
 //! *IO: none* (requests go through the bucket port)
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use tidewater_bucket::{Bucket, BucketError, Purpose};
-use tidewater_types::{ClusterId, Env, Epoch, NodeId, mutant, sometimes};
+use tidewater_types::{ClusterId, Env, mutant, sometimes};
 use tokio::sync::{Notify, oneshot};
 
 use crate::config::MetaConfig;
@@ -33,14 +32,11 @@ use crate::error::MetaError;
 
 use super::apply::apply;
 use super::format::entry::{self, EntryHeader, HEADER_SIZE, LogEntry};
-use super::format::op::encode_txn;
 use super::format::snapshot;
 use super::load::{MetaReader, OpenReport, apply_entry, check_place, log_key, snapshot_key};
 use super::op::MetaOp;
+use super::queue::{Proposal, Queue};
 use super::state::MetaState;
-
-/// Key bytes that the op codec can hold; the state machine rejects far shorter ones.
-const KEY_BYTES_ENCODABLE: usize = u16::MAX as usize;
 
 /// The metadata of a cluster. Clones share it.
 #[derive(Clone)]
@@ -60,21 +56,6 @@ struct Inner {
     objects_died: Notify,
     snapshot_seq: AtomicU64,
     entries_written: AtomicU64,
-}
-
-#[derive(Default)]
-struct Queue {
-    proposals: VecDeque<Proposal>,
-    committer_runs: bool,
-    /// The node and epoch this process registered last.
-    node: Option<(NodeId, Epoch)>,
-    failed: Option<MetaError>,
-}
-
-struct Proposal {
-    txn: Vec<MetaOp>,
-    encoded: Vec<u8>,
-    reply: oneshot::Sender<Result<CommitReport, MetaError>>,
 }
 
 enum Created {
@@ -173,38 +154,18 @@ impl Metadata {
         &self,
         txn: Vec<MetaOp>,
     ) -> Result<oneshot::Receiver<Result<CommitReport, MetaError>>, MetaError> {
-        for op in &txn {
-            if let MetaOp::PutKey { key, .. } | MetaOp::DeleteKey { key, .. } = op
-                && key.len() > KEY_BYTES_ENCODABLE
-            {
-                return Err(MetaError::TooLarge {
-                    num_bytes: key.len(),
-                    max: KEY_BYTES_ENCODABLE,
-                });
-            }
-        }
-        let encoded = encode_txn(&txn);
         let max = self.inner.reader.config.entry_bytes_max - HEADER_SIZE;
-        if encoded.len() > max {
-            return Err(MetaError::TooLarge {
-                num_bytes: encoded.len(),
-                max,
-            });
-        }
         let (reply, answer) = oneshot::channel();
         if txn.is_empty() {
             let _received = reply.send(Ok(CommitReport::default()));
             return Ok(answer);
         }
+        let proposal = Proposal::new(txn, max, reply)?;
         let mut queue = self.inner.queue.lock();
         if let Some(err) = &queue.failed {
             return Err(err.clone());
         }
-        queue.proposals.push_back(Proposal {
-            txn,
-            encoded,
-            reply,
-        });
+        queue.proposals.push_back(proposal);
         if !queue.committer_runs {
             queue.committer_runs = true;
             drop(queue);
@@ -256,7 +217,7 @@ async fn commit_queue(inner: Arc<Inner>) {
     loop {
         let batch = {
             let mut queue = inner.queue.lock();
-            let batch = take_batch(&mut queue.proposals, inner.reader.config.entry_bytes_max);
+            let batch = queue.take_batch(inner.reader.config.entry_bytes_max);
             if batch.is_empty() {
                 queue.committer_runs = false;
                 return;
@@ -281,18 +242,6 @@ async fn commit_queue(inner: Arc<Inner>) {
                 .spawn("s3stream: metadata snapshot", Box::pin(task));
         }
     }
-}
-
-fn take_batch(proposals: &mut VecDeque<Proposal>, entry_bytes_max: usize) -> Vec<Proposal> {
-    let (mut batch, mut num_bytes) = (Vec::new(), HEADER_SIZE);
-    while let Some(next) = proposals.front() {
-        num_bytes += next.encoded.len();
-        if num_bytes > entry_bytes_max && !batch.is_empty() {
-            break;
-        }
-        batch.extend(proposals.pop_front());
-    }
-    batch
 }
 
 impl Inner {
@@ -422,12 +371,7 @@ impl Inner {
             for proposal in batch {
                 let verdict = apply(&mut state, seq, &proposal.txn);
                 if verdict.is_ok() {
-                    registered = proposal
-                        .txn
-                        .iter()
-                        .rev()
-                        .find_map(registration)
-                        .or(registered);
+                    registered = proposal.registration().or(registered);
                 }
                 verdicts.push((proposal.reply, verdict));
             }
@@ -501,12 +445,5 @@ impl Inner {
         }
         self.snapshot_seq.fetch_max(seq, Ordering::Relaxed);
         Ok(())
-    }
-}
-
-fn registration(op: &MetaOp) -> Option<(NodeId, Epoch)> {
-    match op {
-        MetaOp::RegisterNode { node, epoch } => Some((*node, *epoch)),
-        _ => None,
     }
 }

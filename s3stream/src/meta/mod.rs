@@ -9,6 +9,7 @@ pub(crate) mod format;
 pub(crate) mod load;
 pub(crate) mod log;
 pub(crate) mod op;
+mod queue;
 pub(crate) mod state;
 
 #[cfg(test)]

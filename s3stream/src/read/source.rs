@@ -21,9 +21,9 @@ use crate::error::TierError;
 use crate::format::block::{self, DataBlock};
 use crate::format::index::{self, IndexRow, ObjectIndex};
 use crate::format::object::{self, FOOTER_SIZE};
-use crate::format::reader::{FormatError, Reader};
 use crate::meta::state::{ObjectState, SnapshotRef};
 use crate::object_id::ObjectId;
+use crate::reader::{FormatError, Reader};
 
 /// Reads of the same bytes before damage is believed.
 const READS_OF_DAMAGE: u32 = 2;

@@ -4,6 +4,7 @@
 //!
 //! *IO: none* (requests go through the bucket port)
 
+pub(crate) mod commits;
 pub(crate) mod encode;
 pub(crate) mod plan;
 pub(crate) mod store;

@@ -1,12 +1,12 @@
-//! Divides a sealed batch into objects, and uploaded objects into commits.
+//! Divides a sealed batch into objects.
 //!
-//! *Owns*: which stream goes to which object; how much one commit holds.
-//! *Does not own*: encoding, sending.
+//! *Owns*: which stream goes to which object.
+//! *Does not own*: encoding, sending, commits.
 //!
 //! Invariants
 //! 1. A stream's range is in exactly one object of the batch.
 //! 2. Within a plan streams ascend; within a batch plans ascend by kind and stream.
-//! 3. A commit fits a log entry.
+//! 3. The commit of one object fits a log entry.
 //!
 //! *IO: none*
 
@@ -14,14 +14,12 @@ use crate::entry::Entry;
 use crate::object_id::ObjectKind;
 use crate::tail::{SealedBatch, SealedRange};
 
-use super::encode::EncodedObject;
-
 /// Encoded size of a range and a snapshot in a commit, in bytes.
-const STREAM_COMMIT_BYTES: usize = 84;
+pub(crate) const STREAM_COMMIT_BYTES: usize = 84;
 /// Encoded size of an object in a commit, in bytes.
-const OBJECT_COMMIT_BYTES: usize = 49;
+pub(crate) const OBJECT_COMMIT_BYTES: usize = 49;
 /// Room for everything else in the log entry, in bytes.
-const COMMIT_OVERHEAD: usize = 256;
+pub(crate) const COMMIT_OVERHEAD: usize = 256;
 
 /// What one object will hold.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,21 +72,4 @@ pub(crate) fn split(batch: SealedBatch, limits: &Limits) -> Vec<ObjectPlan> {
         ranges: vec![range],
     }));
     plans
-}
-
-/// Divides uploaded objects into commits, object counters ascending throughout.
-pub(crate) fn commits(mut objects: Vec<EncodedObject>, limits: &Limits) -> Vec<Vec<EncodedObject>> {
-    objects.sort_by_key(|object| object.object.id.counter);
-    let (mut commits, mut room) = (Vec::<Vec<EncodedObject>>::new(), 0);
-    for object in objects {
-        let num_streams = object.ranges.len().max(object.snapshots.len());
-        let size = OBJECT_COMMIT_BYTES + num_streams * STREAM_COMMIT_BYTES;
-        if size > room || commits.is_empty() {
-            commits.push(Vec::new());
-            room = limits.entry_bytes_max - COMMIT_OVERHEAD;
-        }
-        room = room.saturating_sub(size);
-        commits.last_mut().expect("pushed above").push(object);
-    }
-    commits
 }

@@ -25,9 +25,9 @@ use crate::counters::add;
 use crate::entry::CommitReport;
 use crate::error::{MetaError, Rejection, TierError};
 use crate::meta::log::Metadata;
-use crate::meta::op::MetaOp;
 use crate::tail::{Pending, SealedBatch, Tail};
 
+use super::commits::{commit_op, commits};
 use super::encode::EncodedObject;
 use super::plan::{self, Limits, ObjectPlan};
 use super::store::ObjectStorer;
@@ -265,7 +265,7 @@ impl UploadLoop {
         }
         let (objects, unsent) = self.store(&plans).await;
         let mut report = CommitReport::default();
-        for commit in plan::commits(objects, &limits) {
+        for commit in commits(objects, limits.entry_bytes_max) {
             report.merge(self.commit(commit).await?);
         }
         for object in &unsent {
@@ -300,7 +300,7 @@ impl UploadLoop {
     }
 
     async fn commit(&self, objects: Vec<EncodedObject>) -> Result<CommitReport, TierError> {
-        let op = commit_op(&self.storer, objects);
+        let op = commit_op(self.storer.node, self.storer.node_epoch, objects);
         let mut backoff = self.storer.backoff();
         loop {
             let answer = self.metadata.enqueue(vec![op.clone()])?;
@@ -331,28 +331,5 @@ impl UploadLoop {
                 err => return Err(TierError::Meta(err)),
             }
         }
-    }
-}
-
-fn commit_op(storer: &ObjectStorer, objects: Vec<EncodedObject>) -> MetaOp {
-    let (mut new_objects, mut ranges, mut snapshots) = (Vec::new(), Vec::new(), Vec::new());
-    for (index, encoded) in (0u32..).zip(objects) {
-        new_objects.push(encoded.object);
-        ranges.extend(encoded.ranges.into_iter().map(|mut range| {
-            range.object = index;
-            range
-        }));
-        snapshots.extend(encoded.snapshots.into_iter().map(|mut snapshot| {
-            snapshot.object = index;
-            snapshot
-        }));
-    }
-    let (node, node_epoch) = (storer.node, storer.node_epoch);
-    MetaOp::CommitUpload {
-        node,
-        node_epoch,
-        objects: new_objects,
-        ranges,
-        snapshots,
     }
 }

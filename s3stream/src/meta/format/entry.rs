@@ -13,8 +13,8 @@
 use bytes::{BufMut, Bytes};
 use tidewater_types::{ClusterId, Epoch, NodeId, crc32c};
 
-use crate::format::reader::{FormatError, Reader};
 use crate::meta::op::MetaOp;
+use crate::reader::{FormatError, Reader};
 
 use super::op;
 

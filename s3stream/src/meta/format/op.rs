@@ -13,9 +13,9 @@
 use bytes::{BufMut, Bytes};
 use tidewater_types::{Epoch, NodeId, Offset, StreamId, WalId};
 
-use crate::format::reader::{FormatError, Reader};
 use crate::meta::op::{MetaOp, NewObject, NewRange, NewSnapshot};
 use crate::object_id::{ObjectId, ObjectKind};
+use crate::reader::{FormatError, Reader};
 
 const OBJECT_SIZE: usize = 49;
 const RANGE_SIZE: usize = 44;
@@ -52,10 +52,7 @@ fn put_op(out: &mut Vec<u8>, op: &MetaOp) {
             out.put_u8(u8::from(wal.is_some()));
             out.put_slice(wal.as_ref().map_or(&[], |wal| &wal.0));
         }
-        MetaOp::CreateStream { stream } => {
-            out.put_u8(3);
-            out.put_u64_le(stream.0);
-        }
+        MetaOp::CreateStream { stream } => put_words(out, 3, &[stream.0]),
         MetaOp::OpenStream {
             stream,
             node,
@@ -82,16 +79,8 @@ fn put_op(out: &mut Vec<u8>, op: &MetaOp) {
             stream,
             epoch,
             start,
-        } => {
-            out.put_u8(6);
-            out.put_u64_le(stream.0);
-            out.put_u64_le(epoch.0);
-            out.put_u64_le(start.0);
-        }
-        MetaOp::DeleteStream { stream } => {
-            out.put_u8(7);
-            out.put_u64_le(stream.0);
-        }
+        } => put_words(out, 6, &[stream.0, epoch.0, start.0]),
+        MetaOp::DeleteStream { stream } => put_words(out, 7, &[stream.0]),
         MetaOp::PutKey {
             key,
             value,
@@ -117,6 +106,12 @@ fn put_op(out: &mut Vec<u8>, op: &MetaOp) {
             objects.iter().for_each(|id| put_id(out, id));
         }
     }
+}
+
+/// A tag and nothing but words.
+fn put_words(out: &mut Vec<u8>, tag: u8, words: &[u64]) {
+    out.put_u8(tag);
+    words.iter().for_each(|word| out.put_u64_le(*word));
 }
 
 fn put_commit(
@@ -186,20 +181,7 @@ fn read_op(reader: &mut Reader) -> Result<MetaOp, FormatError> {
             let (node, epoch) = read_node(reader)?;
             MetaOp::RegisterNode { node, epoch }
         }
-        2 => {
-            let (node, node_epoch) = read_node(reader)?;
-            let wal = reader.flag("WAL flag")?;
-            let wal = if wal {
-                Some(WalId(reader.array()?))
-            } else {
-                None
-            };
-            MetaOp::SetNodeWal {
-                node,
-                node_epoch,
-                wal,
-            }
-        }
+        2 => read_node_wal(reader)?,
         3 => MetaOp::CreateStream {
             stream: StreamId(reader.u64()?),
         },
@@ -225,17 +207,7 @@ fn read_op(reader: &mut Reader) -> Result<MetaOp, FormatError> {
         7 => MetaOp::DeleteStream {
             stream: StreamId(reader.u64()?),
         },
-        8 => {
-            let key = read_text(reader)?;
-            let size = reader.count(1, "value size")?;
-            // A value outlives its entry: copied, so that it does not pin the entry's buffer.
-            let value = Bytes::copy_from_slice(&reader.bytes(size)?);
-            MetaOp::PutKey {
-                key,
-                value,
-                expected_version: read_version(reader)?,
-            }
-        }
+        8 => read_put(reader)?,
         9 => MetaOp::DeleteKey {
             key: read_text(reader)?,
             expected_version: read_version(reader)?,
@@ -254,6 +226,33 @@ fn read_op(reader: &mut Reader) -> Result<MetaOp, FormatError> {
                 version: u16::from(other) << 8,
             });
         }
+    })
+}
+
+fn read_node_wal(reader: &mut Reader) -> Result<MetaOp, FormatError> {
+    let (node, node_epoch) = read_node(reader)?;
+    let wal = reader.flag("WAL flag")?;
+    let wal = if wal {
+        Some(WalId(reader.array()?))
+    } else {
+        None
+    };
+    Ok(MetaOp::SetNodeWal {
+        node,
+        node_epoch,
+        wal,
+    })
+}
+
+fn read_put(reader: &mut Reader) -> Result<MetaOp, FormatError> {
+    let key = read_text(reader)?;
+    let size = reader.count(1, "value size")?;
+    // A value outlives its entry: copied, so that it does not pin the entry's buffer.
+    let value = Bytes::copy_from_slice(&reader.bytes(size)?);
+    Ok(MetaOp::PutKey {
+        key,
+        value,
+        expected_version: read_version(reader)?,
     })
 }
 

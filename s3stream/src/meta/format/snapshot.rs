@@ -17,11 +17,11 @@ use std::collections::BTreeMap;
 use bytes::{BufMut, Bytes};
 use tidewater_types::{ClusterId, Epoch, NodeId, Offset, StreamId, WalId, crc32c};
 
-use crate::format::reader::{FormatError, Reader};
 use crate::meta::state::{
     KeyState, MetaState, NodeState, ObjectState, RangeState, SnapshotRef, StreamState,
 };
 use crate::object_id::ObjectId;
+use crate::reader::{FormatError, Reader};
 
 use super::op::{put_count, put_id, put_text, read_id, read_kind, read_text};
 

@@ -1,0 +1,97 @@
+//! Proposals that wait for their log entry.
+//!
+//! *Owns*: their order, how many share an entry, what fits at all.
+//! *Does not own*: the entry, its commit.
+//!
+//! Invariants
+//! 1. First in, first out.
+//! 2. A batch fits an entry: a proposal that alone does not is refused at the door.
+//!
+//! *IO: none*
+
+use std::collections::VecDeque;
+
+use tidewater_types::{Epoch, NodeId};
+use tokio::sync::oneshot;
+
+use crate::entry::CommitReport;
+use crate::error::MetaError;
+
+use super::format::entry::HEADER_SIZE;
+use super::format::op::encode_txn;
+use super::op::MetaOp;
+
+/// Key bytes that the codec can hold; the state machine rejects far shorter ones.
+const KEY_BYTES_ENCODABLE: usize = u16::MAX as usize;
+
+#[derive(Default)]
+pub(super) struct Queue {
+    pub(super) proposals: VecDeque<Proposal>,
+    pub(super) committer_runs: bool,
+    /// The node and epoch this process registered last.
+    pub(super) node: Option<(NodeId, Epoch)>,
+    /// Why the log cannot be continued.
+    pub(super) failed: Option<MetaError>,
+}
+
+impl Queue {
+    /// The proposals of the next entry; empty if there are none.
+    pub(super) fn take_batch(&mut self, entry_bytes_max: usize) -> Vec<Proposal> {
+        let (mut batch, mut num_bytes) = (Vec::new(), HEADER_SIZE);
+        while let Some(next) = self.proposals.front() {
+            num_bytes += next.encoded.len();
+            if num_bytes > entry_bytes_max && !batch.is_empty() {
+                break;
+            }
+            batch.extend(self.proposals.pop_front());
+        }
+        batch
+    }
+}
+
+/// A transaction and whoever waits for its verdict.
+pub(super) struct Proposal {
+    pub(super) txn: Vec<MetaOp>,
+    pub(super) encoded: Vec<u8>,
+    pub(super) reply: oneshot::Sender<Result<CommitReport, MetaError>>,
+}
+
+impl Proposal {
+    /// Refuses a transaction of more than `max` bytes.
+    pub(super) fn new(
+        txn: Vec<MetaOp>,
+        max: usize,
+        reply: oneshot::Sender<Result<CommitReport, MetaError>>,
+    ) -> Result<Self, MetaError> {
+        for op in &txn {
+            if let MetaOp::PutKey { key, .. } | MetaOp::DeleteKey { key, .. } = op
+                && key.len() > KEY_BYTES_ENCODABLE
+            {
+                return Err(MetaError::TooLarge {
+                    num_bytes: key.len(),
+                    max: KEY_BYTES_ENCODABLE,
+                });
+            }
+        }
+        let encoded = encode_txn(&txn);
+        if encoded.len() > max {
+            return Err(MetaError::TooLarge {
+                num_bytes: encoded.len(),
+                max,
+            });
+        }
+        Ok(Self {
+            txn,
+            encoded,
+            reply,
+        })
+    }
+
+    /// The last node registration in it.
+    pub(super) fn registration(&self) -> Option<(NodeId, Epoch)> {
+        self.txn.iter().rev().find_map(|op| match op {
+            MetaOp::RegisterNode { node, epoch } => Some((*node, *epoch)),
+            _ => None,
+        })
+    }
+}

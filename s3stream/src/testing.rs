@@ -1,0 +1,490 @@
+//! Doubles for the tests of this crate.
+//!
+//! *Owns*: an environment on tokio's paused clock, a bucket with scripted faults, a tail in memory.
+//! *Does not own*: the checks.
+//!
+//! *IO: none*
+
+use std::collections::{BTreeMap, VecDeque};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tidewater_bucket::{Bucket, BucketError, ListPage, MemoryBucket, Purpose};
+use tidewater_types::{BoxFuture, Env, Epoch, Instant, NodeId, Offset, StreamId};
+use tokio::sync::Notify;
+
+use crate::{
+    CommitReport, Entry, MetaConfig, MetaOp, Metadata, Pending, SealedBatch, SealedRange,
+    StateSnapshot, Tail, Tier, TierConfig, Uploader,
+};
+
+/// Tokio's clock (paused in tests: a sleep takes no time) and a counter for randomness.
+pub(crate) struct TestEnv {
+    start: tokio::time::Instant,
+    random: AtomicU64,
+}
+
+impl TestEnv {
+    pub(crate) fn new(seed: u64) -> Arc<dyn Env> {
+        Arc::new(Self {
+            start: tokio::time::Instant::now(),
+            random: AtomicU64::new(seed),
+        })
+    }
+}
+
+impl Env for TestEnv {
+    fn now(&self) -> Instant {
+        Instant::default().after(self.start.elapsed())
+    }
+
+    fn wall_ms(&self) -> i64 {
+        1_700_000_000_000
+    }
+
+    fn sleep(&self, wait: Duration) -> BoxFuture<'static, ()> {
+        Box::pin(tokio::time::sleep(wait))
+    }
+
+    fn spawn(&self, _label: &'static str, task: BoxFuture<'static, ()>) {
+        tokio::spawn(task);
+    }
+
+    fn random(&self, _label: &'static str) -> u64 {
+        self.random
+            .fetch_add(1, Ordering::Relaxed)
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .rotate_left(29)
+    }
+}
+
+/// What happens to one request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Fault {
+    /// Applied, and the answer is lost.
+    LoseAnswer,
+    /// Never arrives.
+    Vanish,
+    /// Times out now and is applied by `deliver_late`.
+    Late,
+    Throttle,
+    Refuse,
+    NoSpace,
+    /// A read comes back with its last byte missing.
+    Truncate,
+    /// A read says that there is no such object.
+    Absent,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Op {
+    Create,
+    Get,
+    Size,
+    Delete,
+    List,
+}
+
+/// A bucket in memory with scripted faults and counted requests.
+pub(crate) struct FaultyBucket {
+    store: MemoryBucket,
+    script: Mutex<Vec<(Op, &'static str, VecDeque<Fault>)>>,
+    late: Mutex<Vec<(String, Vec<Bytes>)>>,
+    log: Mutex<Vec<(Op, String)>>,
+}
+
+impl FaultyBucket {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            store: MemoryBucket::with_list_page(3),
+            script: Mutex::default(),
+            late: Mutex::default(),
+            log: Mutex::default(),
+        })
+    }
+
+    /// The next requests of this kind on keys that begin so meet these faults, one each.
+    pub(crate) fn script(&self, op: Op, prefix: &'static str, faults: &[Fault]) {
+        self.script
+            .lock()
+            .push((op, prefix, faults.iter().copied().collect()));
+    }
+
+    /// Applies the creates that were late.
+    pub(crate) async fn deliver_late(&self) -> Vec<Result<(), BucketError>> {
+        let mut outcomes = Vec::new();
+        let late = std::mem::take(&mut *self.late.lock());
+        for (key, body) in late {
+            outcomes.push(self.store.create(Purpose::Meta, &key, body).await);
+        }
+        outcomes
+    }
+
+    /// How many requests of this kind were made on keys that begin so.
+    pub(crate) fn count(&self, op: Op, prefix: &str) -> usize {
+        self.log
+            .lock()
+            .iter()
+            .filter(|(done, key)| *done == op && key.starts_with(prefix))
+            .count()
+    }
+
+    pub(crate) fn requests(&self) -> Vec<(Op, String)> {
+        self.log.lock().clone()
+    }
+
+    pub(crate) async fn keys(&self, prefix: &str) -> Vec<String> {
+        let (mut keys, mut after) = (Vec::new(), None::<String>);
+        loop {
+            let page = self
+                .store
+                .list(Purpose::Fsck, prefix, after.as_deref())
+                .await
+                .unwrap();
+            keys.extend(page.entries.into_iter().map(|entry| entry.key));
+            if !page.more {
+                return keys;
+            }
+            after = keys.last().cloned();
+        }
+    }
+
+    pub(crate) async fn bytes(&self, key: &str) -> Bytes {
+        self.store.get(Purpose::Fsck, key, None).await.unwrap()
+    }
+
+    /// Replaces an object, or removes it.
+    pub(crate) async fn tamper(&self, key: &str, bytes: Option<Bytes>) {
+        self.store.delete(Purpose::Fsck, key).await.unwrap();
+        if let Some(bytes) = bytes {
+            self.store
+                .create(Purpose::Fsck, key, vec![bytes])
+                .await
+                .unwrap();
+        }
+    }
+
+    /// Inverts one byte of an object.
+    pub(crate) async fn flip(&self, key: &str, position: usize) {
+        let mut bytes = self.bytes(key).await.to_vec();
+        bytes[position] ^= 0xff;
+        self.tamper(key, Some(Bytes::from(bytes))).await;
+    }
+
+    fn fault(&self, op: Op, key: &str) -> Option<Fault> {
+        self.log.lock().push((op, key.to_owned()));
+        let mut script = self.script.lock();
+        let rule = script.iter_mut().find(|(on, prefix, faults)| {
+            *on == op && key.starts_with(prefix) && !faults.is_empty()
+        });
+        rule.and_then(|(_, _, faults)| faults.pop_front())
+    }
+}
+
+fn error(fault: Fault, key: &str) -> BucketError {
+    let key = key.to_owned();
+    let cause = "scripted".to_owned();
+    match fault {
+        Fault::Throttle => BucketError::Throttled { key },
+        Fault::Refuse => BucketError::Refused { key, cause },
+        Fault::NoSpace => BucketError::NoSpace { key, cause },
+        Fault::Absent => BucketError::Absent { key },
+        _ => BucketError::Unknown { key, cause },
+    }
+}
+
+impl Bucket for FaultyBucket {
+    fn create<'a>(
+        &'a self,
+        purpose: Purpose,
+        key: &'a str,
+        body: Vec<Bytes>,
+    ) -> BoxFuture<'a, Result<(), BucketError>> {
+        Box::pin(async move {
+            match self.fault(Op::Create, key) {
+                None => self.store.create(purpose, key, body).await,
+                Some(Fault::LoseAnswer) => {
+                    let _outcome = self.store.create(purpose, key, body).await;
+                    Err(error(Fault::LoseAnswer, key))
+                }
+                Some(Fault::Late) => {
+                    self.late.lock().push((key.to_owned(), body));
+                    Err(error(Fault::Late, key))
+                }
+                Some(fault) => Err(error(fault, key)),
+            }
+        })
+    }
+
+    fn get<'a>(
+        &'a self,
+        purpose: Purpose,
+        key: &'a str,
+        range: Option<Range<u64>>,
+    ) -> BoxFuture<'a, Result<Bytes, BucketError>> {
+        Box::pin(async move {
+            match self.fault(Op::Get, key) {
+                None => self.store.get(purpose, key, range).await,
+                Some(Fault::Truncate) => {
+                    let bytes = self.store.get(purpose, key, range).await?;
+                    Ok(bytes.slice(..bytes.len() - 1))
+                }
+                Some(fault) => Err(error(fault, key)),
+            }
+        })
+    }
+
+    fn size<'a>(
+        &'a self,
+        purpose: Purpose,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<u64, BucketError>> {
+        Box::pin(async move {
+            match self.fault(Op::Size, key) {
+                None => self.store.size(purpose, key).await,
+                Some(fault) => Err(error(fault, key)),
+            }
+        })
+    }
+
+    fn delete<'a>(
+        &'a self,
+        purpose: Purpose,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<(), BucketError>> {
+        Box::pin(async move {
+            match self.fault(Op::Delete, key) {
+                None => self.store.delete(purpose, key).await,
+                Some(fault) => Err(error(fault, key)),
+            }
+        })
+    }
+
+    fn list<'a>(
+        &'a self,
+        purpose: Purpose,
+        prefix: &'a str,
+        after: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<ListPage, BucketError>> {
+        Box::pin(async move {
+            match self.fault(Op::List, prefix) {
+                None => self.store.list(purpose, prefix, after).await,
+                Some(fault) => Err(error(fault, prefix)),
+            }
+        })
+    }
+}
+
+/// A tail in memory: what a stream-store would hold.
+#[derive(Default)]
+pub(crate) struct MemoryTail {
+    streams: Mutex<BTreeMap<StreamId, TailStream>>,
+    changed: Notify,
+    pub(crate) reports: Mutex<Vec<CommitReport>>,
+}
+
+#[derive(Default)]
+struct TailStream {
+    epoch: Epoch,
+    entries: VecDeque<Entry>,
+    snapshot: Option<StateSnapshot>,
+}
+
+impl MemoryTail {
+    pub(crate) fn append(&self, stream: StreamId, epoch: Epoch, entries: Vec<Entry>) {
+        let mut streams = self.streams.lock();
+        let tail = streams.entry(stream).or_default();
+        tail.epoch = epoch;
+        tail.entries.extend(entries);
+        drop(streams);
+        self.changed.notify_one();
+    }
+
+    pub(crate) fn attach(&self, stream: StreamId, snapshot: StateSnapshot) {
+        self.streams.lock().entry(stream).or_default().snapshot = Some(snapshot);
+    }
+}
+
+impl Tail for MemoryTail {
+    fn pending(&self) -> Pending {
+        let streams = self.streams.lock();
+        let with_entries = streams.values().filter(|tail| !tail.entries.is_empty());
+        let num_bytes = with_entries
+            .clone()
+            .flat_map(|tail| &tail.entries)
+            .map(|entry| entry.payload.len() as u64)
+            .sum();
+        let streams = with_entries.count();
+        // All that is pending is as old as the test.
+        Pending {
+            num_bytes,
+            oldest: (streams > 0).then_some(Instant(0)),
+            streams,
+        }
+    }
+
+    fn changed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.changed.notified())
+    }
+
+    fn seal(&self, bytes_max: u64) -> SealedBatch {
+        let (mut room, mut ranges) = (bytes_max, Vec::new());
+        for (stream, tail) in &mut *self.streams.lock() {
+            let mut entries = Vec::new();
+            for entry in &tail.entries {
+                let size = entry.payload.len() as u64;
+                if size > room && !(entries.is_empty() && ranges.is_empty()) {
+                    break;
+                }
+                room = room.saturating_sub(size);
+                entries.push(entry.clone());
+            }
+            let end = entries.last().map(Entry::end_offset);
+            let snapshot = tail
+                .snapshot
+                .clone()
+                .filter(|snapshot| Some(snapshot.as_of) <= end);
+            if !entries.is_empty() {
+                ranges.push(SealedRange {
+                    stream: *stream,
+                    stream_epoch: tail.epoch,
+                    entries,
+                    snapshot,
+                });
+            }
+        }
+        SealedBatch { ranges }
+    }
+
+    fn committed(&self, report: &CommitReport) {
+        let mut streams = self.streams.lock();
+        for (stream, range) in report.committed.iter().chain(&report.dropped) {
+            let tail = streams.get_mut(stream).expect("it sealed the stream");
+            while tail
+                .entries
+                .front()
+                .is_some_and(|entry| entry.base_offset < range.end())
+            {
+                tail.entries.pop_front();
+            }
+        }
+        self.reports.lock().push(report.clone());
+    }
+}
+
+pub(crate) const NODE: NodeId = NodeId(1);
+
+/// An entry whose payload follows from its offset.
+pub(crate) fn entry(base_offset: u64, record_count: u32, num_bytes: usize) -> Entry {
+    let payload: Vec<u8> = (0..num_bytes)
+        .map(|at| (base_offset as usize * 31 + at) as u8)
+        .collect();
+    let timestamp_ms_max = 1_000 + base_offset as i64 * 10;
+    Entry {
+        base_offset: Offset(base_offset),
+        record_count,
+        timestamp_ms_max,
+        payload: Bytes::from(payload),
+    }
+}
+
+/// Contiguous entries of `record_count` records each.
+pub(crate) fn entries(start: u64, count: u64, record_count: u32, num_bytes: usize) -> Vec<Entry> {
+    (0..count)
+        .map(|index| {
+            entry(
+                start + index * u64::from(record_count),
+                record_count,
+                num_bytes,
+            )
+        })
+        .collect()
+}
+
+/// Small limits, so that few bytes make many blocks and objects.
+pub(crate) fn small_config() -> TierConfig {
+    TierConfig {
+        meta: MetaConfig {
+            snapshot_entries: 1_000,
+            ..MetaConfig::default()
+        },
+        block_bytes: 512,
+        stream_object_bytes: 4_096,
+        upload_age: Duration::from_secs(3_600),
+        ..TierConfig::default()
+    }
+}
+
+/// A tier with a registered node and its uploader.
+pub(crate) struct Rig {
+    pub(crate) bucket: Arc<FaultyBucket>,
+    pub(crate) env: Arc<dyn Env>,
+    pub(crate) tier: Tier,
+    pub(crate) tail: Arc<MemoryTail>,
+    pub(crate) uploader: Uploader,
+    pub(crate) node_epoch: Epoch,
+}
+
+impl Rig {
+    pub(crate) async fn new(config: TierConfig) -> Self {
+        Self::on(FaultyBucket::new(), 1, config).await
+    }
+
+    /// Opens a bucket as the next life of the node.
+    pub(crate) async fn on(bucket: Arc<FaultyBucket>, seed: u64, config: TierConfig) -> Self {
+        let env = TestEnv::new(seed << 32);
+        let tier = Tier::open(bucket.clone(), env.clone(), config)
+            .await
+            .unwrap();
+        let node_epoch = register(tier.metadata()).await;
+        let tail = Arc::new(MemoryTail::default());
+        let uploader = tier.start_uploader(NODE, node_epoch, tail.clone());
+        Self {
+            bucket,
+            env,
+            tier,
+            tail,
+            uploader,
+            node_epoch,
+        }
+    }
+
+    pub(crate) async fn stream(&self) -> StreamId {
+        open_new_stream(self.tier.metadata(), self.node_epoch).await
+    }
+
+    /// Appends to a stream at epoch 1 and uploads.
+    pub(crate) async fn upload(&self, stream: StreamId, entries: Vec<Entry>) {
+        self.tail.append(stream, Epoch(1), entries);
+        self.uploader.flush().await.unwrap();
+    }
+}
+
+pub(crate) async fn register(metadata: &Metadata) -> Epoch {
+    let epoch = metadata
+        .read(|state| state.node(NODE).map_or(Epoch(0), |node| node.epoch))
+        .next()
+        .unwrap();
+    metadata
+        .propose(vec![MetaOp::RegisterNode { node: NODE, epoch }])
+        .await
+        .unwrap();
+    epoch
+}
+
+pub(crate) async fn open_new_stream(metadata: &Metadata, node_epoch: Epoch) -> StreamId {
+    let stream = metadata.read(|state| state.next_stream_id());
+    let create = MetaOp::CreateStream { stream };
+    let open = MetaOp::OpenStream {
+        stream,
+        node: NODE,
+        node_epoch,
+        epoch: Epoch(1),
+    };
+    metadata.propose(vec![create, open]).await.unwrap();
+    stream
+}
