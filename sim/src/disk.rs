@@ -26,6 +26,7 @@ use std::task::Waker;
 
 use parking_lot::{Mutex, MutexGuard};
 use tidewater_wal::{AlignedBuf, Completion};
+use tokio::sync::oneshot;
 
 use crate::exec::Handle;
 use crate::rng::Rng;
@@ -61,6 +62,9 @@ struct State {
     completions: VecDeque<Completion>,
     waker: Option<Waker>,
     num_ops: u64,
+    misdirect_next: bool,
+    /// Who wants to know that this many operations were taken.
+    watch: Option<(u64, oneshot::Sender<()>)>,
     counts: BTreeMap<Fault, u64>,
 }
 
@@ -113,6 +117,8 @@ impl Device {
             completions: VecDeque::new(),
             waker: None,
             num_ops: 0,
+            misdirect_next: false,
+            watch: None,
             counts: BTreeMap::new(),
         };
         Self {
@@ -236,6 +242,29 @@ impl Device {
         self.handle.line(|| format!("disk  bit rot at {position}"));
     }
 
+    /// Lets the next write land at another block (beyond contract).
+    pub fn misdirect_next(&self) {
+        self.state.lock().misdirect_next = true;
+    }
+
+    /// Empties the device: another one stands in its place.
+    pub fn wipe(&self) {
+        let mut state = self.state.lock();
+        state.pending.clear();
+        state.layers = Layers::new(state.shape.sector_bytes);
+        drop(state);
+        self.handle.line(|| "disk  wiped".to_owned());
+    }
+
+    /// Completes when `num_ops` more operations were taken; one caller at a time.
+    #[must_use]
+    pub fn after_ops(&self, num_ops: u64) -> oneshot::Receiver<()> {
+        let (sender, receiver) = oneshot::channel();
+        let mut state = self.state.lock();
+        state.watch = Some((state.num_ops.saturating_add(num_ops), sender));
+        receiver
+    }
+
     /// Operations taken since the device was made.
     #[must_use]
     pub fn num_ops(&self) -> u64 {
@@ -263,6 +292,8 @@ impl Device {
             return;
         }
         state.num_ops += 1;
+        let taken = state.num_ops;
+        let reached = state.watch.take_if(|(num_ops, _)| taken >= *num_ops);
         let (op, what, at) = state.start(op);
         let mean = match op {
             Op::Flush { .. } => state.shape.flush_ns,
@@ -276,6 +307,10 @@ impl Device {
         self.handle.note(Event::Disk, at, id);
         self.handle
             .line(|| format!("disk  submit {what} at={at} id={id}"));
+        if let Some((_, watcher)) = reached {
+            // Nobody may be waiting any more.
+            _ = watcher.send(());
+        }
         let device = self.clone();
         self.handle.call_after(wait, move || device.finish(number));
     }
@@ -367,9 +402,13 @@ impl State {
                     data.len()
                 );
                 let mut target = position;
-                if self.rng.chance(self.faults.misdirected_write) {
+                let misdirected = self.rng.chance(self.faults.misdirected_write);
+                if misdirected || std::mem::take(&mut self.misdirect_next) {
                     *self.counts.entry(Fault::MisdirectedWrite).or_default() += 1;
                     target = self.rng.below(self.layers.cache.num_bytes() / block) * block;
+                } else {
+                    // A write that goes astray is the disk's fault, not the writer's.
+                    self.layers.check_protected(position, data);
                 }
                 let number = self.layers.submit(target, data);
                 (

@@ -16,19 +16,23 @@
 mod bucket;
 mod check;
 mod disk;
+mod driver;
 mod env;
 mod exec;
 mod mutants;
 mod plan;
 mod rng;
+mod scenario;
 mod trace;
 
 pub use bucket::{BucketFaults, SimBucket};
 pub use check::Violation;
 pub use disk::{CrashStyle, Device, DiskFaults, DiskShape, SimDisk};
+pub use driver::main;
 pub use env::SimEnv;
 pub use exec::{Executor, Handle, Limits, Stop, Tag};
 pub use mutants::{MUTANTS, Mutant, mutant};
 pub use plan::{Damage, End, Life, Plan, Scenario, Sync};
 pub use rng::Rng;
+pub use scenario::{RunReport, run_plan};
 pub use trace::Event;

@@ -43,13 +43,17 @@ const fn recovery(id: u16, name: &'static str) -> Mutant {
     }
 }
 
-const fn upload(id: u16, name: &'static str) -> Mutant {
+const fn store(id: u16, group: &'static str, name: &'static str) -> Mutant {
     Mutant {
         id,
         name,
-        group: "upload",
+        group,
         scenario: Scenario::Store,
     }
+}
+
+const fn upload(id: u16, name: &'static str) -> Mutant {
+    store(id, "upload", name)
 }
 
 /// Every bug that is wired.
@@ -66,10 +70,12 @@ pub const MUTANTS: &[Mutant] = &[
     wal(11, "ring wrap overwrites one untrimmed block"),
     wal(12, "superblock updated in place"),
     wal(14, "late joiner acked by the previous group's flush"),
+    wal(15, "ENOSPC drops the batch but advances the position"),
     recovery(52, "recovery serves bytes it did not make durable"),
     recovery(53, "missing or foreign WAL starts empty"),
     recovery(54, "older superblock slot wins after a trim"),
     recovery(55, "a block with an acknowledged byte is rewritten"),
+    store(59, "recovery", "undurable data served to a reader"),
     upload(24, "metadata commit before the upload is confirmed"),
     upload(25, "offset delta overflows"),
     upload(26, "stale commit moves the end offset back"),

@@ -65,6 +65,11 @@ impl FrameModel {
         self.trim = self.trim.max(lsn);
     }
 
+    /// Whether a frame at `lsn` was not trimmed.
+    pub(crate) fn is_wanted(&self, lsn: Lsn) -> bool {
+        lsn >= self.trim
+    }
+
     /// Frames that must come back.
     pub(crate) fn promised(&self) -> impl Iterator<Item = (u64, Lsn)> {
         self.frames

@@ -153,6 +153,15 @@ impl StreamModel {
         self.trim = self.trim.max(offset);
     }
 
+    /// A trim up to `offset` was answered: the start never lies below it again.
+    ///
+    /// # Errors
+    /// It was not asked for.
+    pub(crate) fn trim_done(&mut self, offset: u64) -> Result<(), Violation> {
+        let start = self.start.max(offset);
+        self.seen_start(start)
+    }
+
     /// The stream says its start is `now`.
     ///
     /// # Errors

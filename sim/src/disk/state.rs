@@ -69,7 +69,6 @@ impl Layers {
 
     /// A write was submitted; its number.
     pub(super) fn submit(&mut self, position: u64, data: &[u8]) -> u64 {
-        self.check_protected(position, data);
         let number = self.next_write;
         self.next_write += 1;
         let live = vec![true; data.len().div_ceil(self.sector_bytes)];
@@ -211,7 +210,8 @@ impl Layers {
         self.protected.clear();
     }
 
-    fn check_protected(&mut self, position: u64, data: &[u8]) {
+    /// Notes a violation if writing `data` at `position` changes protected bytes.
+    pub(super) fn check_protected(&mut self, position: u64, data: &[u8]) {
         let end = position + data.len() as u64;
         for (from, to) in self.protected.range(..end) {
             let (from, to) = ((*from).max(position), (*to).min(end));

@@ -87,9 +87,9 @@ fn writing_over_an_acknowledged_block_is_noticed_unless_the_bytes_are_the_same()
     layers.complete(write, 512);
     layers.flush(layers.flush_mark());
     layers.protect(10, 20, 512);
-    layers.submit(0, &[1; 512]);
-    layers.submit(512, &[9; 512]);
+    layers.check_protected(0, &[1; 512]);
+    layers.check_protected(512, &[9; 512]);
     assert_eq!(layers.violation, None);
-    layers.submit(0, &[2; 512]);
+    layers.check_protected(0, &[2; 512]);
     assert!(layers.violation.is_some());
 }

@@ -1,0 +1,310 @@
+//! One life of the node: open the store, write, read, trim, upload.
+//!
+//! *Owns*: the workload. *Does not own*: its end; the life can be cut off at any await.
+//!
+//! *IO: none*
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::{join_all, select};
+use parking_lot::Mutex;
+use tidewater_stream_store::{AppendRequest, StoreError, Stream, StreamStore};
+use tidewater_types::{Env, ErrorKind, Offset, StreamId, sometimes};
+use tidewater_wal::DeviceWal;
+use tokio::sync::oneshot;
+
+use super::opener::SimOpener;
+use super::{Work, World, store_config, verify};
+use crate::check::streams::Seen;
+use crate::check::{Violation, payload};
+use crate::env::SimEnv;
+use crate::exec::Tag;
+use crate::plan::{End, Life};
+use crate::rng::Rng;
+use crate::scenario::wal_config;
+
+/// What the tasks of a life share.
+#[derive(Clone)]
+pub(super) struct Node {
+    pub(super) world: Arc<World>,
+    pub(super) store: StreamStore,
+    pub(super) wal: Arc<DeviceWal>,
+    pub(super) tag: Tag,
+    pub(super) work: Work,
+}
+
+/// A whole life; it may end before this does.
+pub(super) async fn body(world: Arc<World>, tag: Tag, life: Life, work: Work) {
+    let env: Arc<dyn Env> =
+        Arc::new(SimEnv::new(world.handle.clone(), world.plan.seed, tag, life.wall_shift_ms));
+    let opened = Arc::new(Mutex::new(None));
+    let opener = SimOpener {
+        device: world.device.clone(),
+        env: Arc::clone(&env),
+        config: wal_config(&world.plan, life.sync),
+        opened: Arc::clone(&opened),
+    };
+    let bucket = Arc::new(world.bucket.clone());
+    let config = store_config(&world.plan, work == Work::ReadAllWithoutWal);
+    let store = match StreamStore::open(env, bucket, Box::new(opener), config).await {
+        Ok(store) => store,
+        Err(error) => return excuse(&world, work, "open", &error),
+    };
+    let wal = opened.lock().take().expect("the store opened it");
+    world.handle.line(|| "store opened".to_owned());
+    let node = Node { world, store, wal, tag, work };
+    let streams = match open_streams(&node).await {
+        Ok(streams) => streams,
+        Err(error) => return excuse(&node.world, work, "open_stream", &error),
+    };
+    match work {
+        Work::Planned => workload(&node, life, &streams).await,
+        Work::Healed => {
+            workload(&node, life, &streams).await;
+            verify::upload_all(&node, &streams).await;
+            verify::read_all(&node, &streams).await;
+        }
+        Work::ReadAll | Work::ReadAllWithoutWal => verify::read_all(&node, &streams).await,
+    }
+    if life.end == End::Close
+        && let Err(error) = node.store.close().await
+    {
+        excuse(&node.world, work, "close", &error);
+    }
+}
+
+/// A refusal that the faults of the plan do not explain is a violation.
+pub(super) fn excuse(world: &World, work: Work, what: &'static str, error: &StoreError) {
+    world.handle.line(|| format!("store {what} refused: {error}"));
+    let excused = match error.kind() {
+        ErrorKind::Retry => work == Work::Planned,
+        ErrorKind::Full => work == Work::Planned,
+        // The WAL is poisoned by a disk that fails, or the life is closing.
+        ErrorKind::Closed => work == Work::Planned && !world.disk_is_fine(),
+        ErrorKind::Fenced | ErrorKind::Invalid | ErrorKind::Corrupt => false,
+    };
+    sometimes!("store call refused");
+    if !excused {
+        world.fail(Violation::new("refused", format!("{what} in {work:?}: {error}")));
+    }
+}
+
+/// Opens the streams there are, and creates those that are missing.
+async fn open_streams(node: &Node) -> Result<Vec<Stream>, StoreError> {
+    let known: Vec<StreamId> =
+        node.store.metadata().read(|state| state.streams().map(|(id, _)| id).collect());
+    let mut streams = Vec::new();
+    for id in known {
+        streams.push(node.store.open_stream(id).await?);
+    }
+    while (streams.len() as u64) < node.world.plan.streams && node.work == Work::Planned {
+        let id = node.store.create().await?;
+        streams.push(node.store.open_stream(id).await?);
+    }
+    let mut model = node.world.model.lock();
+    for stream in &streams {
+        let seen = model.streams.entry(stream.id()).or_default();
+        let result = seen
+            .seen_high_watermark(stream.high_watermark().0, seen.high_watermark())
+            .and_then(|()| seen.seen_start(stream.start().0));
+        if let Err(violation) = result {
+            model.failure.get_or_insert(violation);
+        }
+    }
+    let missing = model.streams.keys().find(|id| !streams.iter().any(|stream| stream.id() == **id));
+    if let Some(id) = missing {
+        let violation = Violation::new("log", format!("stream {id} was opened before and is gone"));
+        model.failure.get_or_insert(violation);
+    }
+    Ok(streams)
+}
+
+async fn workload(node: &Node, life: Life, streams: &[Stream]) {
+    if streams.is_empty() {
+        return;
+    }
+    let world = &node.world;
+    let plan = &world.plan;
+    let mut rng = Rng::new(world.below(u64::MAX), "life");
+    if node.work == Work::Planned {
+        for _ in 0..plan.readers {
+            node.spawn("reader", reader(node.clone(), streams.to_vec(), Rng::new(rng.next_u64(), "reader")));
+        }
+        if plan.trim {
+            node.spawn("trimmer", trimmer(node.clone(), streams.to_vec(), Rng::new(rng.next_u64(), "trimmer")));
+        }
+    }
+    let most = if plan.long { 150 } else { 30 };
+    let writers = (0..plan.writers).map(|_| {
+        let (sender, done) = oneshot::channel();
+        let appends = if node.work == Work::Planned { rng.between(3, most) } else { 4 };
+        let writer = writer(node.clone(), streams.to_vec(), Rng::new(rng.next_u64(), "writer"), appends);
+        node.spawn("writer", async move {
+            writer.await;
+            _ = sender.send(());
+        });
+        done
+    });
+    let all = join_all(writers.collect::<Vec<_>>());
+    let linger = Duration::from_millis(rng.below(120));
+    let work = Box::pin(async move {
+        drop(all.await);
+        // Uploads go on when the writers are done; the end shall find them at it.
+        world.handle.sleep(linger).await;
+    });
+    if life.end == End::Close {
+        let reached = world.device.after_ops(life.after_ops);
+        drop(select(reached, work).await);
+    } else {
+        work.await;
+    }
+}
+
+impl Node {
+    fn spawn(&self, label: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.world.handle.spawn(self.tag, label, Box::pin(task));
+    }
+}
+
+async fn writer(node: Node, streams: Vec<Stream>, mut rng: Rng, appends: u64) {
+    let world = Arc::clone(&node.world);
+    let depth = usize::try_from(world.plan.depth).expect("small");
+    let mut under_way = Vec::new();
+    for _ in 0..appends {
+        let stream = &streams[rng.index(streams.len())];
+        match append(&node, stream, &mut rng).await {
+            Ok(done) => under_way.push(done),
+            Err(error) if error.kind() == ErrorKind::Full && node.work == Work::Planned => {
+                world.handle.sleep(Duration::from_millis(2)).await;
+            }
+            Err(error) => return excuse(&world, node.work, "append", &error),
+        }
+        if under_way.len() >= depth {
+            drop(under_way.remove(0).await);
+        }
+        if rng.chance(150) {
+            let pause = Duration::from_micros(rng.below(5_000));
+            world.handle.sleep(pause).await;
+        }
+        if rng.chance(30)
+            && let Err(error) = node.store.flush().await
+        {
+            excuse(&world, node.work, "flush", &error);
+        }
+    }
+    join_all(under_way).await;
+}
+
+async fn append(node: &Node, stream: &Stream, rng: &mut Rng) -> Result<oneshot::Receiver<()>, StoreError> {
+    let world = Arc::clone(&node.world);
+    let id = stream.id();
+    let value = {
+        let mut model = world.model.lock();
+        model.next_value += 1;
+        model.next_value
+    };
+    let num_bytes = usize::try_from(rng.between(16, world.plan.payload_bytes_max)).expect("small");
+    let record_count = u32::try_from(rng.between(1, 5)).expect("small");
+    let timestamp_ms_max = i64::try_from(value).unwrap_or(0);
+    let request = AppendRequest { record_count, timestamp_ms_max, num_bytes };
+    let bytes = Bytes::from(payload(value, num_bytes));
+    let filled = bytes.clone();
+    let teller = Arc::clone(&world);
+    let appended = stream
+        .append(request, move |base| {
+            let mut model = teller.model.lock();
+            model.streams.entry(id).or_default().given(value, base.0, record_count.into());
+            filled
+        })
+        .await?;
+    world.handle.line(|| format!("store append stream={id} value={value} base={}", appended.base_offset));
+    let (sender, done) = oneshot::channel();
+    let (node2, stream) = (node.clone(), stream.clone());
+    node.spawn("ack", async move {
+        match stream.wait_durable(appended.end_offset).await {
+            Ok(()) => verify::acked(&node2, id, value, appended.lsn, &bytes),
+            Err(error) => excuse(&node2.world, node2.work, "ack", &error),
+        }
+        _ = sender.send(());
+    });
+    Ok(done)
+}
+
+/// Reads from `offset` and holds what it saw against the model.
+pub(super) async fn read_checked(
+    node: &Node,
+    stream: &Stream,
+    offset: u64,
+    bytes_max: usize,
+) -> Result<Vec<Seen>, StoreError> {
+    let floor = {
+        let mut model = node.world.model.lock();
+        let known = model.streams.entry(stream.id()).or_default();
+        let floor = known.high_watermark();
+        if let Err(violation) = known.seen_high_watermark(stream.high_watermark().0, floor) {
+            model.failure.get_or_insert(violation);
+        }
+        floor
+    };
+    let fetched = stream.fetch(Offset(offset), bytes_max).await?;
+    let seen: Vec<Seen> = fetched
+        .entries
+        .iter()
+        .map(|entry| Seen {
+            base: entry.base_offset.0,
+            count: entry.record_count.into(),
+            bytes: entry.payload.to_vec(),
+        })
+        .collect();
+    let mut model = node.world.model.lock();
+    let known = model.streams.entry(stream.id()).or_default();
+    let result = known.read(offset, &seen, fetched.high_watermark.0, floor);
+    let result = result.and_then(|()| {
+        let empty = seen.is_empty() && offset < fetched.high_watermark.0;
+        let detail = || format!("nothing at {offset}, the high watermark is {}", fetched.high_watermark);
+        if empty { Err(Violation::new("log", detail())) } else { Ok(()) }
+    });
+    if let Err(violation) = result {
+        model.failure.get_or_insert(violation);
+    }
+    Ok(seen)
+}
+
+async fn reader(node: Node, streams: Vec<Stream>, mut rng: Rng) {
+    loop {
+        node.world.handle.sleep(Duration::from_micros(rng.between(50, 5_000))).await;
+        let stream = &streams[rng.index(streams.len())];
+        let (start, end) = (stream.start().0, stream.high_watermark().0);
+        let offset = rng.between(start, end.max(start));
+        let bytes_max = [100, 2_000, 20_000][rng.index(3)];
+        match read_checked(&node, stream, offset, bytes_max).await {
+            Ok(_) => {}
+            // A trim overtook the read.
+            Err(StoreError::OutOfRange { .. } | StoreError::Tier(_)) if offset < stream.start().0 => {}
+            Err(error) => excuse(&node.world, node.work, "fetch", &error),
+        }
+    }
+}
+
+async fn trimmer(node: Node, streams: Vec<Stream>, mut rng: Rng) {
+    loop {
+        node.world.handle.sleep(Duration::from_micros(rng.between(500, 30_000))).await;
+        let stream = &streams[rng.index(streams.len())];
+        let (start, end) = (stream.start().0, stream.high_watermark().0);
+        let offset = rng.between(start, start + (end - start) / 2);
+        node.world.model.lock().streams.entry(stream.id()).or_default().trim_asked(offset);
+        match stream.trim(Offset(offset)).await {
+            Ok(()) => {
+                let mut model = node.world.model.lock();
+                let known = model.streams.entry(stream.id()).or_default();
+                let result = known.trim_done(offset);
+                if let Err(violation) = result {
+                    model.failure.get_or_insert(violation);
+                }
+            }
+            Err(error) => excuse(&node.world, node.work, "trim", &error),
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! What is asked at acknowledgements and at the end.
+//!
+//! *Owns*: the durability oracle over WAL and bucket, the crash fork, the final read, fsck.
+//! *Does not own*: the models.
+//!
+//! Invariants
+//! 1. The oracle looks at the durable image of the disk; bytes the WAL no longer holds must
+//!    come out of a store recovered from copies of disk and bucket.
+//! 2. A fork runs on an executor of its own and changes nothing in the run.
+//!
+//! *IO: none*
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tidewater_bucket::Bucket;
+use tidewater_s3stream::FsckOptions;
+use tidewater_stream_store::{Stream, StreamStore};
+use tidewater_types::{Env, Lsn, Offset, StreamId, sometimes};
+use tidewater_wal::Wal;
+
+use super::life::{Node, excuse, read_checked};
+use super::opener::SimOpener;
+use super::{World, store_config};
+use crate::bucket::SimBucket;
+use crate::check::Violation;
+use crate::check::streams::{Seen, StreamModel};
+use crate::disk::{CrashStyle, Device};
+use crate::env::SimEnv;
+use crate::exec::{Executor, Tag};
+use crate::plan::Plan;
+use crate::scenario::{LIMITS, failure_of, holds, wal_config};
+
+type Streams = BTreeMap<StreamId, StreamModel>;
+
+/// The append of `value` was acknowledged.
+pub(super) fn acked(node: &Node, stream: StreamId, value: u64, lsn: Lsn, bytes: &[u8]) {
+    let world = &node.world;
+    world.handle.line(|| format!("store ack stream={stream} value={value}"));
+    let place = node.wal.locate(lsn);
+    if let Some(range) = &place {
+        let len = usize::try_from(range.end - range.start).unwrap_or(0);
+        if !holds(&world.device.durable_bytes(range.start, len), bytes) {
+            let detail = format!("value {value} at lsn {lsn} is acknowledged, and a crash now would lose it");
+            world.fail(Violation::new("durable", detail));
+        }
+    }
+    let fork = {
+        let mut model = world.model.lock();
+        let result = model.streams.entry(stream).or_default().acked(value);
+        if let Err(violation) = result {
+            model.failure.get_or_insert(violation);
+        }
+        let drawn = model.rng.as_mut().is_some_and(|rng| rng.chance(world.plan.forks / 2));
+        let gone = place.is_none();
+        if gone {
+            sometimes!("acknowledged after its trim");
+        }
+        (drawn || gone).then(|| {
+            model.num_forks += 1;
+            (model.num_forks, model.streams.clone())
+        })
+    };
+    if let Some((number, streams)) = fork {
+        world.check(fork_and_read(&world.plan, &world.device, &world.bucket, number, streams));
+    }
+}
+
+/// Recovers copies of disk and bucket after a power failure now, and reads everything.
+fn fork_and_read(
+    plan: &Plan,
+    device: &Device,
+    bucket: &SimBucket,
+    number: u64,
+    streams: Streams,
+) -> Result<(), Violation> {
+    let seed = plan.seed ^ (number << 32);
+    let style = if number.is_multiple_of(2) { CrashStyle::Sectors } else { CrashStyle::None };
+    let executor = Executor::new(seed);
+    let device = device.fork(executor.handle(), seed, style);
+    let bucket = Arc::new(bucket.fork(executor.handle(), seed));
+    let env: Arc<dyn Env> = Arc::new(SimEnv::new(executor.handle(), seed, Tag(1), 0));
+    let opener = SimOpener {
+        device,
+        env: Arc::clone(&env),
+        config: wal_config(plan, plan.lives[0].sync),
+        opened: Arc::new(Mutex::new(None)),
+    };
+    let config = store_config(plan, false);
+    let outcome = executor.run(LIMITS, async move {
+        let wrong = |error| Violation::new("fork", format!("after {style:?}: {error}"));
+        let store = StreamStore::open(env, bucket, Box::new(opener), config).await.map_err(wrong)?;
+        for (id, mut model) in streams {
+            let stream = store.open_stream(id).await.map_err(wrong)?;
+            let (start, end) = (stream.start().0, stream.high_watermark().0);
+            let mut seen: Vec<Seen> = Vec::new();
+            let mut next = start;
+            while next < end {
+                let fetched = stream.fetch(Offset(next), 1 << 20).await.map_err(wrong)?;
+                let Some(last) = fetched.entries.last() else { break };
+                next = last.end_offset().0;
+                seen.extend(fetched.entries.iter().map(|entry| Seen {
+                    base: entry.base_offset.0,
+                    count: entry.record_count.into(),
+                    bytes: entry.payload.to_vec(),
+                }));
+            }
+            model
+                .final_read(start, &seen, end)
+                .map_err(|violation| Violation::new("fork", format!("after {style:?}: {violation}")))?;
+        }
+        Ok(())
+    });
+    failure_of(outcome).map_or(Ok(()), Err)
+}
+
+/// Everything written is uploaded and committed, and the store says so.
+pub(super) async fn upload_all(node: &Node, streams: &[Stream]) {
+    if let Err(error) = node.store.flush().await {
+        return excuse(&node.world, node.work, "flush", &error);
+    }
+    let waiting = node.store.counters().waiting_bytes;
+    if waiting != 0 {
+        let detail = format!("{waiting} bytes wait after a flush that nobody disturbed");
+        node.world.fail(Violation::new("liveness", detail));
+    }
+    for stream in streams {
+        let committed = node.store.metadata().read(|state| state.stream(stream.id()).map(|s| s.end));
+        if committed != Some(stream.high_watermark()) {
+            let detail = format!(
+                "stream {} is committed up to {committed:?} after a flush, its high watermark is {}",
+                stream.id(),
+                stream.high_watermark()
+            );
+            node.world.fail(Violation::new("liveness", detail));
+        }
+    }
+}
+
+/// Reads every stream from start to end.
+pub(super) async fn read_all(node: &Node, streams: &[Stream]) {
+    for stream in streams {
+        let (start, end) = (stream.start().0, stream.high_watermark().0);
+        let mut seen = Vec::new();
+        let mut next = start;
+        while next < end {
+            match read_checked(node, stream, next, 10_000).await {
+                Ok(entries) if entries.is_empty() => break,
+                Ok(entries) => {
+                    next = entries.last().map_or(next, |entry| entry.base + entry.count);
+                    seen.extend(entries);
+                }
+                Err(error) => return excuse(&node.world, node.work, "final fetch", &error),
+            }
+        }
+        let result = {
+            let mut model = node.world.model.lock();
+            model.streams.entry(stream.id()).or_default().final_read(start, &seen, end)
+        };
+        node.world.check(result);
+    }
+}
+
+/// The objects and the metadata agree.
+pub(super) async fn fsck(world: &Arc<World>) -> Result<(), Violation> {
+    let tag = world.next_tag();
+    let env: Arc<dyn Env> = Arc::new(SimEnv::new(world.handle.clone(), world.plan.seed, tag, 0));
+    let bucket: Arc<dyn Bucket> = Arc::new(world.bucket.clone());
+    let options = FsckOptions { verify_checksums: true };
+    let report = tidewater_s3stream::fsck(bucket, env, options).await;
+    let report = report.map_err(|error| Violation::new("fsck", format!("refused: {error}")))?;
+    match report.findings.iter().find(|finding| finding.is_error()) {
+        None => Ok(()),
+        Some(finding) => Err(Violation::new("fsck", format!("{finding:?}"))),
+    }
+}

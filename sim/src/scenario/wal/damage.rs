@@ -1,0 +1,136 @@
+//! Damage beyond the disk's contract: the WAL must notice it and stop, never truncate.
+//!
+//! *Owns*: rot, a misdirected write, a log that is gone or is another one.
+//! *Does not own*: the exemption: groups behind the last durable mark. Each case goes
+//! idle first, so that a mark covers everything acknowledged.
+//!
+//! Invariants
+//! 1. Opening a damaged log serves every promised frame, or is refused by name.
+//!
+//! *IO: none*
+
+use std::sync::Arc;
+
+use tidewater_types::{Env, ErrorKind, Lsn, WalId, sometimes};
+use tidewater_wal::{DeviceWal, Identity, OpenMode, WalError};
+
+use super::{Work, World, live};
+use crate::check::Violation;
+use crate::env::SimEnv;
+use crate::plan::{Damage, End, Life};
+use crate::scenario::wal_config;
+
+const CHECKER: &str = "damage";
+
+/// Does the damage and opens; `true` if the WAL refused, as it may.
+pub(super) async fn inflict(
+    world: &Arc<World>,
+    damage: Damage,
+    calm: Life,
+) -> Result<bool, Violation> {
+    let killed = Life {
+        end: End::Kill,
+        ..calm
+    };
+    match damage {
+        Damage::BitRot => {
+            live(world, killed, Work::Healed).await?;
+            rot(world);
+        }
+        Damage::Misdirected => live(world, killed, Work::Misdirected).await?,
+        Damage::Foreign => {
+            live(world, calm, Work::Healed).await?;
+            return foreign(world).await.map(|()| true);
+        }
+    }
+    world.device.unprotect_all();
+    let identity = world.identity();
+    match open(world, identity, OpenMode::Existing).await {
+        Ok(served) => {
+            sometimes!("damage was harmless");
+            let mut model = world.model.lock();
+            model.lied = false;
+            model.frames.recovered(&served)?;
+            Ok(false)
+        }
+        Err(error) if error.kind() == ErrorKind::Corrupt => {
+            sometimes!("damage was noticed");
+            Ok(true)
+        }
+        Err(error) => Err(Violation::new(
+            CHECKER,
+            format!("{damage:?} ended in: {error}"),
+        )),
+    }
+}
+
+/// Flips one bit of a promised frame.
+fn rot(world: &World) {
+    let target = {
+        let mut model = world.model.lock();
+        let places: Vec<_> = model.places.values().cloned().collect();
+        (!places.is_empty()).then(|| {
+            let range = places[model.rng.index(places.len())].clone();
+            let position = range.start + model.rng.below(range.end - range.start);
+            (position, u8::try_from(model.rng.below(8)).expect("small"))
+        })
+    };
+    if let Some((position, bit)) = target {
+        world.device.rot(position, bit);
+    }
+}
+
+/// The log is gone, or another stands in its place: both are refused.
+async fn foreign(world: &Arc<World>) -> Result<(), Violation> {
+    while world.device.open().is_none() {
+        world
+            .handle
+            .sleep(std::time::Duration::from_micros(20))
+            .await;
+    }
+    world.device.wipe();
+    let mine = world.identity();
+    if world.model.lock().rng.chance(500) {
+        let other = Identity {
+            wal: Some(WalId([9; 16])),
+            ..mine
+        };
+        if let Err(error) = open(world, other, OpenMode::Create).await {
+            return Err(Violation::new(
+                CHECKER,
+                format!("another log cannot be created: {error}"),
+            ));
+        }
+    }
+    match open(world, mine, OpenMode::Existing).await {
+        Ok(_) => Err(Violation::new(
+            CHECKER,
+            "a missing or foreign log was opened as ours",
+        )),
+        Err(WalError::Missing { .. } | WalError::ForeignWal { .. }) => Ok(()),
+        Err(error) => Err(Violation::new(
+            CHECKER,
+            format!("a missing or foreign log ended in: {error}"),
+        )),
+    }
+}
+
+type Served = Vec<(Lsn, Vec<u8>)>;
+
+/// Opens and leaves at once; the frames served.
+async fn open(world: &Arc<World>, identity: Identity, mode: OpenMode) -> Result<Served, WalError> {
+    let disk = world.open_device().await;
+    let tag = world.next_tag();
+    let env: Arc<dyn Env> = Arc::new(SimEnv::new(world.handle.clone(), world.plan.seed, tag, 0));
+    let served = Arc::new(parking_lot::Mutex::new(Vec::new()));
+    let sink = Arc::clone(&served);
+    let on_frame =
+        Box::new(move |lsn, bytes: bytes::Bytes| sink.lock().push((lsn, bytes.to_vec())));
+    let config = wal_config(&world.plan, world.plan.lives[0].sync);
+    let opened = DeviceWal::open_on(Box::new(disk), env, config, identity, mode, on_frame).await;
+    world.end(tag, End::Kill);
+    let wal = opened?;
+    drop(wal);
+    let served = std::mem::take(&mut *served.lock());
+    Ok(served)
+}

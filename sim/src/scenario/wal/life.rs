@@ -1,0 +1,331 @@
+//! One life of the node: open, recover, write, trim, read.
+//!
+//! *Owns*: the workload. *Does not own*: its end; the life can be cut off at any await.
+//!
+//! *IO: none*
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::{Either, join_all, select};
+use parking_lot::Mutex;
+use tidewater_types::{Env, ErrorKind, Lsn, sometimes};
+use tidewater_wal::{DeviceWal, Frame, Wal, WalError};
+use tokio::sync::oneshot;
+
+use super::{Work, World, open_mode};
+use crate::check::watermarks::WatermarkModel;
+use crate::check::{Violation, payload, value_of};
+use crate::disk::SimDisk;
+use crate::env::SimEnv;
+use crate::exec::Tag;
+use crate::plan::{End, Life};
+use crate::rng::Rng;
+use crate::scenario::wal_config;
+
+/// What the tasks of a life share.
+#[derive(Clone)]
+struct Node {
+    world: Arc<World>,
+    wal: Arc<DeviceWal>,
+    tag: Tag,
+    work: Work,
+    marks: Arc<Mutex<WatermarkModel>>,
+}
+
+/// A whole life; it may end before this does.
+pub(super) async fn body(world: Arc<World>, tag: Tag, life: Life, work: Work, disk: SimDisk) {
+    let env: Arc<dyn Env> = Arc::new(SimEnv::new(
+        world.handle.clone(),
+        world.plan.seed,
+        tag,
+        life.wall_shift_ms,
+    ));
+    let created = world.model.lock().created;
+    let served = Arc::new(Mutex::new(Vec::new()));
+    let sink = Arc::clone(&served);
+    let on_frame = Box::new(move |lsn: Lsn, bytes: Bytes| sink.lock().push((lsn, bytes.to_vec())));
+    let config = wal_config(&world.plan, life.sync);
+    let opening = DeviceWal::open_on(
+        Box::new(disk),
+        env,
+        config,
+        world.identity(),
+        open_mode(created),
+        on_frame,
+    );
+    let wal = match opening.await {
+        Ok((wal, _report)) => Arc::new(wal),
+        Err(error) => return open_failed(&world, &error, created),
+    };
+    let served = std::mem::take(&mut *served.lock());
+    world
+        .handle
+        .line(|| format!("wal   opened, {} frames served", served.len()));
+    opened(&world, &wal, &served);
+    let marks = Arc::new(Mutex::new(WatermarkModel::default()));
+    let node = Node {
+        world: Arc::clone(&world),
+        wal,
+        tag,
+        work,
+        marks,
+    };
+    if work != Work::Nothing {
+        workload(&node, life).await;
+    }
+    if life.idle {
+        // Longer than the WAL waits before it marks its end.
+        world.handle.sleep(Duration::from_millis(10)).await;
+    }
+    if life.end == End::Close {
+        close(&node).await;
+    }
+}
+
+fn open_failed(world: &World, error: &WalError, created: bool) {
+    world.handle.line(|| format!("wal   open failed: {error}"));
+    sometimes!("wal open failed");
+    if !created {
+        // A crash cut the creation short. Nothing was promised, so the operator starts over.
+        world.device.wipe();
+        return;
+    }
+    let excused = match error.kind() {
+        // A read or a flush that failed: the next life tries again.
+        ErrorKind::Closed | ErrorKind::Retry => !world.disk_is_fine(),
+        // Too many epochs without a trim: a refusal by name, not a loss.
+        ErrorKind::Full => true,
+        _ => false,
+    };
+    if !excused {
+        world.fail(Violation::new(
+            "open",
+            format!("refused without damage: {error}"),
+        ));
+    }
+}
+
+fn opened(world: &World, wal: &DeviceWal, served: &[(Lsn, Vec<u8>)]) {
+    let result = {
+        let mut model = world.model.lock();
+        model.created = true;
+        model.lied = false;
+        model.frames.recovered(served)
+    };
+    world.check(result);
+    world.check(world.served_must_be_durable(wal, served));
+}
+
+async fn workload(node: &Node, life: Life) {
+    let world = &node.world;
+    let plan = &world.plan;
+    let mut rng = {
+        let mut model = world.model.lock();
+        let seed = model.rng.next_u64();
+        Rng::new(seed, "life")
+    };
+    // Without a trimmer the ring fills for good; a healed life must be able to go on.
+    if plan.trim || node.work != Work::Planned {
+        node.spawn(
+            "trimmer",
+            trimmer(node.clone(), Rng::new(rng.next_u64(), "trimmer")),
+        );
+    }
+    let most = if plan.long { 300 } else { 50 };
+    let writers = (0..plan.writers).map(|number| {
+        let (sender, done) = oneshot::channel();
+        let appends = if node.work == Work::Planned {
+            rng.between(5, most)
+        } else {
+            rng.between(5, 10)
+        };
+        let rng = Rng::new(rng.next_u64() ^ number, "writer");
+        let writer = writer(node.clone(), rng, appends);
+        node.spawn("writer", async move {
+            writer.await;
+            _ = sender.send(());
+        });
+        done
+    });
+    let all = join_all(writers.collect::<Vec<_>>());
+    if life.end == End::Close {
+        let reached = world.device.after_ops(life.after_ops);
+        drop(select(reached, all).await);
+    } else {
+        drop(all.await);
+    }
+}
+
+async fn close(node: &Node) {
+    let world = &node.world;
+    let accepted = node.wal.watermarks().accepted;
+    match node.wal.close().await {
+        Ok(()) => {
+            let durable = node.wal.watermarks().durable;
+            if durable < accepted {
+                let detail = format!("closed with {durable} durable of {accepted} accepted");
+                world.fail(Violation::new("watermarks", detail));
+            }
+        }
+        // The ring is full of frames that nobody trims: what was not acknowledged is given up.
+        Err(error) if error.kind() == ErrorKind::Full && node.work == Work::Planned => {}
+        Err(error) if world.disk_is_fine() || node.work != Work::Planned => {
+            world.fail(Violation::new(
+                "close",
+                format!("failed on a disk that is fine: {error}"),
+            ));
+        }
+        Err(_) => {}
+    }
+}
+
+impl Node {
+    fn spawn(&self, label: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.world.handle.spawn(self.tag, label, Box::pin(task));
+    }
+
+    /// Waits for the fate of an append; not for ever, as a full ring that nobody trims keeps it.
+    async fn settled(&self, ack: oneshot::Receiver<()>) -> bool {
+        let patience = if self.work == Work::Planned {
+            60
+        } else {
+            60_000
+        };
+        let time = Box::pin(self.world.handle.sleep(Duration::from_millis(patience)));
+        matches!(select(ack, time).await, Either::Left(_))
+    }
+
+    /// A refusal that a disk without faults does not excuse.
+    fn refused(&self, error: &WalError) {
+        let fine = self.world.disk_is_fine() || self.work != Work::Planned;
+        if fine && matches!(error, WalError::Poisoned { .. } | WalError::Io { .. }) {
+            self.world.fail(Violation::new(
+                "poisoned",
+                format!("on a disk that is fine: {error}"),
+            ));
+        }
+    }
+}
+
+async fn writer(node: Node, mut rng: Rng, appends: u64) {
+    let plan = &node.world.plan;
+    let mut under_way: VecDeque<oneshot::Receiver<()>> = VecDeque::new();
+    let mut refusals = 0;
+    let mut left = appends;
+    while left > 0 && refusals < 20 {
+        if under_way.len() as u64 >= plan.depth
+            && let Some(oldest) = under_way.pop_front()
+            && !node.settled(oldest).await
+        {
+            return;
+        }
+        let len = usize::try_from(rng.between(16, plan.payload_bytes_max)).expect("small");
+        match append(&node, &mut rng, len).await {
+            Ok(done) => {
+                under_way.push_back(done);
+                left -= 1;
+            }
+            Err(error) if error.kind() == ErrorKind::Full => {
+                sometimes!("wal full");
+                refusals += 1;
+                node.world.handle.sleep(Duration::from_micros(300)).await;
+            }
+            Err(error) => return node.refused(&error),
+        }
+        if rng.chance(100) {
+            let pause = [5, 100, 3000][rng.index(3)];
+            node.world
+                .handle
+                .sleep(Duration::from_micros(rng.below(pause)))
+                .await;
+        }
+        if rng.chance(60) {
+            read_back(&node, &mut rng).await;
+        }
+    }
+    for ack in under_way {
+        if !node.settled(ack).await {
+            return;
+        }
+    }
+}
+
+/// Appends one frame; the receiver hears when its fate is known.
+async fn append(node: &Node, rng: &mut Rng, len: usize) -> Result<oneshot::Receiver<()>, WalError> {
+    let permit = node.wal.reserve(len).await?;
+    let value = {
+        let mut model = node.world.model.lock();
+        model.next_value += 1;
+        model.next_value
+    };
+    let bytes = payload(value, len);
+    let (head, body) = bytes.split_at(rng.index(64).min(len));
+    if node.work == Work::Misdirected && rng.chance(200) {
+        let mut model = node.world.model.lock();
+        if !model.lied {
+            model.lied = true;
+            node.world.device.misdirect_next();
+        }
+    }
+    let append = node
+        .wal
+        .append(permit, Frame::new(head, Bytes::copy_from_slice(body)))?;
+    let lsn = append.lsn();
+    node.world.appended(value, lsn);
+    let (sender, done) = oneshot::channel();
+    let acked = node.clone();
+    node.spawn("ack", async move {
+        match append.await {
+            Ok(_) => acked
+                .world
+                .acked(&acked.wal, &acked.marks, value, lsn, &bytes),
+            Err(error) => acked.refused(&error),
+        }
+        _ = sender.send(());
+    });
+    Ok(done)
+}
+
+/// Reads one promised frame back.
+async fn read_back(node: &Node, rng: &mut Rng) {
+    let picked = {
+        let model = node.world.model.lock();
+        let promised: Vec<(u64, Lsn)> = model.frames.promised().collect();
+        (!promised.is_empty() && !model.lied).then(|| promised[rng.index(promised.len())])
+    };
+    let Some((value, lsn)) = picked else { return };
+    let read = node.wal.read(lsn).await;
+    let model = node.world.model.lock();
+    let (wanted, lied) = (model.frames.is_wanted(lsn), model.lied);
+    drop(model);
+    let wrong = match &read {
+        Ok(bytes) => (value_of(bytes) != Some(value)).then(|| "other bytes".to_owned()),
+        Err(error) if matches!(error.kind(), ErrorKind::Closed) => return node.refused(error),
+        Err(error) => wanted.then(|| error.to_string()),
+    };
+    if let (Some(wrong), false) = (wrong, lied) {
+        let detail = format!("promised frame {value} at {lsn} read back as: {wrong}");
+        node.world.fail(Violation::new("read", detail));
+    }
+}
+
+async fn trimmer(node: Node, mut rng: Rng) {
+    loop {
+        let pause = Duration::from_micros(rng.between(20, 3000));
+        node.world.handle.sleep(pause).await;
+        let picked = {
+            let model = node.world.model.lock();
+            let mut promised: Vec<Lsn> = model.frames.promised().map(|(_, lsn)| lsn).collect();
+            promised.sort_unstable();
+            let floor = promised.len() / 2;
+            (promised.len() > 2).then(|| promised[floor + rng.index(promised.len() - floor)])
+        };
+        if let Some(lsn) = picked {
+            node.world.trimmed(lsn);
+            node.wal.trim(lsn);
+        }
+    }
+}

@@ -1,0 +1,58 @@
+//! Twenty seeds of each scenario without a finding, and a seeded bug that is found.
+//!
+//! *IO: none*
+
+use tidewater_sim::{Plan, RunReport, Scenario, mutant, run_plan};
+
+fn failures(scenario: Scenario) -> Vec<String> {
+    (1..=20)
+        .filter_map(|seed| {
+            let failure = run_plan(&Plan::new(seed, scenario), 0, false).failure?;
+            Some(format!("seed {seed}: {failure}"))
+        })
+        .collect()
+}
+
+#[test]
+fn twenty_seeds_of_the_wal_end_well() {
+    assert_eq!(failures(Scenario::Wal), Vec::<String>::new());
+}
+
+#[test]
+fn twenty_seeds_of_the_store_end_well() {
+    assert_eq!(failures(Scenario::Store), Vec::<String>::new());
+}
+
+/// The first finding with the seeded bug on, among `seeds` seeds.
+fn hunt(id: u16, seeds: u64) -> Option<RunReport> {
+    let scenario = mutant(id).expect("a bug that is wired").scenario;
+    (1..=seeds)
+        .map(|seed| run_plan(&Plan::new(seed, scenario), id, false))
+        .find(|report| report.failure.is_some())
+}
+
+#[test]
+fn seeded_bugs_are_found_by_the_checker_that_should() {
+    for (id, checker) in [
+        (1, "durable"),
+        (2, "durable"),
+        (52, "durable"),
+        (53, "damage"),
+    ] {
+        let report = hunt(id, 300).unwrap_or_else(|| panic!("mutant {id} survived"));
+        assert_eq!(
+            report.failure.expect("it was found").checker,
+            checker,
+            "mutant {id}"
+        );
+    }
+}
+
+#[test]
+fn a_replay_tells_what_happened_and_changes_nothing() {
+    let plan = Plan::new(5, Scenario::Wal);
+    let (short, long) = (run_plan(&plan, 0, false), run_plan(&plan, 0, true));
+    assert_eq!(short.trace_hash, long.trace_hash);
+    assert!(short.text.is_empty());
+    assert!(long.text.iter().any(|line| line.contains("disk  submit")));
+}
