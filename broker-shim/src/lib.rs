@@ -1,14 +1,35 @@
-//! Placeholder
+//! The Tidewater broker: the Kafka protocol in front of shared-storage streams.
+//!
+//! *Owns*: the `tidewater` command. *Does not own*: durability (stream-store and below), the wire
+//! codec (tidewater-protocol).
+//!
+//! Invariants
+//! 1. State machines (partition, producer, group) are pure and fed by logs that are streams.
+//! 2. Only what works is advertised.
+//!
+//! *IO: driver*
 #![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests"))]
-#[allow(dead_code, unused_imports, reason = "wired by the API layer later")]
-pub(crate) mod records;
-#[allow(dead_code, unused_imports, reason = "wired by the API layer later")]
-pub(crate) mod producer;
+
+mod api;
+mod banner;
+mod broker;
+mod cli;
+mod config;
+mod coordinator;
+mod datadir;
+mod exit;
+mod group;
+mod logging;
+mod net;
+mod partition;
+mod producer;
+mod ready;
+mod records;
+mod serve;
+mod signals;
+mod stats;
 #[cfg(test)]
 mod testvectors;
-#[allow(dead_code, unused_imports, reason = "wired by the API layer later")]
-pub(crate) mod config;
-#[allow(dead_code, unused_imports, reason = "wired by the API layer later")]
-pub(crate) mod exit;
-#[allow(dead_code, unused_imports, reason = "wired by the API layer later")]
-pub(crate) mod net;
+mod topics;
+
+pub use cli::main;

@@ -153,7 +153,9 @@ impl Reads {
             };
             let index = self.index(&place).await?;
             let rows = rows_to_read(&index, stream, next, bytes_max - gathered.num_bytes);
-            let reads = rows.iter().map(|row| self.block(place.id, row));
+            // By value: a closure over borrowed rows makes a future that no executor can send.
+            let reads = rows.iter().copied();
+            let reads = reads.map(|row| async move { self.block(place.id, &row).await });
             let mut reads = std::pin::pin!(stream::iter(reads).buffered(self.parallel));
             while let Some(read) = reads.next().await {
                 gathered.take(read?);

@@ -1,0 +1,59 @@
+//! The broker: the store, the topics on it, and what request handlers share.
+//!
+//! *Owns*: what exists while a broker runs.
+//! *Does not own*: sockets (net), request formats (api), the rules of topics, records,
+//! producers and groups (their modules).
+//!
+//! *IO: none* (through ports)
+
+mod admin;
+mod open;
+mod producer_ids;
+mod refusal;
+
+use std::sync::Arc;
+
+use tidewater_stream_store::{StreamStore, bucket::Metered};
+use tidewater_types::Env;
+
+pub(crate) use admin::{NewTopic, unknown_topic};
+pub(crate) use open::{OpenError, Parts};
+pub(crate) use producer_ids::IdSource;
+pub(crate) use refusal::Refusal;
+
+use crate::coordinator::Groups;
+use crate::topics::registry::Registry;
+
+/// What the broker is, for answers to clients.
+#[derive(Clone, Debug)]
+pub(crate) struct Facts {
+    pub(crate) node_id: i32,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) cluster_id: String,
+    pub(crate) default_partitions: i32,
+    pub(crate) auto_create_topics: bool,
+}
+
+/// A running broker.
+pub(crate) struct Broker {
+    pub(crate) store: StreamStore,
+    pub(crate) bucket: Arc<Metered>,
+    pub(crate) env: Arc<dyn Env>,
+    pub(crate) facts: Facts,
+    pub(crate) topics: Registry,
+    pub(crate) producer_ids: IdSource,
+    pub(crate) groups: Groups,
+    /// Held while topics are created, changed or deleted.
+    admin: tokio::sync::Mutex<()>,
+}
+
+impl Broker {
+    /// Sixteen random bytes.
+    pub(crate) fn random_uuid(&self) -> [u8; 16] {
+        let mut bytes = [0; 16];
+        bytes[..8].copy_from_slice(&self.env.random("uuid").to_be_bytes());
+        bytes[8..].copy_from_slice(&self.env.random("uuid").to_be_bytes());
+        bytes
+    }
+}

@@ -1,0 +1,89 @@
+//! Opening a broker: the store, then every topic the metadata names.
+//!
+//! *Owns*: the order of opening. *Does not own*: configuration, sockets.
+//!
+//! Invariants
+//! 1. All streams are opened in one metadata transaction, however many topics there are.
+//!
+//! *IO: none* (through ports)
+
+use std::sync::Arc;
+
+use tidewater_stream_store::{StoreConfig, StoreError, StreamStore, WalOpener, bucket::Metered};
+use tidewater_types::Env;
+
+use super::{Broker, Facts, IdSource};
+use crate::coordinator::Groups;
+use crate::partition::Partition;
+use crate::topics::record::{BadRecord, KEY_PREFIX, TopicRecord};
+use crate::topics::registry::{Registry, Topic};
+
+/// Why a broker cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum OpenError {
+    /// The store refuses.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A topic's record cannot be read.
+    #[error("metadata key {key}: {cause}")]
+    Topic {
+        /// The key.
+        key: String,
+        /// Why.
+        cause: BadRecord,
+    },
+}
+
+/// What a broker is opened from.
+pub(crate) struct Parts {
+    pub(crate) env: Arc<dyn Env>,
+    pub(crate) bucket: Arc<Metered>,
+    pub(crate) wal: Box<dyn WalOpener>,
+    pub(crate) config: StoreConfig,
+    /// All but the cluster id, which the store tells.
+    pub(crate) facts: Facts,
+}
+
+impl Broker {
+    /// Opens the store and the topics on it.
+    pub(crate) async fn open(parts: Parts) -> Result<Arc<Self>, OpenError> {
+        let Parts { env, bucket, wal, config, mut facts } = parts;
+        let store =
+            StreamStore::open(Arc::clone(&env), bucket.clone(), wal, config).await?;
+        facts.cluster_id = store.cluster_id().to_string();
+        let topics = open_topics(&store).await?;
+        Ok(Arc::new(Self {
+            store,
+            bucket,
+            env,
+            facts,
+            topics,
+            producer_ids: IdSource::default(),
+            groups: Groups::default(),
+            admin: tokio::sync::Mutex::default(),
+        }))
+    }
+}
+
+async fn open_topics(store: &StreamStore) -> Result<Registry, OpenError> {
+    let records: Result<Vec<(String, TopicRecord)>, OpenError> =
+        store.metadata().read(|state| {
+            let stored = state.keys_with_prefix(KEY_PREFIX);
+            stored
+                .map(|(key, value, _)| match TopicRecord::decode(value) {
+                    Ok(record) => Ok((key[KEY_PREFIX.len()..].to_owned(), record)),
+                    Err(cause) => Err(OpenError::Topic { key: key.to_owned(), cause }),
+                })
+                .collect()
+        });
+    let records = records?;
+    let streams: Vec<_> = records.iter().flat_map(|(_, record)| record.partitions.clone()).collect();
+    let mut opened = store.open_streams(&streams).await?.into_iter();
+    let registry = Registry::default();
+    for (name, record) in records {
+        let own = opened.by_ref().take(record.partitions.len());
+        let partitions = own.map(|stream| Arc::new(Partition::new(stream))).collect();
+        registry.insert(Topic::new(name, record, partitions));
+    }
+    Ok(registry)
+}

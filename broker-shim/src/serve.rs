@@ -1,0 +1,240 @@
+//! Starting, running and stopping a broker.
+//!
+//! *Owns*: the order in which a broker claims its port, its directory, its bucket and its WAL, and
+//! which exit code each refusal gets.
+//! *Does not own*: what any of them checks.
+//!
+//! Invariants
+//! 1. The port and the directory's lock are claimed before anything is read or written.
+//! 2. The ready file appears after requests are answered and goes before the end.
+//!
+//! *IO: driver*
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the process's driver")]
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
+
+use tidewater_stream_store::bucket::{self, BucketUrl, Metered};
+use tidewater_stream_store::{
+    DeviceWalConfig, DeviceWalOpener, MemoryWalOpener, StoreConfig, StoreError, TierConfig,
+    TokioEnv, WalOpener,
+};
+use tidewater_types::{Env, NodeId};
+use tokio::sync::watch;
+use tracing::{info, warn};
+
+use crate::api::Api;
+use crate::banner::{self, BannerFacts};
+use crate::broker::{Broker, Facts, OpenError, Parts};
+use crate::config::{HostPort, ServeConfig, WalLocation};
+use crate::datadir::DataDir;
+use crate::exit::{Code, Exit};
+use crate::net::{self, Limits};
+use crate::ready::{self, ReadyFile};
+use crate::signals::stop_on_signals;
+
+/// Where the device WAL is, below the data directory.
+const WAL_FILE: &str = "wal/device.wal";
+
+/// Milliseconds an append waits for room before the client is told to retry.
+const APPEND_WAIT_MS: u64 = 5_000;
+
+/// Runs a broker until it is told to stop or its storage fails.
+pub(crate) async fn run(config: ServeConfig) -> Result<(), Exit> {
+    let started = Instant::now();
+    let environment = |cause: &dyn std::fmt::Display| Exit::because(Code::Environment, cause);
+    let bound = net::bind(&config.listen).map_err(|e| environment(&e))?;
+    let data_dir = claim_data_dir(&config)?;
+    let mut stop = stop_on_signals().map_err(|e| environment(&e))?;
+    let env: Arc<dyn Env> = Arc::new(TokioEnv::current());
+    let advertised = bound.advertised(config.advertise.as_ref());
+    let listen = bound.local().to_string();
+    let broker = open(&config, &env, &advertised).await?;
+    if let Some(report) = broker.store.recovery_report() {
+        info!("{report}");
+    }
+    let limits = Limits {
+        connections_max: config.max_connections,
+        frame_bytes_max: config.max_request_bytes,
+        ..Limits::default()
+    };
+    let api = Arc::new(Api { broker: Arc::clone(&broker) });
+    let (stopping, stopped) = watch::channel(false);
+    let serving = tokio::spawn(net::serve(bound, api, limits, env, stopped));
+    let facts = ready::Facts {
+        pid: std::process::id(),
+        listen,
+        node_id: config.node_id,
+        cluster_id: broker.facts.cluster_id.clone(),
+        wal: broker.store.describe_wal(),
+        bucket: config.bucket.to_string(),
+        start_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+    };
+    let files = announce(&config, data_dir.as_ref(), &facts)?;
+    eprint!("{}", greeting(&config, &facts, &advertised.to_string()));
+
+    let failure = tokio::select! {
+        biased;
+        _ = stop.wait_for(|stopping| *stopping) => None,
+        failure = broker.store.failed() => Some(failure),
+    };
+    for file in files {
+        if let Err(error) = file.remove() {
+            warn!(%error, "a file of this broker stays behind");
+        }
+    }
+    stopping.send_replace(true);
+    if let Ok(Err(error)) = serving.await {
+        warn!(%error, "the listener failed");
+    }
+    if let Some(failure) = failure {
+        return Err(exit_of_store(&failure));
+    }
+    broker.store.close().await.map_err(|failure| exit_of_store(&failure))?;
+    info!("stopped");
+    Ok(())
+}
+
+/// The words a broker begins with.
+fn greeting(config: &ServeConfig, facts: &ready::Facts, advertised: &str) -> String {
+    let wal_reason = match &config.wal {
+        WalLocation::Auto => "the default: a file in the data directory",
+        WalLocation::Memory => "asked for",
+        WalLocation::Path(_) => "",
+    };
+    banner::text(&BannerFacts {
+        listen: &facts.listen,
+        advertised,
+        node_id: facts.node_id,
+        cluster_id: &facts.cluster_id,
+        bucket: &facts.bucket,
+        wal: &facts.wal,
+        wal_reason,
+        durable: config.wal != WalLocation::Memory,
+        start_ms: facts.start_ms,
+    })
+}
+
+/// Locks the data directory if anything of this broker lives in it.
+fn claim_data_dir(config: &ServeConfig) -> Result<Option<DataDir>, Exit> {
+    let needs_wal_dir = config.wal == WalLocation::Auto;
+    let needs_bucket_dir = matches!(&config.bucket, BucketUrl::File { path } if path.starts_with(&config.data_dir));
+    if needs_wal_dir || needs_bucket_dir {
+        return DataDir::claim(&config.data_dir).map(Some);
+    }
+    Ok(None)
+}
+
+async fn open(
+    config: &ServeConfig,
+    env: &Arc<dyn Env>,
+    advertised: &HostPort,
+) -> Result<Arc<Broker>, Exit> {
+    let (url, options) = (config.bucket.clone(), config.bucket_options.clone());
+    let opened = tokio::task::spawn_blocking(move || bucket::open(&url, &options)).await;
+    let opened = opened.expect("opening a bucket does not panic");
+    let bucket = opened.map_err(|e| Exit::because(Code::Environment, e))?;
+    let parts = Parts {
+        env: Arc::clone(env),
+        bucket: Arc::new(Metered::new(bucket)),
+        wal: wal_opener(config, env)?,
+        config: store_config(config),
+        facts: Facts {
+            node_id: i32::try_from(config.node_id).expect("the range fits"),
+            host: advertised.host.clone(),
+            port: advertised.port,
+            cluster_id: String::new(),
+            default_partitions: i32::try_from(config.default_partitions).expect("the range fits"),
+            auto_create_topics: config.auto_create_topics,
+        },
+    };
+    Broker::open(parts).await.map_err(|error| match error {
+        OpenError::Store(failure) => exit_of_store(&failure),
+        OpenError::Topic { ref cause, .. } if cause.is_newer() => {
+            Exit::because(Code::Foreign, error)
+        }
+        OpenError::Topic { .. } => Exit::because(Code::Damage, error),
+    })
+}
+
+fn wal_opener(config: &ServeConfig, env: &Arc<dyn Env>) -> Result<Box<dyn WalOpener>, Exit> {
+    let path = match &config.wal {
+        WalLocation::Memory => {
+            let capacity_bytes = usize::try_from(config.wal_bytes).unwrap_or(usize::MAX);
+            return Ok(Box::new(MemoryWalOpener {
+                capacity_bytes,
+                reserve_ms_max: APPEND_WAIT_MS,
+                env: Arc::clone(env),
+            }));
+        }
+        WalLocation::Auto => config.data_dir.join(WAL_FILE),
+        WalLocation::Path(path) => path.clone(),
+    };
+    if let Some(parent) = path.parent() {
+        create_dir(&parent.to_path_buf())?;
+    }
+    let wal = DeviceWalConfig {
+        capacity_bytes: config.wal_bytes,
+        mode: config.wal_mode,
+        reserve_ms_max: APPEND_WAIT_MS,
+        ..DeviceWalConfig::default()
+    };
+    Ok(Box::new(DeviceWalOpener { path, config: wal, env: Arc::clone(env) }))
+}
+
+fn create_dir(path: &PathBuf) -> Result<(), Exit> {
+    std::fs::create_dir_all(path).map_err(|cause| {
+        let place = path.display();
+        let expected = "a directory that can be written";
+        Exit::new(Code::Environment, "cannot create a directory", place, expected, cause)
+    })
+}
+
+fn store_config(config: &ServeConfig) -> StoreConfig {
+    let tier = TierConfig {
+        upload_bytes: config.upload_bytes,
+        upload_age: config.upload_interval,
+        block_cache_bytes: config.cache_bytes / 2,
+        ..TierConfig::default()
+    };
+    StoreConfig {
+        node: NodeId(config.node_id),
+        tier,
+        tail_cache_bytes_max: config.cache_bytes / 2,
+        append_wait_ms_max: APPEND_WAIT_MS,
+        accept_data_loss: config.accept_data_loss,
+        ..StoreConfig::default()
+    }
+}
+
+/// The exit code of a store that cannot go on.
+fn exit_of_store(failure: &StoreError) -> Exit {
+    let code = if failure.is_foreign() {
+        Code::Foreign
+    } else if failure.is_damage() {
+        Code::Damage
+    } else {
+        match failure.kind() {
+            tidewater_types::ErrorKind::Invalid => Code::Usage,
+            tidewater_types::ErrorKind::Corrupt => Code::Damage,
+            _ => Code::Environment,
+        }
+    };
+    Exit::because(code, failure)
+}
+
+/// Writes the files that say where the broker answers.
+fn announce(
+    config: &ServeConfig,
+    data_dir: Option<&DataDir>,
+    facts: &ready::Facts,
+) -> Result<Vec<ReadyFile>, Exit> {
+    let own = data_dir.map(|dir| dir.path().join(ready::BROKER_FILE));
+    own.into_iter()
+        .chain(config.ready_file.clone())
+        .map(|path| {
+            ReadyFile::write(&path, facts).map_err(|e| Exit::because(Code::Environment, e))
+        })
+        .collect()
+}
