@@ -1,1 +1,41 @@
-//! Placeholder
+//! A write-ahead log: opaque frames in, durable LSNs out.
+//!
+//! *Owns*: the [`Wal`] port and its kinds; the [`Disk`] port below them.
+//! *Does not own*: what is in a frame, and when it is no longer needed.
+//!
+//! Invariants
+//! 1. An acknowledged frame survives a power failure, or the WAL says loudly why not.
+//!
+//! *Format: docs/formats/wal.md* · *IO: driver*
+#![doc = include_str!("../README.md")]
+
+mod buffer;
+mod config;
+mod core;
+mod device;
+mod disk;
+mod driver;
+mod engine;
+mod error;
+mod format;
+mod index;
+mod io;
+mod memory;
+mod port;
+mod race;
+mod recovery;
+mod ring;
+mod shared;
+mod slots;
+#[cfg(test)]
+mod testing;
+
+pub use buffer::AlignedBuf;
+pub use config::{ConfigError, DeviceWalConfig, Identity, OpenMode, WalMode};
+pub use device::DeviceWal;
+pub use disk::{Completion, Disk, DiskOp};
+pub use driver::peek_identity;
+pub use error::WalError;
+pub use memory::MemoryWal;
+pub use port::{Append, FRAME_HEAD_BYTES_MAX, Frame, Permit, Wal, WalCounters, Watermarks};
+pub use recovery::RecoveryReport;

@@ -41,16 +41,30 @@ impl Frame {
     /// If `head` is longer; its length is the caller's constant.
     #[must_use]
     pub fn new(head: &[u8], body: Bytes) -> Self {
-        assert!(head.len() <= FRAME_HEAD_BYTES_MAX, "frame head of {} bytes", head.len());
+        assert!(
+            head.len() <= FRAME_HEAD_BYTES_MAX,
+            "frame head of {} bytes",
+            head.len()
+        );
         let mut inline = [0; FRAME_HEAD_BYTES_MAX];
         inline[..head.len()].copy_from_slice(head);
-        Self { head: inline, head_len: head.len(), body }
+        Self {
+            head: inline,
+            head_len: head.len(),
+            body,
+        }
     }
 
     /// The two parts, in order.
     #[must_use]
     pub fn parts(&self) -> [&[u8]; 2] {
         [&self.head[..self.head_len], &self.body]
+    }
+
+    /// The second part, shared.
+    #[must_use]
+    pub fn body(&self) -> Bytes {
+        self.body.clone()
     }
 
     /// Length of both parts in bytes.
@@ -77,7 +91,10 @@ pub struct Permit {
 impl Permit {
     /// A permit for `num_bytes`; `release` is called with them when it is dropped unused.
     pub fn new(num_bytes: usize, release: impl FnOnce(usize) + Send + 'static) -> Self {
-        Self { num_bytes, release: Some(Box::new(release)) }
+        Self {
+            num_bytes,
+            release: Some(Box::new(release)),
+        }
     }
 
     /// The room held, in bytes of frame.
@@ -102,7 +119,9 @@ impl Drop for Permit {
 
 impl std::fmt::Debug for Permit {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Permit").field("num_bytes", &self.num_bytes).finish_non_exhaustive()
+        f.debug_struct("Permit")
+            .field("num_bytes", &self.num_bytes)
+            .finish_non_exhaustive()
     }
 }
 
@@ -132,10 +151,12 @@ impl Future for Append {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let lsn = self.lsn;
-        Pin::new(&mut self.done).poll(cx).map(|answer| match answer {
-            Ok(result) => result.map(|()| lsn),
-            Err(_) => Err(WalError::Closed),
-        })
+        Pin::new(&mut self.done)
+            .poll(cx)
+            .map(|answer| match answer {
+                Ok(result) => result.map(|()| lsn),
+                Err(_) => Err(WalError::Closed),
+            })
     }
 }
 

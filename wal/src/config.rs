@@ -1,0 +1,302 @@
+//! Settings of the device WAL.
+//!
+//! *Owns*: every setting with its unit, default and range; whose WAL is opened and how.
+//! *Does not own*: what the settings do.
+//!
+//! Invariants
+//! 1. `validate` refuses; nothing is clamped.
+//!
+//! *IO: none*
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use tidewater_types::{ClusterId, NodeId, WalId};
+
+const KIB: u64 = 1024;
+const MIB: u64 = 1024 * KIB;
+
+/// How bytes become durable.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WalMode {
+    /// `RingSync` where the kernel and the file system allow it, else `Portable`.
+    #[default]
+    Auto,
+    /// `io_uring` and `O_DIRECT`: several writes, then one `fdatasync`.
+    RingSync,
+    /// `io_uring` and `O_DIRECT`: writes that are durable by themselves (`RWF_DSYNC`).
+    RingDsync,
+    /// `pwrite` and `fdatasync` from a thread.
+    Portable,
+}
+
+impl WalMode {
+    /// The name used in settings.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::RingSync => "ring-sync",
+            Self::RingDsync => "ring-dsync",
+            Self::Portable => "portable",
+        }
+    }
+}
+
+impl fmt::Display for WalMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for WalMode {
+    type Err = ConfigError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        [Self::Auto, Self::RingSync, Self::RingDsync, Self::Portable]
+            .into_iter()
+            .find(|mode| mode.name() == text)
+            .ok_or(ConfigError {
+                field: "mode",
+                value: 0,
+                expected: "auto, ring-sync, ring-dsync or portable",
+            })
+    }
+}
+
+/// Whether the WAL must be there already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenMode {
+    /// Make a new one; refuse if there is one.
+    Create,
+    /// Open the one that is there; refuse if there is none.
+    Existing,
+}
+
+/// Whose WAL it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Cluster it belongs to.
+    pub cluster: ClusterId,
+    /// Node it belongs to.
+    pub node: NodeId,
+    /// The WAL itself. On `Create`: the identifier to give it (`None` draws one). On
+    /// `Existing`: the one expected (`None` adopts what is there).
+    pub wal: Option<WalId>,
+}
+
+/// Settings of a device WAL.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DeviceWalConfig {
+    /// Largest size of the ring in bytes; the file grows to it only as far as needed.
+    /// Default 1 GiB; at least two segments.
+    pub capacity_bytes: u64,
+    /// Bytes of a segment, the unit of growth and of recycling. Fixed at creation.
+    /// Default 8 MiB; a power of two from 64 KiB to 1 GiB.
+    pub segment_bytes: u64,
+    /// Bytes of frames accepted and not yet durable. Default 64 MiB; at least 4 KiB.
+    pub pool_bytes: u64,
+    /// Writes under way at a time. Default 8; 1 to 64.
+    pub depth: usize,
+    /// Bytes after which a group is written although more is waiting. A larger frame gets a
+    /// group of its own. Default 1 MiB; 4 KiB to `window_bytes` less 16 KiB.
+    pub group_bytes_max: u64,
+    /// Bytes of ring that may be written and not yet durable, and so how far recovery looks
+    /// beyond the end; bounds the largest frame. Default 4 MiB; 32 KiB to `segment_bytes`.
+    pub window_bytes: u64,
+    /// How long `reserve` waits for room, in milliseconds. Default 5,000; 0 to 600,000.
+    pub reserve_ms_max: u64,
+    /// How long nothing happens before the end is marked as durable, in milliseconds.
+    /// Default 20; 0 to 60,000.
+    pub mark_idle_ms: u64,
+    /// How long to wait before a write that found no space is tried again, in milliseconds.
+    /// Default 100; 1 to 60,000.
+    pub retry_ms: u64,
+    /// Segments kept ready in front of the head. Default 1; 1 to 64.
+    pub zero_ahead: usize,
+    /// Bytes recovery reads at a time. Default 1 MiB; a power of two from 32 KiB to 64 MiB.
+    pub recovery_read_bytes: u64,
+    /// How bytes become durable. Default `auto`.
+    pub mode: WalMode,
+}
+
+impl Default for DeviceWalConfig {
+    fn default() -> Self {
+        Self {
+            capacity_bytes: 1024 * MIB,
+            segment_bytes: 8 * MIB,
+            pool_bytes: 64 * MIB,
+            depth: 8,
+            group_bytes_max: MIB,
+            window_bytes: 4 * MIB,
+            reserve_ms_max: 5_000,
+            mark_idle_ms: 20,
+            retry_ms: 100,
+            zero_ahead: 1,
+            recovery_read_bytes: MIB,
+            mode: WalMode::Auto,
+        }
+    }
+}
+
+/// A setting outside its range.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{field} = {value}, must be {expected}")]
+pub struct ConfigError {
+    /// The setting.
+    pub field: &'static str,
+    /// Its value.
+    pub value: u64,
+    /// What it must be.
+    pub expected: &'static str,
+}
+
+impl DeviceWalConfig {
+    /// The smallest sensible setting: 64 KiB segments, for simulation and tests.
+    #[must_use]
+    pub fn tiny() -> Self {
+        Self {
+            capacity_bytes: 8 * 64 * KIB,
+            segment_bytes: 64 * KIB,
+            pool_bytes: 64 * KIB,
+            depth: 4,
+            group_bytes_max: 8 * KIB,
+            window_bytes: 32 * KIB,
+            reserve_ms_max: 50,
+            mark_idle_ms: 1,
+            retry_ms: 1,
+            zero_ahead: 1,
+            recovery_read_bytes: 32 * KIB,
+            mode: WalMode::Auto,
+        }
+    }
+
+    /// Refuses a setting outside its range.
+    ///
+    /// # Errors
+    /// [`ConfigError`] names the first such setting.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let rules: [(&'static str, u64, bool, &'static str); 11] = [
+            (
+                "segment_bytes",
+                self.segment_bytes,
+                self.segment_bytes.is_power_of_two()
+                    && (64 * KIB..=1024 * MIB).contains(&self.segment_bytes),
+                "a power of two from 64 KiB to 1 GiB",
+            ),
+            (
+                "capacity_bytes",
+                self.capacity_bytes,
+                self.capacity_bytes / self.segment_bytes.max(1) >= 2
+                    && self.capacity_bytes < 1 << 50,
+                "at least two segments and below 1 PiB",
+            ),
+            (
+                "pool_bytes",
+                self.pool_bytes,
+                (4 * KIB..1 << 31).contains(&self.pool_bytes),
+                "4 KiB to 2 GiB",
+            ),
+            (
+                "depth",
+                self.depth as u64,
+                (1..=64).contains(&self.depth),
+                "1 to 64",
+            ),
+            (
+                "window_bytes",
+                self.window_bytes,
+                (32 * KIB..=self.segment_bytes).contains(&self.window_bytes)
+                    && self.window_bytes.is_multiple_of(16 * KIB),
+                "a multiple of 16 KiB from 32 KiB to segment_bytes",
+            ),
+            (
+                "group_bytes_max",
+                self.group_bytes_max,
+                self.group_bytes_max >= 4 * KIB
+                    && self.group_bytes_max + 16 * KIB <= self.window_bytes,
+                "4 KiB to window_bytes less 16 KiB",
+            ),
+            (
+                "reserve_ms_max",
+                self.reserve_ms_max,
+                self.reserve_ms_max <= 600_000,
+                "0 to 600000",
+            ),
+            (
+                "mark_idle_ms",
+                self.mark_idle_ms,
+                self.mark_idle_ms <= 60_000,
+                "0 to 60000",
+            ),
+            (
+                "retry_ms",
+                self.retry_ms,
+                (1..=60_000).contains(&self.retry_ms),
+                "1 to 60000",
+            ),
+            (
+                "zero_ahead",
+                self.zero_ahead as u64,
+                (1..=64).contains(&self.zero_ahead),
+                "1 to 64",
+            ),
+            (
+                "recovery_read_bytes",
+                self.recovery_read_bytes,
+                self.recovery_read_bytes.is_power_of_two()
+                    && (32 * KIB..=64 * MIB).contains(&self.recovery_read_bytes),
+                "a power of two from 32 KiB to 64 MiB",
+            ),
+        ];
+        match rules.into_iter().find(|(_, _, holds, _)| !holds) {
+            None => Ok(()),
+            Some((field, value, _, expected)) => Err(ConfigError {
+                field,
+                value,
+                expected,
+            }),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{DeviceWalConfig, WalMode};
+
+    #[test]
+    fn defaults_and_tiny_are_in_range() {
+        assert_eq!(DeviceWalConfig::default().validate(), Ok(()));
+        assert_eq!(DeviceWalConfig::tiny().validate(), Ok(()));
+    }
+
+    #[test]
+    fn a_value_out_of_range_is_refused_by_name() {
+        let config = DeviceWalConfig {
+            window_bytes: 1,
+            ..DeviceWalConfig::tiny()
+        };
+        assert_eq!(config.validate().unwrap_err().field, "window_bytes");
+        let config = DeviceWalConfig {
+            capacity_bytes: 0,
+            ..DeviceWalConfig::tiny()
+        };
+        assert_eq!(config.validate().unwrap_err().field, "capacity_bytes");
+    }
+
+    #[test]
+    fn modes_parse_by_the_name_they_print() {
+        for mode in [
+            WalMode::Auto,
+            WalMode::RingSync,
+            WalMode::RingDsync,
+            WalMode::Portable,
+        ] {
+            assert_eq!(mode.to_string().parse(), Ok(mode));
+        }
+        assert_eq!("ring".parse::<WalMode>().unwrap_err().field, "mode");
+    }
+}

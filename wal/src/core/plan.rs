@@ -1,0 +1,370 @@
+//! What the engine does next.
+//!
+//! *Owns*: the decisions, most urgent first: retry, flush, superblock, group, zeros.
+//! *Does not own*: what completions mean (`core.rs`).
+//!
+//! *IO: none*
+
+use tidewater_types::{Instant, mutant};
+
+use super::{Core, Effect, Flight, Group, Purpose, Zeroing, framed_bytes};
+use crate::buffer::AlignedBuf;
+use crate::disk::DiskOp;
+use crate::format::group::{GroupHeader, GroupKind, HEADER_BYTES};
+use crate::format::round_up;
+use crate::format::superblock::Seal;
+use crate::index::GroupEntry;
+use crate::slots::Stage;
+
+const ZERO_BYTES_MAX: u64 = 1 << 20;
+
+impl Core {
+    /// Queues the most urgent effect, if there is one.
+    pub(super) fn decide(&mut self, now: Instant) {
+        let _ = self.retry(now)
+            || self.start_flush()
+            || self.write_slot()
+            || self.write_group(now)
+            || self.zero(now);
+    }
+
+    // --- decisions; each answers whether it queued an effect ---
+
+    fn retry(&mut self, now: Instant) -> bool {
+        if self.retry_at.is_none_or(|at| now < at) {
+            return false;
+        }
+        self.retry_at = None;
+        for (flight, buf) in std::mem::take(&mut self.parked) {
+            self.submit_write(flight.purpose, flight.position, buf, flight.attempts);
+        }
+        true
+    }
+
+    /// One flush at a time, once no group is in flight or half a window is written.
+    fn start_flush(&mut self) -> bool {
+        if self
+            .flights
+            .iter()
+            .any(|flight| flight.purpose == Purpose::Flush)
+        {
+            return false;
+        }
+        let writing = self
+            .flights
+            .iter()
+            .any(|flight| matches!(flight.purpose, Purpose::Group(_)));
+        let written = |group: &&Group| group.written && !group.flushed;
+        let written_bytes: u64 = self
+            .groups
+            .iter()
+            .filter(written)
+            .map(|group| group.ring_bytes)
+            .sum();
+        let others = self.slots.stage() == Some(Stage::Written)
+            || self
+                .zeroing
+                .as_ref()
+                .is_some_and(|zeroing| zeroing.stage == Stage::Written);
+        if mutant!(2) && writing && self.groups.iter().any(|group| !group.covering) {
+            self.groups
+                .iter_mut()
+                .for_each(|group| group.covering = true);
+            self.submit(Purpose::Flush, 0, 0, 0, DiskOp::Flush);
+            return true;
+        }
+        let wanted = written_bytes > 0 || others;
+        if !wanted || (writing && written_bytes < self.geometry.window_bytes / 2) {
+            return false;
+        }
+        for group in &mut self.groups {
+            group.covering = group.written && !group.flushed;
+        }
+        self.slots.cover();
+        if let Some(zeroing) = self
+            .zeroing
+            .as_mut()
+            .filter(|zeroing| zeroing.stage == Stage::Written)
+        {
+            zeroing.stage = Stage::Covering;
+        }
+        self.submit(Purpose::Flush, 0, 0, 0, DiskOp::Flush);
+        true
+    }
+
+    fn write_slot(&mut self) -> bool {
+        if !self.slots.is_busy() {
+            let seal = self.closing
+                && self.is_drained()
+                && self.flights.is_empty()
+                && self.parked.is_empty();
+            if seal {
+                let seal = Seal {
+                    lsn: self.durable,
+                    position: self.ring.head(),
+                };
+                self.slots.begin(self.trim_wanted, Some(seal));
+            } else if self.ring.would_free(self.trim_wanted.position) {
+                self.slots.begin(self.trim_wanted, None);
+            }
+        }
+        let Some((position, bytes)) = self.slots.write() else {
+            return false;
+        };
+        let mut buf = self.take_buf(bytes.len());
+        buf.extend_from_slice(&bytes);
+        self.submit_write(Purpose::Slot, position, buf, 0);
+        true
+    }
+
+    fn write_group(&mut self, now: Instant) -> bool {
+        let writing = self
+            .flights
+            .iter()
+            .filter(|flight| matches!(flight.purpose, Purpose::Group(_)))
+            .count();
+        if writing >= self.tuning.depth || self.no_space || !self.ring.is_ready() {
+            return false;
+        }
+        if self.pending.is_empty() {
+            return self.mark_at.is_some_and(|at| at <= now) && self.write_mark();
+        }
+        let syncing = writing > 0
+            || self
+                .flights
+                .iter()
+                .any(|flight| flight.purpose == Purpose::Flush);
+        if !syncing {
+            self.burst_end = self.accepted;
+        } else if self.submitted >= self.burst_end
+            && self.pending_bytes < self.tuning.group_bytes_max
+        {
+            return false;
+        }
+        self.write_data()
+    }
+
+    fn write_data(&mut self) -> bool {
+        let least = self.padded(framed_bytes(&self.pending[0]));
+        if least > self.ring.room() {
+            return self.close_segment();
+        }
+        let window = self.geometry.window_bytes - self.unsynced_bytes;
+        if least > window {
+            return false;
+        }
+        let most = self
+            .tuning
+            .group_bytes_max
+            .max(least)
+            .min(self.ring.room())
+            .min(window);
+        let (mut num_frames, mut payload_bytes) = (0, 0);
+        for frame in &self.pending {
+            let more = payload_bytes + framed_bytes(frame);
+            if self.padded(more) > most {
+                break;
+            }
+            (num_frames, payload_bytes) = (num_frames + 1, more);
+        }
+        self.put_group(GroupKind::Data, num_frames, payload_bytes);
+        true
+    }
+
+    fn write_mark(&mut self) -> bool {
+        self.mark_at = None;
+        if self.ring.room() == 0 {
+            return self.close_segment();
+        }
+        self.put_group(GroupKind::Mark, 0, 0);
+        true
+    }
+
+    /// Ends the head's segment with a group that names the next one.
+    fn close_segment(&mut self) -> bool {
+        self.ring_full = self.ring.successor().is_none() && !self.pending.is_empty();
+        if self.ring.successor().is_none()
+            || self.unsynced_bytes + self.ring.rest() > self.geometry.window_bytes
+        {
+            return false;
+        }
+        self.put_group(GroupKind::Skip, 0, 0);
+        true
+    }
+
+    fn put_group(&mut self, kind: GroupKind, num_frames: usize, payload_bytes: u64) {
+        let num_bytes = self.padded(payload_bytes);
+        let mut buf = self.take_buf(usize::try_from(num_bytes).expect("a group"));
+        buf.set_len(HEADER_BYTES);
+        for frame in self.pending.drain(..num_frames) {
+            let [head, body] = frame.parts();
+            let frame_bytes = u32::try_from(frame.num_bytes()).expect("reserve bounds a frame");
+            buf.extend_from_slice(&frame_bytes.to_le_bytes());
+            buf.extend_from_slice(head);
+            buf.extend_from_slice(body);
+        }
+        self.pending_bytes -= payload_bytes;
+        let (position, ring_bytes) = (self.ring.head(), self.ring.rest());
+        let header = GroupHeader {
+            kind,
+            payload_bytes: u32::try_from(payload_bytes).expect("a group"),
+            num_frames: u32::try_from(num_frames).expect("a group"),
+            position,
+            lsn: self.submitted,
+            epoch: self.epoch,
+            durable: self.durable,
+            next: self.ring.successor().unwrap_or(0),
+            wal: self.slots.content().wal,
+        };
+        let filled = buf.len();
+        header.encode_into(&mut buf.as_mut_slice()[..filled]);
+        buf.pad_to(usize::try_from(num_bytes).expect("a group"));
+        let ring_bytes = if kind == GroupKind::Skip {
+            self.ring.enter_successor();
+            ring_bytes
+        } else {
+            let block = self.geometry.block_bytes;
+            let taken = if mutant!(55) { (num_bytes - block).max(block) } else { num_bytes };
+            self.ring.advance(taken);
+            num_bytes
+        };
+        self.begin_group(&header, num_bytes, ring_bytes);
+        self.submit_write(Purpose::Group(self.groups_begun), position, buf, 0);
+    }
+
+    fn begin_group(&mut self, header: &GroupHeader, num_bytes: u64, ring_bytes: u64) {
+        let end = header.end();
+        self.groups_begun += 1;
+        self.groups.push_back(Group {
+            number: self.groups_begun,
+            end,
+            ring_bytes,
+            written: false,
+            covering: false,
+            flushed: false,
+        });
+        self.unsynced_bytes += ring_bytes;
+        assert!(
+            self.unsynced_bytes <= self.geometry.window_bytes,
+            "the window recovery relies on"
+        );
+        self.submitted = end;
+        self.recorded = header.durable;
+        let (lsn, position, epoch) = (header.lsn, header.position, header.epoch);
+        self.effects.push_back(Effect::Group(GroupEntry {
+            lsn,
+            end,
+            position,
+            num_bytes,
+            epoch,
+        }));
+    }
+
+    /// Prepares the next segment, a chunk at a time and one at a time.
+    fn zero(&mut self, now: Instant) -> bool {
+        if self.zero_at.is_some_and(|at| now < at) || (self.closing && self.is_drained()) {
+            return false;
+        }
+        self.zero_at = None;
+        if self.zeroing.is_none()
+            && let Some(segment) = self.ring.wants_growth(self.tuning.zero_ahead)
+        {
+            let next = self.geometry.start(segment);
+            self.zeroing = Some(Zeroing {
+                next,
+                end: next + self.geometry.segment_bytes,
+                stage: Stage::Due,
+            });
+        }
+        let Some(zeroing) = self
+            .zeroing
+            .as_mut()
+            .filter(|zeroing| zeroing.stage == Stage::Due)
+        else {
+            return false;
+        };
+        let (position, num_bytes) = (
+            zeroing.next,
+            (zeroing.end - zeroing.next).min(ZERO_BYTES_MAX),
+        );
+        zeroing.next += num_bytes;
+        zeroing.stage = Stage::Writing;
+        let num_bytes = usize::try_from(num_bytes).expect("a chunk");
+        let mut buf = AlignedBuf::new(
+            num_bytes,
+            usize::try_from(self.geometry.block_bytes).expect("a block"),
+        );
+        buf.pad_to(num_bytes);
+        self.submit_write(Purpose::Zero, position, buf, 0);
+        true
+    }
+
+    // --- submissions ---
+
+    pub(super) fn submit_write(
+        &mut self,
+        purpose: Purpose,
+        position: u64,
+        buf: AlignedBuf,
+        attempts: u32,
+    ) {
+        let durable = self.tuning.durable_writes && matches!(purpose, Purpose::Group(_));
+        let num_bytes = buf.len();
+        self.submit(
+            purpose,
+            position,
+            num_bytes,
+            attempts,
+            DiskOp::Write {
+                position,
+                buf,
+                durable,
+            },
+        );
+    }
+
+    fn submit(
+        &mut self,
+        purpose: Purpose,
+        position: u64,
+        num_bytes: usize,
+        attempts: u32,
+        op: DiskOp,
+    ) {
+        self.flights_begun += 1;
+        let id = self.flights_begun;
+        self.flights.push(Flight {
+            id,
+            purpose,
+            position,
+            num_bytes,
+            attempts,
+        });
+        self.effects.push_back(Effect::Submit { id, op });
+    }
+
+    fn take_buf(&mut self, num_bytes: usize) -> AlignedBuf {
+        if let Some(place) = self
+            .spare
+            .iter()
+            .position(|buf| buf.capacity() >= num_bytes)
+        {
+            let mut buf = self.spare.swap_remove(place);
+            buf.clear();
+            return buf;
+        }
+        self.spare.pop();
+        AlignedBuf::new(
+            num_bytes.next_power_of_two(),
+            usize::try_from(self.geometry.block_bytes).expect("a block"),
+        )
+    }
+
+    /// Bytes on the device of a group with that much payload.
+    fn padded(&self, payload_bytes: u64) -> u64 {
+        round_up(
+            HEADER_BYTES as u64 + payload_bytes,
+            self.geometry.block_bytes,
+        )
+    }
+}

@@ -1,0 +1,179 @@
+//! The WAL's file: opening, locking, naming.
+//!
+//! *Owns*: `O_DIRECT` and its refusal, `flock`, the name while it is being made.
+//! *Does not own*: the I/O on it.
+//!
+//! *IO: driver*
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use crate::error::WalError;
+
+/// Alignment we promise to the kernel: enough for any device that is not exotic.
+pub(super) const BLOCK_BYTES: usize = 4096;
+
+/// An open, locked file.
+#[derive(Debug)]
+pub(super) struct WalFile {
+    file: File,
+    path: String,
+    direct: bool,
+    num_bytes: u64,
+}
+
+impl WalFile {
+    /// Opens and locks the file at `path`, which is known to the operator as `name`; with
+    /// `create` it is made or emptied.
+    pub(super) fn open(path: &Path, name: &Path, create: bool) -> Result<Self, WalError> {
+        let name = name.display().to_string();
+        let open = |flags: i32| {
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(create)
+                .truncate(false)
+                .custom_flags(flags)
+                .open(path)
+        };
+        let (file, direct) = match open(DIRECT) {
+            Ok(file) => (file, DIRECT != 0),
+            Err(cause) if cause.raw_os_error() == Some(libc::EINVAL) => match open(0) {
+                Ok(file) => (file, false),
+                Err(cause) => return Err(WalError::io("open", &name, 0, cause)),
+            },
+            Err(cause) if cause.kind() == io::ErrorKind::NotFound && !create => {
+                return Err(WalError::Missing { path: name });
+            }
+            Err(cause) => return Err(WalError::io("open", &name, 0, cause)),
+        };
+        // SAFETY: a plain system call on a descriptor we own.
+        if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+            let cause = io::Error::last_os_error();
+            return Err(match cause.kind() {
+                io::ErrorKind::WouldBlock => WalError::Busy { path: name },
+                _ => WalError::io("lock", &name, 0, cause),
+            });
+        }
+        if create {
+            // What a creation that did not come to its end left under this name.
+            file.set_len(0)
+                .map_err(|cause| WalError::io("truncate", &name, 0, cause))?;
+        }
+        let mut opened = Self {
+            file,
+            path: name,
+            direct,
+            num_bytes: 0,
+        };
+        // Seeking tells the size of a block device too.
+        let end = opened.file.seek(SeekFrom::End(0));
+        opened.num_bytes = end.map_err(|cause| WalError::io("seek", &opened.path, 0, cause))?;
+        if opened.direct && !create && !opened.reads_directly() {
+            return Self::open_buffered(opened, path);
+        }
+        Ok(opened)
+    }
+
+    pub(super) fn is_direct(&self) -> bool {
+        self.direct
+    }
+
+    pub(super) fn path(&self) -> &str {
+        &self.path
+    }
+
+    pub(super) fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(super) fn num_bytes(&self) -> u64 {
+        self.num_bytes
+    }
+
+    /// A write to `end` completed.
+    pub(super) fn extended_to(&mut self, end: u64) {
+        self.num_bytes = self.num_bytes.max(end);
+    }
+
+    /// Some file systems take the flag at open and refuse the I/O.
+    fn reads_directly(&self) -> bool {
+        let mut buf = crate::buffer::AlignedBuf::new(BLOCK_BYTES, BLOCK_BYTES);
+        let answer = self.file.read_at(buf.as_mut_slice(), 0);
+        !answer.is_err_and(|cause| cause.raw_os_error() == Some(libc::EINVAL))
+    }
+
+    fn open_buffered(direct: Self, path: &Path) -> Result<Self, WalError> {
+        let name = direct.path;
+        // The lock goes with the description, so the new one takes it again.
+        drop(direct.file);
+        let file = OpenOptions::new().read(true).write(true).open(path);
+        let file = file.map_err(|cause| WalError::io("open", &name, 0, cause))?;
+        // SAFETY: a plain system call on a descriptor we own.
+        if unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+            return Err(WalError::Busy { path: name });
+        }
+        Ok(Self {
+            file,
+            path: name,
+            direct: false,
+            num_bytes: direct.num_bytes,
+        })
+    }
+}
+
+#[cfg(target_os = "linux")]
+const DIRECT: i32 = libc::O_DIRECT;
+#[cfg(not(target_os = "linux"))]
+const DIRECT: i32 = 0;
+
+/// The name a WAL has until it is whole.
+pub(super) fn name_while_creating(path: &Path) -> PathBuf {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(".creating");
+    path.with_file_name(name)
+}
+
+pub(super) fn exists(path: &Path) -> Result<bool, WalError> {
+    path.try_exists()
+        .map_err(|cause| WalError::io("look-up", &path.display().to_string(), 0, cause))
+}
+
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), WalError> {
+    std::fs::rename(from, to)
+        .map_err(|cause| WalError::io("rename", &to.display().to_string(), 0, cause))
+}
+
+/// Makes the name of `path` durable.
+pub(super) fn sync_parent(path: &Path) -> Result<(), WalError> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(parent)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|cause| {
+            WalError::io(
+                "sync of the directory",
+                &parent.display().to_string(),
+                0,
+                cause,
+            )
+        })
+}
+
+/// Up to `num_bytes` from the start of the file, without a lock.
+pub(super) fn read_start(path: &Path, num_bytes: usize) -> Result<Vec<u8>, WalError> {
+    let name = path.display().to_string();
+    let file = File::open(path).map_err(|cause| match cause.kind() {
+        io::ErrorKind::NotFound => WalError::Missing { path: name.clone() },
+        _ => WalError::io("open", &name, 0, cause),
+    })?;
+    let mut bytes = Vec::new();
+    let read = file.take(num_bytes as u64).read_to_end(&mut bytes);
+    read.map_err(|cause| WalError::io("read", &name, 0, cause))?;
+    Ok(bytes)
+}

@@ -1,0 +1,226 @@
+//! The device WAL on a real file: one thread, one lock, one way of doing I/O.
+//!
+//! *Owns*: the thread, the choice between ring and portable I/O, new files.
+//! *Does not own*: any decision about content.
+//!
+//! Invariants
+//! 1. A WAL appears under its name only when it is whole, and its name is durable before
+//!    anything in it is acknowledged.
+//! 2. The lock is on the open file description that does the I/O, so it is free only when the
+//!    last write of the holder has landed.
+//!
+//! *IO: driver*
+
+mod file;
+mod portable;
+#[cfg(test)]
+mod tests;
+mod thread;
+#[cfg(target_os = "linux")]
+mod uring;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidewater_types::{Env, Lsn, mutant};
+
+use crate::config::{DeviceWalConfig, Identity, OpenMode, WalMode};
+use crate::device::{DeviceWal, Opened, prepare};
+use crate::disk::Disk;
+use crate::error::WalError;
+use crate::format::superblock::{SLOT_BYTES, SLOT_POSITIONS, Superblock, choose};
+use crate::recovery::RecoveryReport;
+use file::WalFile;
+use thread::Parker;
+
+/// How long a dropped handle waits for the thread to give the file back.
+const DROP_WAIT: Duration = Duration::from_secs(5);
+
+type OnFrame = Box<dyn FnMut(Lsn, Bytes) + Send>;
+type Answer = Result<(DeviceWal, RecoveryReport), WalError>;
+
+/// Opens the file at `path` on a thread of its own and waits for recovery.
+pub(crate) fn open(
+    path: &Path,
+    env: Arc<dyn Env>,
+    config: DeviceWalConfig,
+    identity: Identity,
+    mode: OpenMode,
+    on_frame: OnFrame,
+) -> Answer {
+    let (send, answer) = mpsc::sync_channel(1);
+    let job = Job {
+        path: path.to_owned(),
+        env,
+        config,
+        identity,
+        mode,
+    };
+    std::thread::Builder::new()
+        .name("wal".to_owned())
+        .spawn(move || job.run(on_frame, &send))
+        .map_err(|cause| {
+            WalError::io("start of the thread", &path.display().to_string(), 0, cause)
+        })?;
+    answer.recv().unwrap_or(Err(WalError::Closed))
+}
+
+struct Job {
+    path: PathBuf,
+    env: Arc<dyn Env>,
+    config: DeviceWalConfig,
+    identity: Identity,
+    mode: OpenMode,
+}
+
+impl Job {
+    fn run(self, on_frame: OnFrame, answer: &mpsc::SyncSender<Answer>) {
+        let (parker, opened) = match self.open(on_frame) {
+            Ok(opened) => opened,
+            Err(error) => return drop(answer.send(Err(error))),
+        };
+        let Opened {
+            engine,
+            shared,
+            report,
+        } = opened;
+        let (ended, wait) = mpsc::sync_channel::<()>(1);
+        let wait = parking_lot::Mutex::new(wait);
+        let on_drop = Box::new(move || wait.lock().recv_timeout(DROP_WAIT).unwrap_or(()));
+        let wal = DeviceWal::from_parts(shared, on_drop);
+        if answer.send(Ok((wal, report))).is_ok() {
+            thread::block_on(engine.run(), &*parker);
+        }
+        drop(ended);
+    }
+
+    fn open(mut self, on_frame: OnFrame) -> Result<(Arc<dyn Parker>, Opened), WalError> {
+        let creating = match self.mode {
+            OpenMode::Create => Some(file::name_while_creating(&self.path)),
+            OpenMode::Existing => None,
+        };
+        if creating.is_some() && file::exists(&self.path)? {
+            return Err(WalError::Exists {
+                path: self.path.display().to_string(),
+            });
+        }
+        let file = WalFile::open(
+            creating.as_deref().unwrap_or(&self.path),
+            &self.path,
+            creating.is_some(),
+        )?;
+        let (disk, parker, note) = choose_disk(file, &mut self.config)?;
+        let opening = prepare(
+            disk,
+            self.env,
+            self.config,
+            self.identity,
+            self.mode,
+            note,
+            on_frame,
+        );
+        let opened = thread::block_on(opening, &*parker)?;
+        if let Some(creating) = creating {
+            file::rename(&creating, &self.path)?;
+            if !mutant!(13) {
+                file::sync_parent(&self.path)?;
+            }
+        }
+        Ok((parker, opened))
+    }
+}
+
+/// The disk for the mode asked for; `auto` is resolved, and the note says why.
+fn choose_disk(
+    file: WalFile,
+    config: &mut DeviceWalConfig,
+) -> Result<(Box<dyn Disk>, Arc<dyn Parker>, String), WalError> {
+    let refused = match config.mode {
+        WalMode::Portable => "as asked for".to_owned(),
+        #[cfg(target_os = "linux")]
+        _ if file.is_direct() => match uring::UringDisk::new(file, config.depth) {
+            Ok((disk, parker)) => {
+                if config.mode == WalMode::Auto {
+                    config.mode = WalMode::RingSync;
+                }
+                return Ok((Box::new(disk), parker, format!("{}, O_DIRECT", config.mode)));
+            }
+            Err((file, cause)) => {
+                if config.mode != WalMode::Auto {
+                    return Err(WalError::io("set-up of io_uring", file.path(), 0, cause));
+                }
+                return Ok(portable(
+                    file,
+                    config,
+                    &format!("io_uring is refused: {cause}"),
+                ));
+            }
+        },
+        WalMode::Auto => "O_DIRECT is refused".to_owned(),
+        _ => {
+            let cause = std::io::Error::new(std::io::ErrorKind::Unsupported, "O_DIRECT is refused");
+            return Err(WalError::io("set-up of io_uring", file.path(), 0, cause));
+        }
+    };
+    Ok(portable(file, config, &refused))
+}
+
+fn portable(
+    file: WalFile,
+    config: &mut DeviceWalConfig,
+    why: &str,
+) -> (Box<dyn Disk>, Arc<dyn Parker>, String) {
+    config.mode = WalMode::Portable;
+    let cache = if file.is_direct() {
+        "O_DIRECT"
+    } else {
+        "buffered"
+    };
+    let note = format!("portable, {cache}, {why}");
+    (
+        Box::new(portable::PortableDisk::new(file)),
+        Arc::new(thread::ThreadParker::new()),
+        note,
+    )
+}
+
+/// Whose WAL the file at `path` is, without opening it for use. `Identity::wal` is always set.
+///
+/// # Errors
+/// [`WalError::Missing`], [`WalError::SuperblocksDamaged`], [`WalError::NewerFormat`] or
+/// [`WalError::Io`].
+pub fn peek_identity(path: &Path) -> Result<Identity, WalError> {
+    let name = path.display().to_string();
+    let bytes = file::read_start(path, 2 * SLOT_BYTES)?;
+    let slots = SLOT_POSITIONS.map(|position| {
+        let start = usize::try_from(position).expect("small").min(bytes.len());
+        let end = (start + SLOT_BYTES).min(bytes.len());
+        Superblock::decode(&bytes[start..end], position)
+    });
+    for slot in &slots {
+        if let Err(crate::format::Flaw::Newer(found)) = *slot {
+            return Err(WalError::NewerFormat {
+                path: name,
+                found,
+                supported: crate::format::VERSION,
+            });
+        }
+    }
+    let Some(chosen) = choose(&slots) else {
+        let [first, second] =
+            slots.map(|slot| slot.err().map_or("valid", crate::format::Flaw::describe));
+        return Err(WalError::SuperblocksDamaged {
+            path: name,
+            first,
+            second,
+        });
+    };
+    let found = slots[chosen].as_ref().expect("the chosen slot is valid");
+    Ok(Identity {
+        cluster: found.cluster,
+        node: found.node,
+        wal: Some(found.wal),
+    })
+}

@@ -1,0 +1,103 @@
+//! The disk by plain system calls: `pread`, `pwrite`, `fdatasync`.
+//!
+//! *Owns*: doing each operation when it is submitted, on the WAL's own thread.
+//! *Does not own*: the file's name and lock.
+//!
+//! Invariants
+//! 1. An operation is over when `submit` returns, so a flush covers every write before it.
+//!
+//! *IO: driver*
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::task::Waker;
+
+use super::file::{BLOCK_BYTES, WalFile};
+use crate::disk::{Completion, Disk, DiskOp};
+
+/// A file, one operation at a time.
+pub(super) struct PortableDisk {
+    file: WalFile,
+    completions: VecDeque<Completion>,
+}
+
+impl PortableDisk {
+    pub(super) fn new(file: WalFile) -> Self {
+        Self {
+            file,
+            completions: VecDeque::new(),
+        }
+    }
+}
+
+impl Disk for PortableDisk {
+    fn block_size(&self) -> usize {
+        BLOCK_BYTES
+    }
+
+    fn num_bytes(&self) -> u64 {
+        self.file.num_bytes()
+    }
+
+    fn submit(&mut self, id: u64, op: DiskOp) {
+        let completion = match op {
+            DiskOp::Read { position, mut buf } => {
+                let result =
+                    uninterrupted(|| self.file.file().read_at(buf.as_mut_slice(), position));
+                buf.set_len(*result.as_ref().unwrap_or(&0));
+                Completion {
+                    id,
+                    result,
+                    buf: Some(buf),
+                }
+            }
+            DiskOp::Write {
+                position,
+                buf,
+                durable,
+            } => {
+                let mut result =
+                    uninterrupted(|| self.file.file().write_at(buf.as_slice(), position));
+                if let Ok(num_bytes) = result {
+                    self.file.extended_to(position + num_bytes as u64);
+                    if durable && let Err(cause) = self.file.file().sync_data() {
+                        result = Err(cause);
+                    }
+                }
+                Completion {
+                    id,
+                    result,
+                    buf: Some(buf),
+                }
+            }
+            DiskOp::Flush => Completion {
+                id,
+                result: self.file.file().sync_data().map(|()| 0),
+                buf: None,
+            },
+        };
+        self.completions.push_back(completion);
+    }
+
+    fn poll(&mut self) -> Option<Completion> {
+        self.completions.pop_front()
+    }
+
+    fn set_waker(&mut self, _waker: &Waker) {
+        // Nothing completes later than in `submit`.
+    }
+
+    fn describe(&self) -> String {
+        self.file.path().to_owned()
+    }
+}
+
+fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}

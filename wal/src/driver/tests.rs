@@ -1,0 +1,200 @@
+//! Tests on real files, with the ring and without.
+//!
+//! *IO: driver*
+#![allow(clippy::disallowed_methods)]
+
+use std::fs::OpenOptions;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tidewater_types::{BoxFuture, ClusterId, Env, Instant, Lsn, NodeId, WalId};
+
+use super::thread::{ThreadParker, block_on};
+use crate::port::{Frame, Wal};
+use crate::testing::{conformance, frame_bytes};
+use crate::{DeviceWal, DeviceWalConfig, Identity, OpenMode, RecoveryReport, WalError, WalMode, peek_identity};
+
+/// The real world, without a runtime.
+struct RealEnv(std::time::Instant);
+
+/// A sleep on a thread of its own.
+#[derive(Default)]
+struct Sleep(Arc<Mutex<(bool, Option<std::task::Waker>)>>);
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.0.lock();
+        state.1 = Some(cx.waker().clone());
+        if state.0 { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
+impl Env for RealEnv {
+    fn now(&self) -> Instant {
+        Instant(u64::try_from(self.0.elapsed().as_nanos()).unwrap())
+    }
+
+    fn wall_ms(&self) -> i64 {
+        0
+    }
+
+    fn sleep(&self, wait: Duration) -> BoxFuture<'static, ()> {
+        let sleep = Sleep::default();
+        let state = sleep.0.clone();
+        std::thread::spawn(move || {
+            std::thread::sleep(wait);
+            let mut state = state.lock();
+            state.0 = true;
+            if let Some(waker) = state.1.take() {
+                waker.wake();
+            }
+        });
+        Box::pin(sleep)
+    }
+
+    fn spawn(&self, _label: &'static str, task: BoxFuture<'static, ()>) {
+        std::thread::spawn(move || block_on(task, &ThreadParker::new()));
+    }
+
+    fn random(&self, _label: &'static str) -> u64 {
+        use std::hash::{BuildHasher, Hasher, RandomState};
+        RandomState::new().build_hasher().finish()
+    }
+}
+
+fn env() -> Arc<dyn Env> {
+    Arc::new(RealEnv(std::time::Instant::now()))
+}
+
+fn wait<T>(future: impl Future<Output = T>) -> T {
+    block_on(future, &ThreadParker::new())
+}
+
+fn identity() -> Identity {
+    Identity { cluster: ClusterId([1; 16]), node: NodeId(7), wal: None }
+}
+
+fn config(mode: WalMode) -> DeviceWalConfig {
+    DeviceWalConfig { mode, mark_idle_ms: 60_000, ..DeviceWalConfig::tiny() }
+}
+
+/// A directory on a file system that is likely to take `O_DIRECT`.
+fn directory() -> tempfile::TempDir {
+    tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR").to_owned() + "/../target").unwrap()
+}
+
+type Frames = Vec<(Lsn, Bytes)>;
+
+struct Opened {
+    wal: DeviceWal,
+    report: RecoveryReport,
+    frames: Frames,
+}
+
+fn open(path: &Path, config: DeviceWalConfig, identity: Identity, mode: OpenMode) -> Result<Opened, WalError> {
+    let frames = Arc::new(Mutex::new(Frames::new()));
+    let sink = frames.clone();
+    let (wal, report) = DeviceWal::open(path, env(), config, identity, mode, move |lsn, frame| {
+        sink.lock().push((lsn, frame));
+    })?;
+    let frames = std::mem::take(&mut *frames.lock());
+    Ok(Opened { wal, report, frames })
+}
+
+fn create(path: &Path, mode: WalMode) -> DeviceWal {
+    open(path, config(mode), identity(), OpenMode::Create).unwrap().wal
+}
+
+fn reopen(path: &Path) -> Result<Opened, WalError> {
+    open(path, config(WalMode::Portable), identity(), OpenMode::Existing)
+}
+
+fn append(wal: &DeviceWal, body: Bytes) -> Lsn {
+    let permit = wait(wal.reserve(body.len())).unwrap();
+    wait(wal.append(permit, Frame::from(body)).unwrap()).unwrap()
+}
+
+/// Ten acknowledged frames of 3,000 bytes in a WAL whose handle is gone.
+fn filled(directory: &tempfile::TempDir, mode: WalMode, close: bool) -> (PathBuf, Frames, Vec<std::ops::Range<u64>>) {
+    let path = directory.path().join("wal");
+    let wal = create(&path, mode);
+    let frames: Frames = (0..10).map(|n| (append(&wal, frame_bytes(n, 3000)), frame_bytes(n, 3000))).collect();
+    let places = frames.iter().map(|(lsn, _)| wal.locate(*lsn).unwrap()).collect();
+    if close {
+        wait(wal.close()).unwrap();
+    }
+    (path, frames, places)
+}
+
+fn flip(path: &Path, position: u64) {
+    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, position).unwrap();
+    file.write_all_at(&[byte[0] ^ 0x40], position).unwrap();
+    file.sync_all().unwrap();
+}
+
+/// The modes this machine can do; says aloud what it cannot.
+fn modes() -> Vec<WalMode> {
+    let directory = directory();
+    let mut modes = vec![WalMode::Portable];
+    for mode in [WalMode::RingSync, WalMode::RingDsync] {
+        let opened = open(&directory.path().join(mode.name()), config(mode), identity(), OpenMode::Create);
+        match opened {
+            Ok(_) => modes.push(mode),
+            Err(refusal) => {
+                println!("{mode} is not possible here: {refusal}");
+                let auto = create(&directory.path().join(format!("auto-{mode}")), WalMode::Auto);
+                assert!(auto.describe().contains("portable"), "{}", auto.describe());
+                assert!(auto.describe().contains("refused"), "{}", auto.describe());
+            }
+        }
+    }
+    modes
+}
+
+#[test]
+fn every_mode_passes_the_conformance_suite() {
+    for mode in modes() {
+        let directory = directory();
+        let wal = create(&directory.path().join("wal"), mode);
+        println!("{}", wal.describe());
+        wait(conformance(Arc::new(wal), env()));
+    }
+}
+
+#[test]
+fn a_closed_wal_gives_its_frames_back() {
+    for mode in modes() {
+        let directory = directory();
+        let (path, frames, _) = filled(&directory, mode, true);
+        let again = reopen(&path).unwrap();
+        assert_eq!(again.frames, frames, "{mode}");
+        assert!(again.report.sealed);
+        assert_eq!(again.report.num_bytes_rewritten, 0);
+        assert_eq!(again.report.num_frames, 10);
+    }
+}
+
+#[test]
+fn a_dropped_wal_gives_acknowledged_frames_back_and_can_be_used_again() {
+    for mode in modes() {
+        let directory = directory();
+        let (path, mut frames, _) = filled(&directory, mode, false);
+        for life in 0..20 {
+            let again = reopen(&path).unwrap();
+            assert_eq!(again.frames, frames, "{mode} life {life}");
+            assert!(!again.report.sealed);
+            let body = frame_bytes(100 + life, 500);
+            frames.push((append(&again.wal, body.clone()), body));
+        }
+    }
+}

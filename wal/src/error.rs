@@ -1,0 +1,196 @@
+//! What can go wrong in a write-ahead log, and what the caller does about it.
+//!
+//! *Owns*: `WalError` and its reactions.
+//! *Does not own*: when each is raised.
+//!
+//! *IO: none*
+
+use std::io;
+use std::sync::Arc;
+
+use tidewater_types::{ClusterId, ErrorKind, Lsn, NodeId, WalId};
+
+/// Why a WAL operation did not happen.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WalError {
+    /// No room in the pool, in the ring or on the disk; nothing was accepted.
+    #[error("the write-ahead log is full")]
+    Full,
+    /// A frame that never fits.
+    #[error("a frame of {num_bytes} bytes exceeds the largest possible, {max}")]
+    FrameTooLarge {
+        /// Length asked for, in bytes.
+        num_bytes: usize,
+        /// Largest length this WAL takes, in bytes.
+        max: usize,
+    },
+    /// A write or a sync failed; what lies on the device is unknown until it is opened anew.
+    #[error("the write-ahead log is poisoned: {cause}")]
+    Poisoned {
+        /// The failure that did it.
+        cause: Arc<WalError>,
+    },
+    /// The WAL was closed or dropped.
+    #[error("the write-ahead log is closed")]
+    Closed,
+    /// Another process has it open.
+    #[error("{path} is in use by another process")]
+    Busy {
+        /// The file.
+        path: String,
+    },
+    /// There is none, though one was expected.
+    #[error("no write-ahead log at {path}")]
+    Missing {
+        /// The file.
+        path: String,
+    },
+    /// There is one, though none was expected.
+    #[error("a write-ahead log exists at {path}")]
+    Exists {
+        /// The file.
+        path: String,
+    },
+    /// It belongs to another cluster.
+    #[error("{path} belongs to cluster {found}, expected {expected}")]
+    ForeignCluster {
+        /// The file.
+        path: String,
+        /// Cluster asked for.
+        expected: ClusterId,
+        /// Cluster recorded.
+        found: ClusterId,
+    },
+    /// It belongs to another node.
+    #[error("{path} belongs to node {found}, expected {expected}")]
+    ForeignNode {
+        /// The file.
+        path: String,
+        /// Node asked for.
+        expected: NodeId,
+        /// Node recorded.
+        found: NodeId,
+    },
+    /// It is another WAL of the same node.
+    #[error("{path} is write-ahead log {found}, expected {expected}")]
+    ForeignWal {
+        /// The file.
+        path: String,
+        /// WAL asked for.
+        expected: WalId,
+        /// WAL recorded.
+        found: WalId,
+    },
+    /// Written by a newer release.
+    #[error("{path} has format version {found}, this release reads up to {supported}")]
+    NewerFormat {
+        /// The file.
+        path: String,
+        /// Version recorded.
+        found: u16,
+        /// Newest version this release reads.
+        supported: u16,
+    },
+    /// Neither superblock can be read; nothing was changed.
+    #[error("both superblocks of {path} are damaged: first: {first}; second: {second}")]
+    SuperblocksDamaged {
+        /// The file.
+        path: String,
+        /// What is wrong with the first slot.
+        first: &'static str,
+        /// What is wrong with the second slot.
+        second: &'static str,
+    },
+    /// Damage in front of bytes that were durable; nothing was changed.
+    #[error(
+        "{path} is damaged at position {position} (lsn {lsn}): expected {expected}, found {found}"
+    )]
+    Corrupt {
+        /// The file.
+        path: String,
+        /// Byte position of the damaged group.
+        position: u64,
+        /// LSN the group should have.
+        lsn: Lsn,
+        /// What should be there.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// The frame was trimmed.
+    #[error("lsn {lsn} is trimmed")]
+    Trimmed {
+        /// LSN asked for.
+        lsn: Lsn,
+    },
+    /// No frame begins there.
+    #[error("no frame begins at lsn {lsn}")]
+    NoFrame {
+        /// LSN asked for.
+        lsn: Lsn,
+    },
+    /// The superblock has no room for another epoch: trim before restarting again.
+    #[error("{path} holds {count} epochs and has no room for another before a trim")]
+    EpochsFull {
+        /// The file.
+        path: String,
+        /// Epochs recorded.
+        count: usize,
+    },
+    /// The operating system refused an operation.
+    #[error("{operation} of {path} at position {position} failed: {cause}")]
+    Io {
+        /// What was tried.
+        operation: &'static str,
+        /// The file.
+        path: String,
+        /// Byte position; 0 where there is none.
+        position: u64,
+        /// The refusal.
+        cause: Arc<io::Error>,
+    },
+    /// A setting outside its range.
+    #[error("{field} = {value}, must be {expected}")]
+    Config {
+        /// The setting.
+        field: &'static str,
+        /// Its value.
+        value: u64,
+        /// What it must be.
+        expected: &'static str,
+    },
+}
+
+impl WalError {
+    /// What the caller does about it.
+    #[must_use]
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Full | Self::EpochsFull { .. } => ErrorKind::Full,
+            Self::Busy { .. } => ErrorKind::Retry,
+            Self::Poisoned { .. } | Self::Closed | Self::Io { .. } => ErrorKind::Closed,
+            Self::SuperblocksDamaged { .. } | Self::Corrupt { .. } => ErrorKind::Corrupt,
+            Self::FrameTooLarge { .. }
+            | Self::Missing { .. }
+            | Self::Exists { .. }
+            | Self::ForeignCluster { .. }
+            | Self::ForeignNode { .. }
+            | Self::ForeignWal { .. }
+            | Self::NewerFormat { .. }
+            | Self::Trimmed { .. }
+            | Self::NoFrame { .. }
+            | Self::Config { .. } => ErrorKind::Invalid,
+        }
+    }
+
+    /// An I/O refusal with its place.
+    pub(crate) fn io(operation: &'static str, path: &str, position: u64, cause: io::Error) -> Self {
+        Self::Io {
+            operation,
+            path: path.to_owned(),
+            position,
+            cause: Arc::new(cause),
+        }
+    }
+}

@@ -1,0 +1,143 @@
+//! Torn tail or damage: what the stop of the walk means.
+//!
+//! *Owns*: the proofs that a durable frame is missing.
+//! *Does not own*: the walk.
+//!
+//! Invariants
+//! 1. Only reads.
+//! 2. A stop is damage if something durable states more: the trim point, a later epoch, the
+//!    seal, or a group of the last epoch within one window that knew of a durable LSN past it.
+//!
+//! *Format: docs/formats/wal.md* · *IO: through the disk port*
+
+use tidewater_types::{Lsn, mutant, sometimes};
+
+use super::scan::{Reader, Scanned};
+use crate::error::WalError;
+use crate::format::group;
+use crate::format::round_up;
+use crate::format::superblock::Superblock;
+use crate::io::DiskIo;
+use crate::ring::Geometry;
+
+/// Refuses a log that stops in front of something durable.
+pub(super) async fn check(
+    io: &mut DiskIo,
+    superblock: &Superblock,
+    geometry: &Geometry,
+    scanned: &Scanned,
+) -> Result<(), WalError> {
+    if mutant!(10) {
+        return Ok(());
+    }
+    let stated = [
+        Some(("the trim point", superblock.trim.lsn)),
+        superblock
+            .epochs
+            .last()
+            .map(|last| ("the start of the last epoch", last.lsn)),
+        superblock.seal.map(|seal| ("the clean end", seal.lsn)),
+    ];
+    for (what, lsn) in stated.into_iter().flatten() {
+        if lsn > scanned.lsn {
+            return Err(corrupt(io, scanned, lsn, what));
+        }
+    }
+    if scanned.sealed {
+        return Ok(());
+    }
+    let window = round_up(geometry.window_bytes, geometry.block_bytes);
+    let end = geometry.segment_end(scanned.position);
+    let behind = scanned.position + window;
+    look(
+        io,
+        superblock,
+        geometry,
+        scanned,
+        scanned.position..end.min(behind + geometry.block_bytes),
+    )
+    .await?;
+    let rest = (behind + geometry.block_bytes).saturating_sub(end);
+    if rest == 0 {
+        return Ok(());
+    }
+    let existing = geometry.segments_in(io.num_bytes());
+    for segment in (0..existing).filter(|segment| !scanned.chain.contains(segment)) {
+        let start = geometry.start(segment);
+        // Only the segment named as the next one is worth a look behind its first block.
+        let rest = if scanned.next.is_none_or(|next| next == segment) {
+            rest
+        } else {
+            geometry.block_bytes
+        };
+        let rest = rest.min(geometry.segment_bytes);
+        if scanned.next == Some(segment)
+            || starts_here(io, superblock, geometry, scanned, start).await?
+        {
+            look(io, superblock, geometry, scanned, start..start + rest).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Whether a group of the last epoch begins at `position`, at or past the stop.
+async fn starts_here(
+    io: &mut DiskIo,
+    superblock: &Superblock,
+    geometry: &Geometry,
+    scanned: &Scanned,
+    position: u64,
+) -> Result<bool, WalError> {
+    let mut reader = Reader::new(io, *geometry, geometry.block_bytes);
+    let header = reader
+        .group(position)
+        .await?
+        .ok()
+        .and_then(|bytes| group::decode(bytes).ok());
+    Ok(header.is_some_and(|header| {
+        header.wal == superblock.wal
+            && header.position == position
+            && header.epoch == scanned.epoch
+            && header.lsn >= scanned.lsn
+    }))
+}
+
+/// Looks at every block in `place` for a group that proves damage.
+async fn look(
+    io: &mut DiskIo,
+    superblock: &Superblock,
+    geometry: &Geometry,
+    scanned: &Scanned,
+    place: std::ops::Range<u64>,
+) -> Result<(), WalError> {
+    let mut reader = Reader::new(io, *geometry, geometry.window_bytes);
+    let mut position = place.start;
+    while position < place.end {
+        let group = reader.group(position).await?.and_then(group::decode);
+        let mut num_bytes = geometry.block_bytes;
+        if let Ok(header) = group
+            && (header.wal, header.position) == (superblock.wal, position)
+        {
+            let live = header.epoch == scanned.epoch && header.lsn >= scanned.lsn;
+            if live && header.durable > scanned.lsn {
+                sometimes!("wal: damage in front of a durable point was found");
+                return Err(corrupt(io, scanned, header.durable, "a later group"));
+            }
+            num_bytes = round_up(header.num_bytes() as u64, geometry.block_bytes);
+        }
+        position += num_bytes;
+    }
+    Ok(())
+}
+
+fn corrupt(io: &DiskIo, scanned: &Scanned, durable: Lsn, what: &str) -> WalError {
+    WalError::Corrupt {
+        path: io.path().to_owned(),
+        position: scanned.position,
+        lsn: scanned.lsn,
+        expected: format!(
+            "a group, as {what} states that everything below lsn {durable} is durable"
+        ),
+        found: scanned.reason.to_owned(),
+    }
+}

@@ -1,0 +1,420 @@
+//! From a disk to the start of a new life.
+//!
+//! *Owns*: which superblock speaks, whether the WAL is ours, making durable what was read,
+//! the new epoch.
+//! *Does not own*: walking the groups (`scan.rs`), proving damage (`damage.rs`), making a new
+//! WAL (`create.rs`).
+//!
+//! Invariants
+//! 1. Nothing is changed before it is certain that no durable frame is missing.
+//! 2. Nothing is handed out as recovered before it is durable.
+//! 3. The new epoch is durable in both slots before its first group is written.
+//! 4. The new life writes nothing where a late write of the last life may still land.
+//!
+//! *Format: docs/formats/wal.md* · *IO: through the disk port*
+
+pub(crate) mod create;
+mod damage;
+mod scan;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidewater_types::{Env, Epoch, Lsn, WalId, mutant, sometimes};
+
+use crate::config::{DeviceWalConfig, Identity, OpenMode};
+use crate::core::Start;
+use crate::error::WalError;
+use crate::format::superblock::{
+    EPOCHS_MAX, EpochStart, SLOT_BYTES, SLOT_POSITIONS, Superblock, TrimPoint, choose,
+};
+use crate::format::{Flaw, VERSION, group, round_up};
+use crate::index::Index;
+use crate::io::DiskIo;
+use crate::ring::{Geometry, Ring};
+use crate::slots::{drop_trimmed_epochs, padded};
+use scan::{Scan, Scanned};
+
+/// What recovery found and did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// The WAL.
+    pub wal: WalId,
+    /// Epoch of the new life.
+    pub epoch: Epoch,
+    /// Trim point: frames below were not delivered.
+    pub trimmed: Lsn,
+    /// LSN behind the last frame recovered; the next frame gets it.
+    pub end: Lsn,
+    /// Groups read, marks and skips included.
+    pub num_groups: u64,
+    /// Frames delivered.
+    pub num_frames: u64,
+    /// Bytes of groups read, with padding.
+    pub num_bytes: u64,
+    /// Byte position of the first group that was not valid.
+    pub stop_position: u64,
+    /// What was wrong with it.
+    pub stop_reason: &'static str,
+    /// Epochs recorded, the new one included.
+    pub num_epochs: usize,
+    /// The superblock slot that was damaged, and repaired.
+    pub damaged_slot: Option<usize>,
+    /// Whether the last life ended cleanly.
+    pub sealed: bool,
+    /// Bytes written again because nothing proved them durable.
+    pub num_bytes_rewritten: u64,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// Everything the engine and its handle begin with.
+#[derive(Debug)]
+pub(crate) struct Recovered {
+    pub(crate) start: Start,
+    pub(crate) index: Index,
+    pub(crate) report: RecoveryReport,
+}
+
+/// Opens or creates the WAL on `io`.
+pub(crate) async fn recover(
+    io: &mut DiskIo,
+    env: &dyn Env,
+    config: &DeviceWalConfig,
+    identity: &Identity,
+    mode: OpenMode,
+    on_frame: &mut (dyn FnMut(Lsn, Bytes) + Send),
+) -> Result<Recovered, WalError> {
+    let begun = env.now();
+    if mode == OpenMode::Create {
+        create::create(io, env, config, identity).await?;
+    } else if io.num_bytes() == 0 {
+        if !mutant!(53) {
+            return Err(WalError::Missing {
+                path: io.path().to_owned(),
+            });
+        }
+        create::create(io, env, config, identity).await?;
+    }
+    let (superblock, chosen, damaged_slot) = match read_superblock(io, identity).await {
+        Err(WalError::ForeignWal { .. } | WalError::ForeignCluster { .. }) if mutant!(53) => {
+            create::write(io, env, config, identity).await?;
+            read_superblock(io, identity).await?
+        }
+        other => other?,
+    };
+    let old = geometry(&superblock);
+    check_blocks(io, &old)?;
+    let scanned = Scan::new(io, &superblock, old, config)
+        .run(on_frame)
+        .await?;
+    damage::check(io, &superblock, &old, &scanned).await?;
+    let num_bytes_rewritten = make_durable(io, &scanned, &old).await?;
+    let (start, num_epochs) = begin_epoch(io, config, superblock, chosen, old, &scanned).await?;
+    let report = RecoveryReport {
+        wal: start.superblock.wal,
+        epoch: start.epoch,
+        trimmed: start.superblock.trim.lsn,
+        end: start.lsn,
+        num_groups: scanned.num_groups,
+        num_frames: scanned.num_frames,
+        num_bytes: scanned.num_bytes,
+        stop_position: scanned.position,
+        stop_reason: scanned.reason,
+        num_epochs,
+        damaged_slot,
+        sealed: scanned.sealed,
+        num_bytes_rewritten,
+        duration: env.now().since(begun),
+    };
+    Ok(Recovered {
+        start,
+        index: scanned.index,
+        report,
+    })
+}
+
+/// The superblock that speaks, its slot, and the slot that is damaged.
+async fn read_superblock(
+    io: &mut DiskIo,
+    identity: &Identity,
+) -> Result<(Superblock, usize, Option<usize>), WalError> {
+    let mut slots = read_slots(io).await?;
+    for slot in &slots {
+        if let Err(Flaw::Newer(found)) = *slot {
+            return Err(WalError::NewerFormat {
+                path: io.path().to_owned(),
+                found,
+                supported: VERSION,
+            });
+        }
+    }
+    let Some(chosen) = choose(&slots) else {
+        let [first, second] = slots.map(|slot| slot.err().map_or("valid", Flaw::describe));
+        return Err(WalError::SuperblocksDamaged {
+            path: io.path().to_owned(),
+            first,
+            second,
+        });
+    };
+    let damaged = slots.iter().position(Result::is_err);
+    if let Some(slot) = damaged {
+        sometimes!("wal: one superblock slot was damaged");
+        let flaw = slots[slot]
+            .as_ref()
+            .err()
+            .map_or("", |flaw| flaw.describe());
+        tracing::warn!(
+            path = io.path(),
+            slot,
+            flaw,
+            "superblock slot is damaged; using the other one"
+        );
+    }
+    let superblock =
+        std::mem::replace(&mut slots[chosen], Err(Flaw::Blank)).expect("the chosen slot is valid");
+    check_identity(io.path(), &superblock, identity)?;
+    Ok((superblock, chosen, damaged))
+}
+
+/// Both slots as they are.
+pub(crate) async fn read_slots(io: &mut DiskIo) -> Result<[Result<Superblock, Flaw>; 2], WalError> {
+    let mut slots = [Err(Flaw::Blank), Err(Flaw::Blank)];
+    for (slot, position) in slots.iter_mut().zip(SLOT_POSITIONS) {
+        // A slot that cannot be read is as good as a damaged one.
+        *slot = match io.read(position, SLOT_BYTES).await {
+            Ok(bytes) => Superblock::decode(bytes.as_slice(), position),
+            Err(_) => Err(Flaw::Field("cannot be read")),
+        };
+    }
+    Ok(slots)
+}
+
+pub(crate) fn check_identity(
+    path: &str,
+    found: &Superblock,
+    expected: &Identity,
+) -> Result<(), WalError> {
+    let path = path.to_owned();
+    if found.cluster != expected.cluster {
+        return Err(WalError::ForeignCluster {
+            path,
+            expected: expected.cluster,
+            found: found.cluster,
+        });
+    }
+    if found.node != expected.node {
+        return Err(WalError::ForeignNode {
+            path,
+            expected: expected.node,
+            found: found.node,
+        });
+    }
+    match expected.wal {
+        Some(wal) if wal != found.wal => Err(WalError::ForeignWal {
+            path,
+            expected: wal,
+            found: found.wal,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn geometry(superblock: &Superblock) -> Geometry {
+    Geometry {
+        block_bytes: u64::from(superblock.block_bytes),
+        segment_bytes: superblock.segment_bytes,
+        segment_count: superblock.segment_count,
+        window_bytes: superblock.window_bytes,
+    }
+}
+
+fn check_blocks(io: &DiskIo, geometry: &Geometry) -> Result<(), WalError> {
+    let value = io.block_size() as u64;
+    if value <= geometry.block_bytes {
+        return Ok(());
+    }
+    Err(WalError::Config {
+        field: "device block size",
+        value,
+        expected: "at most that of the write-ahead log",
+    })
+}
+
+/// Makes what was read durable. Bytes of the last life that no group states as durable may sit
+/// in a cache that a failed flush has marked clean: they are written again, then flushed.
+async fn make_durable(
+    io: &mut DiskIo,
+    scanned: &Scanned,
+    geometry: &Geometry,
+) -> Result<u64, WalError> {
+    if mutant!(52) || scanned.sealed {
+        return Ok(0);
+    }
+    match rewrite_tail(io, scanned, geometry).await {
+        Err(WalError::Io {
+            operation: "flush", ..
+        }) => {
+            sometimes!("wal: the flush of recovery failed");
+            rewrite_tail(io, scanned, geometry).await
+        }
+        other => other,
+    }
+}
+
+async fn rewrite_tail(
+    io: &mut DiskIo,
+    scanned: &Scanned,
+    geometry: &Geometry,
+) -> Result<u64, WalError> {
+    let mut num_bytes = 0;
+    for entry in scanned.index.unproven(scanned.durable) {
+        let buf = io
+            .read(
+                entry.position,
+                usize::try_from(entry.num_bytes).expect("a group"),
+            )
+            .await?;
+        let whole = group::decode(buf.as_slice());
+        if !whole.is_ok_and(|header| header.lsn == entry.lsn && header.position == entry.position) {
+            return Err(WalError::Corrupt {
+                path: io.path().to_owned(),
+                position: entry.position,
+                lsn: entry.lsn,
+                expected: "the group read a moment ago".to_owned(),
+                found: whole
+                    .err()
+                    .map_or("another group", Flaw::describe)
+                    .to_owned(),
+            });
+        }
+        io.write(entry.position, buf).await?;
+        num_bytes += entry.num_bytes;
+    }
+    io.flush().await?;
+    debug_assert!(num_bytes <= geometry.window_bytes + 2 * geometry.segment_bytes);
+    Ok(num_bytes)
+}
+
+/// Records the new epoch in both slots; answers where the new life begins.
+async fn begin_epoch(
+    io: &mut DiskIo,
+    config: &DeviceWalConfig,
+    mut superblock: Superblock,
+    chosen: usize,
+    old: Geometry,
+    scanned: &Scanned,
+) -> Result<(Start, usize), WalError> {
+    let existing = old.segments_in(io.num_bytes());
+    let (position, entered) = first_position(&old, scanned, existing);
+    let mut chain = scanned.chain.clone();
+    chain.extend(entered);
+    let wanted = u32::try_from(config.capacity_bytes / old.segment_bytes).unwrap_or(u32::MAX);
+    let geometry = Geometry {
+        segment_count: wanted.max(existing).max(2),
+        window_bytes: config.window_bytes,
+        ..old
+    };
+    if geometry.window_bytes > geometry.segment_bytes {
+        let value = geometry.window_bytes;
+        return Err(WalError::Config {
+            field: "window_bytes",
+            value,
+            expected: "at most the segment recorded",
+        });
+    }
+    let last = superblock.epochs.last().map_or(Epoch(0), |last| last.epoch);
+    let mut epoch = last.next().expect("2^64 epochs are never used up");
+    if scanned.index.is_empty() {
+        superblock.trim = TrimPoint {
+            lsn: scanned.lsn,
+            group_lsn: scanned.lsn,
+            position,
+            epoch,
+        };
+        chain = [geometry.segment(position)].into();
+    }
+    if mutant!(7) && last > Epoch(0) {
+        epoch = last;
+    } else {
+        superblock.epochs.retain(|entry| entry.lsn < scanned.lsn);
+        superblock.epochs.push(EpochStart {
+            epoch,
+            lsn: scanned.lsn,
+            position,
+        });
+    }
+    drop_trimmed_epochs(&mut superblock);
+    let count = superblock.epochs.len();
+    if count > EPOCHS_MAX {
+        return Err(WalError::EpochsFull {
+            path: io.path().to_owned(),
+            count: count - 1,
+        });
+    }
+    superblock.segment_count = geometry.segment_count;
+    superblock.window_bytes = geometry.window_bytes;
+    superblock.seal = None;
+    for slot in [1 - chosen, chosen] {
+        superblock.sequence += 1;
+        write_slot(io, &superblock, slot).await?;
+    }
+    let quarantine = !scanned.sealed;
+    let ring = Ring::new(geometry, chain, position, existing, quarantine);
+    let (path, lsn) = (io.path().to_owned(), scanned.lsn);
+    Ok((
+        Start {
+            path,
+            superblock,
+            newest_slot: chosen,
+            geometry,
+            ring,
+            epoch,
+            lsn,
+        },
+        count,
+    ))
+}
+
+/// Writes one slot and makes it durable.
+pub(crate) async fn write_slot(
+    io: &mut DiskIo,
+    superblock: &Superblock,
+    slot: usize,
+) -> Result<(), WalError> {
+    let position = SLOT_POSITIONS[slot];
+    let bytes = padded(superblock, position);
+    let align = usize::try_from(superblock.block_bytes).expect("a block");
+    let mut buf = crate::buffer::AlignedBuf::new(bytes.len(), align);
+    buf.extend_from_slice(&bytes);
+    io.write(position, buf).await?;
+    io.flush().await
+}
+
+/// Where the new life's first group goes, and the segment it enters for that.
+///
+/// After an unclean end, writes of the last life may still land within one window behind
+/// the stop, so the new life begins beyond it where there is room.
+fn first_position(old: &Geometry, scanned: &Scanned, existing: u32) -> (u64, Option<u32>) {
+    let stop = scanned.position;
+    if scanned.sealed || mutant!(7) || old.segment(stop) >= existing {
+        return (stop, None);
+    }
+    let behind = stop + round_up(old.window_bytes, old.block_bytes);
+    let end = old.segment_end(stop);
+    if behind + old.block_bytes <= end {
+        return (behind, None);
+    }
+    let is_free = |segment: &u32| *segment < existing && !scanned.chain.contains(segment);
+    let named = scanned.next.filter(is_free);
+    match named.or_else(|| (0..existing).find(is_free)) {
+        Some(segment) => {
+            let rest = round_up(old.window_bytes.saturating_sub(end - stop), old.block_bytes);
+            (old.start(segment) + rest, Some(segment))
+        }
+        None => {
+            sometimes!("wal: no room beyond the window");
+            (stop, None)
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Walking the groups from the trim point to the first that is not valid.
+//!
+//! *Owns*: which group follows which, and whether it belongs there.
+//! *Does not own*: what the stop means.
+//!
+//! Invariants
+//! 1. A group is valid only if it states the WAL, the position, the LSN and the epoch that
+//!    own that place, under a right checksum.
+//! 2. Memory is bounded by one read and one group.
+//!
+//! *Format: docs/formats/wal.md* · *IO: through the disk port*
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use tidewater_types::{Epoch, Lsn, mutant, sometimes};
+
+use crate::buffer::AlignedBuf;
+use crate::config::DeviceWalConfig;
+use crate::error::WalError;
+use crate::format::group::{self, GroupHeader, GroupKind, HEADER_BYTES};
+use crate::format::superblock::Superblock;
+use crate::format::{Flaw, VERSION, round_up};
+use crate::index::{GroupEntry, Index};
+use crate::io::DiskIo;
+use crate::ring::Geometry;
+
+/// What the walk found.
+#[derive(Debug)]
+pub(super) struct Scanned {
+    /// Groups still wanted.
+    pub(super) index: Index,
+    /// Segments walked through, oldest first.
+    pub(super) chain: VecDeque<u32>,
+    /// Where it stopped.
+    pub(super) position: u64,
+    /// LSN expected there.
+    pub(super) lsn: Lsn,
+    /// Why it stopped.
+    pub(super) reason: &'static str,
+    /// Epoch of the last group, or of the trim point.
+    pub(super) epoch: Epoch,
+    /// Largest durable LSN stated.
+    pub(super) durable: Lsn,
+    /// Segment that the last group names as the next one.
+    pub(super) next: Option<u32>,
+    /// The last life ended cleanly, and here.
+    pub(super) sealed: bool,
+    pub(super) num_groups: u64,
+    pub(super) num_frames: u64,
+    pub(super) num_bytes: u64,
+}
+
+/// A walk under way.
+pub(super) struct Scan<'a> {
+    reader: Reader<'a>,
+    superblock: &'a Superblock,
+    geometry: Geometry,
+    found: Scanned,
+}
+
+impl<'a> Scan<'a> {
+    pub(super) fn new(
+        io: &'a mut DiskIo,
+        superblock: &'a Superblock,
+        geometry: Geometry,
+        config: &DeviceWalConfig,
+    ) -> Self {
+        let trim = superblock.trim;
+        let found = Scanned {
+            index: Index::default(),
+            chain: [geometry.segment(trim.position)].into(),
+            position: trim.position,
+            lsn: trim.group_lsn,
+            reason: "",
+            epoch: trim.epoch,
+            durable: trim.lsn,
+            next: None,
+            sealed: false,
+            num_groups: 0,
+            num_frames: 0,
+            num_bytes: 0,
+        };
+        Self {
+            reader: Reader::new(io, geometry, config.recovery_read_bytes),
+            superblock,
+            geometry,
+            found,
+        }
+    }
+
+    pub(super) async fn run(
+        mut self,
+        on_frame: &mut (dyn FnMut(Lsn, Bytes) + Send),
+    ) -> Result<Scanned, WalError> {
+        self.found.reason = loop {
+            self.follow_epoch();
+            match self.step(on_frame).await? {
+                Ok(()) => {}
+                Err(reason) => break reason,
+            }
+        };
+        let here = (self.found.lsn, self.found.position);
+        self.found.sealed = self
+            .superblock
+            .seal
+            .is_some_and(|seal| (seal.lsn, seal.position) == here);
+        Ok(self.found)
+    }
+
+    /// A new epoch begins at a place of its own.
+    fn follow_epoch(&mut self) {
+        let (lsn, epoch) = (self.found.lsn, self.found.epoch);
+        let next = self
+            .superblock
+            .epochs
+            .iter()
+            .find(|entry| entry.epoch > epoch && entry.lsn == lsn);
+        if let Some(entry) = next.copied() {
+            self.found.epoch = entry.epoch;
+            self.enter(entry.position);
+            self.found.next = None;
+        }
+    }
+
+    fn enter(&mut self, position: u64) {
+        self.found.position = position;
+        let segment = self.geometry.segment(position);
+        if self.found.chain.back() != Some(&segment) {
+            self.found.chain.push_back(segment);
+        }
+    }
+
+    /// Takes the group at the cursor; the inner error says why it is not valid.
+    async fn step(
+        &mut self,
+        on_frame: &mut (dyn FnMut(Lsn, Bytes) + Send),
+    ) -> Result<Result<(), &'static str>, WalError> {
+        let position = self.found.position;
+        let bytes = match self.reader.group(position).await? {
+            Ok(bytes) => bytes,
+            Err(flaw) => return Ok(Err(flaw.describe())),
+        };
+        let header = match group::decode(bytes) {
+            Ok(header) => header,
+            Err(Flaw::Newer(found)) => {
+                let path = self.reader.io.path().to_owned();
+                return Err(WalError::NewerFormat {
+                    path,
+                    found,
+                    supported: VERSION,
+                });
+            }
+            Err(flaw) => return Ok(Err(flaw.describe())),
+        };
+        let payload = Bytes::copy_from_slice(&bytes[HEADER_BYTES..header.num_bytes()]);
+        if let Err(reason) = self.belongs(&header) {
+            sometimes!("wal: a group of another life or place was met");
+            return Ok(Err(reason));
+        }
+        let next = self.segment_named(header.next);
+        if header.kind == GroupKind::Skip
+            && next.is_none_or(|next| self.found.chain.contains(&next))
+        {
+            return Ok(Err("skip to a segment in use"));
+        }
+        self.take(&header, &payload, on_frame);
+        self.found.next = next;
+        if header.kind == GroupKind::Skip {
+            self.enter(header.next);
+            self.found.next = None;
+        }
+        Ok(Ok(()))
+    }
+
+    fn belongs(&self, header: &GroupHeader) -> Result<(), &'static str> {
+        let stale = mutant!(8);
+        let misplaced = mutant!(9) && header.position != self.found.position;
+        if header.wal != self.superblock.wal {
+            return Err("group of another write-ahead log");
+        }
+        if header.position != self.found.position && !misplaced {
+            return Err("group written for another position");
+        }
+        if header.epoch != self.found.epoch && !stale {
+            return Err("group of an epoch that does not own its lsn");
+        }
+        if header.lsn != self.found.lsn && !stale && !misplaced {
+            return Err("group of another lsn");
+        }
+        Ok(())
+    }
+
+    fn segment_named(&self, position: u64) -> Option<u32> {
+        let count = u64::from(self.geometry.segment_count);
+        let ring =
+            self.geometry.start(0)..self.geometry.start(0) + count * self.geometry.segment_bytes;
+        ring.contains(&position)
+            .then(|| self.geometry.segment(position))
+    }
+
+    fn take(
+        &mut self,
+        header: &GroupHeader,
+        payload: &Bytes,
+        on_frame: &mut (dyn FnMut(Lsn, Bytes) + Send),
+    ) {
+        let num_bytes = round_up(header.num_bytes() as u64, self.geometry.block_bytes);
+        let here = GroupHeader {
+            lsn: self.found.lsn,
+            ..*header
+        };
+        let (lsn, end, position, epoch) = (here.lsn, here.end(), self.found.position, header.epoch);
+        if end > self.superblock.trim.lsn || !self.found.index.is_empty() {
+            self.found.index.push(GroupEntry {
+                lsn,
+                end,
+                position,
+                num_bytes,
+                epoch,
+            });
+        }
+        for (lsn, place) in group::frames(&here, payload) {
+            if lsn >= self.superblock.trim.lsn {
+                self.found.num_frames += 1;
+                on_frame(lsn, payload.slice(place));
+            }
+        }
+        self.found.num_groups += 1;
+        self.found.num_bytes += num_bytes;
+        self.found.durable = self.found.durable.max(header.durable);
+        self.found.lsn = end;
+        self.found.position += num_bytes;
+    }
+}
+
+/// Reads groups through one buffer.
+pub(super) struct Reader<'a> {
+    pub(super) io: &'a mut DiskIo,
+    geometry: Geometry,
+    read_bytes: u64,
+    base: u64,
+    buf: Option<AlignedBuf>,
+}
+
+impl<'a> Reader<'a> {
+    pub(super) fn new(io: &'a mut DiskIo, geometry: Geometry, read_bytes: u64) -> Self {
+        Self {
+            io,
+            geometry,
+            read_bytes,
+            base: 0,
+            buf: None,
+        }
+    }
+
+    /// The bytes of the group at `position`, not checked; the inner error says why there
+    /// can be none.
+    pub(super) async fn group(&mut self, position: u64) -> Result<Result<&[u8], Flaw>, WalError> {
+        let end = self.geometry.segment_end(position);
+        let block = usize::try_from(self.geometry.block_bytes).expect("a block");
+        if position + self.geometry.block_bytes > end {
+            return Ok(Err(Flaw::Short));
+        }
+        let num_bytes = match GroupHeader::decode_length(self.view(position, block).await?) {
+            Ok(num_bytes) => num_bytes.next_multiple_of(block),
+            Err(flaw) => return Ok(Err(flaw)),
+        };
+        if position + num_bytes as u64 > end {
+            return Ok(Err(Flaw::Short));
+        }
+        self.view(position, num_bytes).await.map(Ok)
+    }
+
+    /// `num_bytes` at `position`, inside one segment.
+    async fn view(&mut self, position: u64, num_bytes: usize) -> Result<&[u8], WalError> {
+        let held = self.buf.as_ref().map_or(0, |buf| buf.len() as u64);
+        let inside = self.base <= position && position + num_bytes as u64 <= self.base + held;
+        if !inside {
+            let most = self.geometry.segment_end(position) - position;
+            let wanted = self.read_bytes.min(most).max(num_bytes as u64);
+            self.buf = None;
+            self.buf = Some(
+                self.io
+                    .read(position, usize::try_from(wanted).expect("a read"))
+                    .await?,
+            );
+            self.base = position;
+        }
+        let at = usize::try_from(position - self.base).expect("inside the buffer");
+        Ok(&self.buf.as_ref().expect("just read").as_slice()[at..at + num_bytes])
+    }
+}
