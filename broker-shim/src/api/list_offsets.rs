@@ -32,6 +32,7 @@ const EARLIEST_PENDING_UPLOAD: i64 = -6;
 const NONE: i64 = -1;
 
 pub(crate) async fn handle(call: &Call, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let version = call.header.api_version;
     let mut seen = BTreeSet::new();
     let mut twice = BTreeSet::new();
     for topic in &request.topics {
@@ -62,7 +63,8 @@ pub(crate) async fn handle(call: &Call, request: ListOffsetsRequest) -> ListOffs
                 error_code: error_code.code(),
                 timestamp: found.timestamp,
                 offset: found.offset,
-                leader_epoch: found.leader_epoch,
+                // Carried from version 4 on.
+                leader_epoch: if version >= 4 { found.leader_epoch } else { -1 },
             });
         }
         topics.push(ListOffsetsTopicResponse { name: topic.name, partitions });
