@@ -1,0 +1,5 @@
+//! Benches of the broker as a process.
+//!
+//! *IO: driver*
+
+fn main() {}
