@@ -242,9 +242,9 @@ impl Device {
         self.handle.line(|| format!("disk  bit rot at {position}"));
     }
 
-    /// Lets the next write land at another block (beyond contract).
-    pub fn misdirect_next(&self) {
-        self.state.lock().misdirect_next = true;
+    /// Whether the next write lands at another block (beyond contract).
+    pub fn misdirect_next(&self, armed: bool) {
+        self.state.lock().misdirect_next = armed;
     }
 
     /// Empties the device: another one stands in its place.
@@ -405,7 +405,7 @@ impl State {
                 let misdirected = self.rng.chance(self.faults.misdirected_write);
                 if misdirected || std::mem::take(&mut self.misdirect_next) {
                     *self.counts.entry(Fault::MisdirectedWrite).or_default() += 1;
-                    target = self.rng.below(self.layers.cache.num_bytes() / block) * block;
+                    target = self.astray(position, block);
                 } else {
                     // A write that goes astray is the disk's fault, not the writer's.
                     self.layers.check_protected(position, data);
@@ -426,6 +426,16 @@ impl State {
                 (Op::Flush { mark }, "flush", mark)
             }
         }
+    }
+
+    /// Where a write that should land at `position` lands instead: near in front of it, where
+    /// its own kind lies, or anywhere.
+    fn astray(&mut self, position: u64, block: u64) -> u64 {
+        let before = (position / block).min(64);
+        if before > 0 && self.rng.chance(500) {
+            return position - (1 + self.rng.below(before)) * block;
+        }
+        self.rng.below(self.layers.cache.num_bytes() / block) * block
     }
 
     fn finish_read(&mut self, position: u64, mut buf: AlignedBuf) -> Ended {

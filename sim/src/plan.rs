@@ -79,6 +79,8 @@ pub enum Damage {
     BitRot,
     /// One write lands at another place.
     Misdirected,
+    /// One bit of a superblock slot flips: the other slot must do.
+    SlotRot,
     /// The log is replaced: by nothing, or by another log.
     Foreign,
 }
@@ -134,7 +136,8 @@ impl Plan {
             rng.between(1, 3)
         };
         let damage = match rng.below(12) {
-            0 | 1 => Some(Damage::BitRot),
+            0 => Some(Damage::BitRot),
+            1 => Some(Damage::SlotRot),
             2 => Some(Damage::Misdirected),
             3 => Some(Damage::Foreign),
             _ => None,

@@ -8,6 +8,7 @@
 //!
 //! *IO: none*
 
+pub(crate) mod store;
 pub(crate) mod wal;
 
 use std::time::Duration;
@@ -54,7 +55,7 @@ pub fn run_plan(plan: &Plan, mutant: u16, keep_text: bool) -> RunReport {
     }
     let (outcome, faults) = match plan.scenario {
         Scenario::Wal => wal::run(&executor, plan),
-        Scenario::Store => (Ok(Ok(())), Vec::new()),
+        Scenario::Store => store::run(&executor, plan),
     };
     let (num_events, checkpoints) = executor.trace_checkpoints();
     let report = RunReport {

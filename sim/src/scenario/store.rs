@@ -57,7 +57,10 @@ struct Model {
     failure: Option<Violation>,
 }
 
-type Outcome = (Result<Result<(), Violation>, Stop>, Vec<(&'static str, u64)>);
+type Outcome = (
+    Result<Result<(), Violation>, Stop>,
+    Vec<(&'static str, u64)>,
+);
 
 /// Runs `plan`; its end, and how often each fault struck.
 pub(crate) fn run(executor: &Executor, plan: &Plan) -> Outcome {
@@ -65,8 +68,17 @@ pub(crate) fn run(executor: &Executor, plan: &Plan) -> Outcome {
     let device = Device::new(handle.clone(), plan.seed, plan.disk, plan.disk_faults);
     let bucket = SimBucket::new(handle.clone(), plan.seed, plan.bucket);
     let rng = Some(Rng::new(plan.seed, "workload"));
-    let model = Mutex::new(Model { rng, ..Model::default() });
-    let world = Arc::new(World { handle, plan: plan.clone(), device, bucket, model });
+    let model = Mutex::new(Model {
+        rng,
+        ..Model::default()
+    });
+    let world = Arc::new(World {
+        handle,
+        plan: plan.clone(),
+        device,
+        bucket,
+        model,
+    });
     let outcome = executor.run(LIMITS, lives(Arc::clone(&world)));
     let first = world.model.lock().failure.take();
     let outcome = first.map_or(outcome, |violation| Ok(Err(violation)));
@@ -79,8 +91,16 @@ async fn lives(world: Arc<World>) -> Result<(), Violation> {
         live(&world, life, Work::Planned).await?;
     }
     world.device.set_faults(DiskFaults::default());
-    world.bucket.set_faults(BucketFaults { way_ns: 100_000, ..BucketFaults::default() });
-    let calm = Life { end: End::Close, after_ops: u64::MAX, idle: true, ..world.plan.lives[0] };
+    world.bucket.set_faults(BucketFaults {
+        way_ns: 100_000,
+        ..BucketFaults::default()
+    });
+    let calm = Life {
+        end: End::Close,
+        after_ops: u64::MAX,
+        idle: true,
+        ..world.plan.lives[0]
+    };
     live(&world, calm, Work::Healed).await?;
     // Late requests of earlier lives have landed by now; they must not have mattered.
     world.handle.sleep(Duration::from_secs(1)).await;
@@ -110,7 +130,9 @@ async fn live(world: &Arc<World>, life: Life, work: Work) -> Result<(), Violatio
     let tag = world.next_tag();
     let (sender, done) = oneshot::channel();
     let body = life::body(Arc::clone(world), tag, life, work);
-    world.handle.line(|| format!("life  {} {life:?} {work:?}", tag.0));
+    world
+        .handle
+        .line(|| format!("life  {} {life:?} {work:?}", tag.0));
     world.handle.spawn(
         tag,
         "life",
@@ -127,7 +149,10 @@ async fn live(world: &Arc<World>, life: Life, work: Work) -> Result<(), Violatio
         matches!(select(select(reached, done), time).await, Either::Left(_))
     };
     if !ended {
-        let detail = format!("{work:?} did not end in {} s of virtual time", LIFE_TIME_MAX.as_secs());
+        let detail = format!(
+            "{work:?} did not end in {} s of virtual time",
+            LIFE_TIME_MAX.as_secs()
+        );
         world.fail(Violation::new("liveness", detail));
     }
     world.end(tag, life.end);
@@ -143,11 +168,20 @@ impl World {
 
     /// A number of the workload.
     fn below(&self, bound: u64) -> u64 {
-        self.model.lock().rng.as_mut().map_or(0, |rng| rng.below(bound))
+        self.model
+            .lock()
+            .rng
+            .as_mut()
+            .map_or(0, |rng| rng.below(bound))
     }
 
     fn end(&self, tag: Tag, end: End) {
-        let styles = [CrashStyle::None, CrashStyle::All, CrashStyle::Writes, CrashStyle::Sectors];
+        let styles = [
+            CrashStyle::None,
+            CrashStyle::All,
+            CrashStyle::Writes,
+            CrashStyle::Sectors,
+        ];
         let style = styles[usize::try_from(self.below(4)).expect("small")];
         match end {
             End::PowerLoss => {

@@ -54,6 +54,8 @@ struct Model {
     created: bool,
     /// The disk broke its contract: acknowledgements prove nothing until the next open.
     lied: bool,
+    /// The last life went idle with everything durable, so that its last mark covers all.
+    marked: bool,
     num_forks: u64,
     failure: Option<Violation>,
 }
@@ -75,6 +77,7 @@ pub(crate) fn run(executor: &Executor, plan: &Plan) -> Outcome {
         next_tag: 1,
         created: false,
         lied: false,
+        marked: false,
         num_forks: 0,
         failure: None,
     };

@@ -37,8 +37,12 @@ pub(super) struct Node {
 
 /// A whole life; it may end before this does.
 pub(super) async fn body(world: Arc<World>, tag: Tag, life: Life, work: Work) {
-    let env: Arc<dyn Env> =
-        Arc::new(SimEnv::new(world.handle.clone(), world.plan.seed, tag, life.wall_shift_ms));
+    let env: Arc<dyn Env> = Arc::new(SimEnv::new(
+        world.handle.clone(),
+        world.plan.seed,
+        tag,
+        life.wall_shift_ms,
+    ));
     let opened = Arc::new(Mutex::new(None));
     let opener = SimOpener {
         device: world.device.clone(),
@@ -54,7 +58,13 @@ pub(super) async fn body(world: Arc<World>, tag: Tag, life: Life, work: Work) {
     };
     let wal = opened.lock().take().expect("the store opened it");
     world.handle.line(|| "store opened".to_owned());
-    let node = Node { world, store, wal, tag, work };
+    let node = Node {
+        world,
+        store,
+        wal,
+        tag,
+        work,
+    };
     let streams = match open_streams(&node).await {
         Ok(streams) => streams,
         Err(error) => return excuse(&node.world, work, "open_stream", &error),
@@ -77,7 +87,9 @@ pub(super) async fn body(world: Arc<World>, tag: Tag, life: Life, work: Work) {
 
 /// A refusal that the faults of the plan do not explain is a violation.
 pub(super) fn excuse(world: &World, work: Work, what: &'static str, error: &StoreError) {
-    world.handle.line(|| format!("store {what} refused: {error}"));
+    world
+        .handle
+        .line(|| format!("store {what} refused: {error}"));
     let excused = match error.kind() {
         ErrorKind::Retry => work == Work::Planned,
         ErrorKind::Full => work == Work::Planned,
@@ -87,14 +99,19 @@ pub(super) fn excuse(world: &World, work: Work, what: &'static str, error: &Stor
     };
     sometimes!("store call refused");
     if !excused {
-        world.fail(Violation::new("refused", format!("{what} in {work:?}: {error}")));
+        world.fail(Violation::new(
+            "refused",
+            format!("{what} in {work:?}: {error}"),
+        ));
     }
 }
 
 /// Opens the streams there are, and creates those that are missing.
 async fn open_streams(node: &Node) -> Result<Vec<Stream>, StoreError> {
-    let known: Vec<StreamId> =
-        node.store.metadata().read(|state| state.streams().map(|(id, _)| id).collect());
+    let known: Vec<StreamId> = node
+        .store
+        .metadata()
+        .read(|state| state.streams().map(|(id, _)| id).collect());
     let mut streams = Vec::new();
     for id in known {
         streams.push(node.store.open_stream(id).await?);
@@ -113,7 +130,10 @@ async fn open_streams(node: &Node) -> Result<Vec<Stream>, StoreError> {
             model.failure.get_or_insert(violation);
         }
     }
-    let missing = model.streams.keys().find(|id| !streams.iter().any(|stream| stream.id() == **id));
+    let missing = model
+        .streams
+        .keys()
+        .find(|id| !streams.iter().any(|stream| stream.id() == **id));
     if let Some(id) = missing {
         let violation = Violation::new("log", format!("stream {id} was opened before and is gone"));
         model.failure.get_or_insert(violation);
@@ -130,17 +150,40 @@ async fn workload(node: &Node, life: Life, streams: &[Stream]) {
     let mut rng = Rng::new(world.below(u64::MAX), "life");
     if node.work == Work::Planned {
         for _ in 0..plan.readers {
-            node.spawn("reader", reader(node.clone(), streams.to_vec(), Rng::new(rng.next_u64(), "reader")));
+            node.spawn(
+                "reader",
+                reader(
+                    node.clone(),
+                    streams.to_vec(),
+                    Rng::new(rng.next_u64(), "reader"),
+                ),
+            );
         }
         if plan.trim {
-            node.spawn("trimmer", trimmer(node.clone(), streams.to_vec(), Rng::new(rng.next_u64(), "trimmer")));
+            node.spawn(
+                "trimmer",
+                trimmer(
+                    node.clone(),
+                    streams.to_vec(),
+                    Rng::new(rng.next_u64(), "trimmer"),
+                ),
+            );
         }
     }
     let most = if plan.long { 150 } else { 30 };
     let writers = (0..plan.writers).map(|_| {
         let (sender, done) = oneshot::channel();
-        let appends = if node.work == Work::Planned { rng.between(3, most) } else { 4 };
-        let writer = writer(node.clone(), streams.to_vec(), Rng::new(rng.next_u64(), "writer"), appends);
+        let appends = if node.work == Work::Planned {
+            rng.between(3, most)
+        } else {
+            4
+        };
+        let writer = writer(
+            node.clone(),
+            streams.to_vec(),
+            Rng::new(rng.next_u64(), "writer"),
+            appends,
+        );
         node.spawn("writer", async move {
             writer.await;
             _ = sender.send(());
@@ -197,7 +240,11 @@ async fn writer(node: Node, streams: Vec<Stream>, mut rng: Rng, appends: u64) {
     join_all(under_way).await;
 }
 
-async fn append(node: &Node, stream: &Stream, rng: &mut Rng) -> Result<oneshot::Receiver<()>, StoreError> {
+async fn append(
+    node: &Node,
+    stream: &Stream,
+    rng: &mut Rng,
+) -> Result<oneshot::Receiver<()>, StoreError> {
     let world = Arc::clone(&node.world);
     let id = stream.id();
     let value = {
@@ -208,18 +255,31 @@ async fn append(node: &Node, stream: &Stream, rng: &mut Rng) -> Result<oneshot::
     let num_bytes = usize::try_from(rng.between(16, world.plan.payload_bytes_max)).expect("small");
     let record_count = u32::try_from(rng.between(1, 5)).expect("small");
     let timestamp_ms_max = i64::try_from(value).unwrap_or(0);
-    let request = AppendRequest { record_count, timestamp_ms_max, num_bytes };
+    let request = AppendRequest {
+        record_count,
+        timestamp_ms_max,
+        num_bytes,
+    };
     let bytes = Bytes::from(payload(value, num_bytes));
     let filled = bytes.clone();
     let teller = Arc::clone(&world);
     let appended = stream
         .append(request, move |base| {
             let mut model = teller.model.lock();
-            model.streams.entry(id).or_default().given(value, base.0, record_count.into());
+            model
+                .streams
+                .entry(id)
+                .or_default()
+                .given(value, base.0, record_count.into());
             filled
         })
         .await?;
-    world.handle.line(|| format!("store append stream={id} value={value} base={}", appended.base_offset));
+    world.handle.line(|| {
+        format!(
+            "store append stream={id} value={value} base={}",
+            appended.base_offset
+        )
+    });
     let (sender, done) = oneshot::channel();
     let (node2, stream) = (node.clone(), stream.clone());
     node.spawn("ack", async move {
@@ -263,8 +323,17 @@ pub(super) async fn read_checked(
     let result = known.read(offset, &seen, fetched.high_watermark.0, floor);
     let result = result.and_then(|()| {
         let empty = seen.is_empty() && offset < fetched.high_watermark.0;
-        let detail = || format!("nothing at {offset}, the high watermark is {}", fetched.high_watermark);
-        if empty { Err(Violation::new("log", detail())) } else { Ok(()) }
+        let detail = || {
+            format!(
+                "nothing at {offset}, the high watermark is {}",
+                fetched.high_watermark
+            )
+        };
+        if empty {
+            Err(Violation::new("log", detail()))
+        } else {
+            Ok(())
+        }
     });
     if let Err(violation) = result {
         model.failure.get_or_insert(violation);
@@ -274,7 +343,10 @@ pub(super) async fn read_checked(
 
 async fn reader(node: Node, streams: Vec<Stream>, mut rng: Rng) {
     loop {
-        node.world.handle.sleep(Duration::from_micros(rng.between(50, 5_000))).await;
+        node.world
+            .handle
+            .sleep(Duration::from_micros(rng.between(50, 5_000)))
+            .await;
         let stream = &streams[rng.index(streams.len())];
         let (start, end) = (stream.start().0, stream.high_watermark().0);
         let offset = rng.between(start, end.max(start));
@@ -282,7 +354,8 @@ async fn reader(node: Node, streams: Vec<Stream>, mut rng: Rng) {
         match read_checked(&node, stream, offset, bytes_max).await {
             Ok(_) => {}
             // A trim overtook the read.
-            Err(StoreError::OutOfRange { .. } | StoreError::Tier(_)) if offset < stream.start().0 => {}
+            Err(StoreError::OutOfRange { .. } | StoreError::Tier(_))
+                if offset < stream.start().0 => {}
             Err(error) => excuse(&node.world, node.work, "fetch", &error),
         }
     }
@@ -290,11 +363,20 @@ async fn reader(node: Node, streams: Vec<Stream>, mut rng: Rng) {
 
 async fn trimmer(node: Node, streams: Vec<Stream>, mut rng: Rng) {
     loop {
-        node.world.handle.sleep(Duration::from_micros(rng.between(500, 30_000))).await;
+        node.world
+            .handle
+            .sleep(Duration::from_micros(rng.between(500, 30_000)))
+            .await;
         let stream = &streams[rng.index(streams.len())];
         let (start, end) = (stream.start().0, stream.high_watermark().0);
         let offset = rng.between(start, start + (end - start) / 2);
-        node.world.model.lock().streams.entry(stream.id()).or_default().trim_asked(offset);
+        node.world
+            .model
+            .lock()
+            .streams
+            .entry(stream.id())
+            .or_default()
+            .trim_asked(offset);
         match stream.trim(Offset(offset)).await {
             Ok(()) => {
                 let mut model = node.world.model.lock();

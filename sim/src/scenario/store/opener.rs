@@ -35,18 +35,39 @@ impl WalOpener for SimOpener {
                 self.device.wipe();
             }
             let Some(disk) = self.device.open() else {
-                return Err(WalError::Busy { path: "simulated disk".into() });
+                return Err(WalError::Busy {
+                    path: "simulated disk".into(),
+                });
             };
             let [low, high] = ["wal id", "wal id"].map(|label| self.env.random(label));
             let drawn = WalId((u128::from(high) << 64 | u128::from(low)).to_be_bytes());
             let wal = if fresh { Some(drawn) } else { expect.wal };
-            let identity = Identity { cluster: expect.cluster, node: expect.node, wal };
-            let mode = if fresh { OpenMode::Create } else { OpenMode::Existing };
-            let opening = DeviceWal::open_on(Box::new(disk), self.env, self.config, identity, mode, on_frame);
+            let identity = Identity {
+                cluster: expect.cluster,
+                node: expect.node,
+                wal,
+            };
+            let mode = if fresh {
+                OpenMode::Create
+            } else {
+                OpenMode::Existing
+            };
+            let opening = DeviceWal::open_on(
+                Box::new(disk),
+                self.env,
+                self.config,
+                identity,
+                mode,
+                on_frame,
+            );
             let (wal, _report) = opening.await?;
             let wal = Arc::new(wal);
             *self.opened.lock() = Some(Arc::clone(&wal));
-            Ok(OpenedWal { id: Some(wal.wal_id()), wal, report: None })
+            Ok(OpenedWal {
+                id: Some(wal.wal_id()),
+                wal,
+                report: None,
+            })
         })
     }
 }

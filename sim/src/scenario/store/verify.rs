@@ -15,10 +15,9 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tidewater_bucket::Bucket;
-use tidewater_s3stream::FsckOptions;
+use tidewater_s3stream::{FsckOptions, Severity};
 use tidewater_stream_store::{Stream, StreamStore};
 use tidewater_types::{Env, Lsn, Offset, StreamId, sometimes};
-use tidewater_wal::Wal;
 
 use super::life::{Node, excuse, read_checked};
 use super::opener::SimOpener;
@@ -37,12 +36,16 @@ type Streams = BTreeMap<StreamId, StreamModel>;
 /// The append of `value` was acknowledged.
 pub(super) fn acked(node: &Node, stream: StreamId, value: u64, lsn: Lsn, bytes: &[u8]) {
     let world = &node.world;
-    world.handle.line(|| format!("store ack stream={stream} value={value}"));
+    world
+        .handle
+        .line(|| format!("store ack stream={stream} value={value}"));
     let place = node.wal.locate(lsn);
     if let Some(range) = &place {
         let len = usize::try_from(range.end - range.start).unwrap_or(0);
         if !holds(&world.device.durable_bytes(range.start, len), bytes) {
-            let detail = format!("value {value} at lsn {lsn} is acknowledged, and a crash now would lose it");
+            let detail = format!(
+                "value {value} at lsn {lsn} is acknowledged, and a crash now would lose it"
+            );
             world.fail(Violation::new("durable", detail));
         }
     }
@@ -52,7 +55,10 @@ pub(super) fn acked(node: &Node, stream: StreamId, value: u64, lsn: Lsn, bytes: 
         if let Err(violation) = result {
             model.failure.get_or_insert(violation);
         }
-        let drawn = model.rng.as_mut().is_some_and(|rng| rng.chance(world.plan.forks / 2));
+        let drawn = model
+            .rng
+            .as_mut()
+            .is_some_and(|rng| rng.chance(world.plan.forks / 2));
         let gone = place.is_none();
         if gone {
             sometimes!("acknowledged after its trim");
@@ -63,7 +69,13 @@ pub(super) fn acked(node: &Node, stream: StreamId, value: u64, lsn: Lsn, bytes: 
         })
     };
     if let Some((number, streams)) = fork {
-        world.check(fork_and_read(&world.plan, &world.device, &world.bucket, number, streams));
+        world.check(fork_and_read(
+            &world.plan,
+            &world.device,
+            &world.bucket,
+            number,
+            streams,
+        ));
     }
 }
 
@@ -76,7 +88,11 @@ fn fork_and_read(
     streams: Streams,
 ) -> Result<(), Violation> {
     let seed = plan.seed ^ (number << 32);
-    let style = if number.is_multiple_of(2) { CrashStyle::Sectors } else { CrashStyle::None };
+    let style = if number.is_multiple_of(2) {
+        CrashStyle::Sectors
+    } else {
+        CrashStyle::None
+    };
     let executor = Executor::new(seed);
     let device = device.fork(executor.handle(), seed, style);
     let bucket = Arc::new(bucket.fork(executor.handle(), seed));
@@ -90,7 +106,9 @@ fn fork_and_read(
     let config = store_config(plan, false);
     let outcome = executor.run(LIMITS, async move {
         let wrong = |error| Violation::new("fork", format!("after {style:?}: {error}"));
-        let store = StreamStore::open(env, bucket, Box::new(opener), config).await.map_err(wrong)?;
+        let store = StreamStore::open(env, bucket, Box::new(opener), config)
+            .await
+            .map_err(wrong)?;
         for (id, mut model) in streams {
             let stream = store.open_stream(id).await.map_err(wrong)?;
             let (start, end) = (stream.start().0, stream.high_watermark().0);
@@ -98,7 +116,9 @@ fn fork_and_read(
             let mut next = start;
             while next < end {
                 let fetched = stream.fetch(Offset(next), 1 << 20).await.map_err(wrong)?;
-                let Some(last) = fetched.entries.last() else { break };
+                let Some(last) = fetched.entries.last() else {
+                    break;
+                };
                 next = last.end_offset().0;
                 seen.extend(fetched.entries.iter().map(|entry| Seen {
                     base: entry.base_offset.0,
@@ -106,9 +126,9 @@ fn fork_and_read(
                     bytes: entry.payload.to_vec(),
                 }));
             }
-            model
-                .final_read(start, &seen, end)
-                .map_err(|violation| Violation::new("fork", format!("after {style:?}: {violation}")))?;
+            model.final_read(start, &seen, end).map_err(|violation| {
+                Violation::new("fork", format!("after {style:?}: {violation}"))
+            })?;
         }
         Ok(())
     });
@@ -126,7 +146,10 @@ pub(super) async fn upload_all(node: &Node, streams: &[Stream]) {
         node.world.fail(Violation::new("liveness", detail));
     }
     for stream in streams {
-        let committed = node.store.metadata().read(|state| state.stream(stream.id()).map(|s| s.end));
+        let committed = node
+            .store
+            .metadata()
+            .read(|state| state.stream(stream.id()).map(|s| s.end));
         if committed != Some(stream.high_watermark()) {
             let detail = format!(
                 "stream {} is committed up to {committed:?} after a flush, its high watermark is {}",
@@ -148,7 +171,9 @@ pub(super) async fn read_all(node: &Node, streams: &[Stream]) {
             match read_checked(node, stream, next, 10_000).await {
                 Ok(entries) if entries.is_empty() => break,
                 Ok(entries) => {
-                    next = entries.last().map_or(next, |entry| entry.base + entry.count);
+                    next = entries
+                        .last()
+                        .map_or(next, |entry| entry.base + entry.count);
                     seen.extend(entries);
                 }
                 Err(error) => return excuse(&node.world, node.work, "final fetch", &error),
@@ -156,7 +181,11 @@ pub(super) async fn read_all(node: &Node, streams: &[Stream]) {
         }
         let result = {
             let mut model = node.world.model.lock();
-            model.streams.entry(stream.id()).or_default().final_read(start, &seen, end)
+            model
+                .streams
+                .entry(stream.id())
+                .or_default()
+                .final_read(start, &seen, end)
         };
         node.world.check(result);
     }
@@ -167,10 +196,12 @@ pub(super) async fn fsck(world: &Arc<World>) -> Result<(), Violation> {
     let tag = world.next_tag();
     let env: Arc<dyn Env> = Arc::new(SimEnv::new(world.handle.clone(), world.plan.seed, tag, 0));
     let bucket: Arc<dyn Bucket> = Arc::new(world.bucket.clone());
-    let options = FsckOptions { verify_checksums: true };
+    let options = FsckOptions {
+        verify_checksums: true,
+    };
     let report = tidewater_s3stream::fsck(bucket, env, options).await;
     let report = report.map_err(|error| Violation::new("fsck", format!("refused: {error}")))?;
-    match report.findings.iter().find(|finding| finding.is_error()) {
+    match report.findings.iter().find(|finding| finding.severity == Severity::Error) {
         None => Ok(()),
         Some(finding) => Err(Violation::new("fsck", format!("{finding:?}"))),
     }

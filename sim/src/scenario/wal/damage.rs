@@ -21,6 +21,8 @@ use crate::plan::{Damage, End, Life};
 use crate::scenario::wal_config;
 
 const CHECKER: &str = "damage";
+/// Byte positions of the superblock slots (docs/formats/wal.md).
+const SLOTS: [u64; 2] = [0, 32 * 1024];
 
 /// Does the damage and opens; `true` if the WAL refused, as it may.
 pub(super) async fn inflict(
@@ -37,11 +39,20 @@ pub(super) async fn inflict(
             live(world, killed, Work::Healed).await?;
             rot(world);
         }
+        Damage::SlotRot => {
+            live(world, killed, Work::Healed).await?;
+            rot_a_slot(world);
+        }
         Damage::Misdirected => live(world, killed, Work::Misdirected).await?,
         Damage::Foreign => {
             live(world, calm, Work::Healed).await?;
             return foreign(world).await.map(|()| true);
         }
+    }
+    world.device.misdirect_next(false);
+    if !world.model.lock().marked {
+        sometimes!("damage behind the last mark is exempt");
+        return Ok(true);
     }
     world.device.unprotect_all();
     let identity = world.identity();
@@ -53,6 +64,10 @@ pub(super) async fn inflict(
             model.frames.recovered(&served)?;
             Ok(false)
         }
+        Err(error) if damage == Damage::SlotRot => Err(Violation::new(
+            CHECKER,
+            format!("one bad slot of two ended in: {error}"),
+        )),
         Err(error) if error.kind() == ErrorKind::Corrupt => {
             sometimes!("damage was noticed");
             Ok(true)
@@ -78,6 +93,17 @@ fn rot(world: &World) {
     if let Some((position, bit)) = target {
         world.device.rot(position, bit);
     }
+}
+
+/// Flips one bit at the head of one superblock slot; the other is whole.
+fn rot_a_slot(world: &World) {
+    let (position, bit) = {
+        let rng = &mut world.model.lock().rng;
+        (SLOTS[rng.index(2)] + rng.below(256), rng.below(8))
+    };
+    world
+        .device
+        .rot(position, u8::try_from(bit).expect("small"));
 }
 
 /// The log is gone, or another stands in its place: both are refused.

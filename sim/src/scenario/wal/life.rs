@@ -80,6 +80,9 @@ pub(super) async fn body(world: Arc<World>, tag: Tag, life: Life, work: Work, di
         // Longer than the WAL waits before it marks its end.
         world.handle.sleep(Duration::from_millis(10)).await;
     }
+    let marks = node.wal.watermarks();
+    // A full ring takes no mark: what follows the last one is exempt from the detection of damage.
+    node.world.model.lock().marked = marks.durable == marks.accepted;
     if life.end == End::Close {
         close(&node).await;
     }
@@ -128,7 +131,7 @@ async fn workload(node: &Node, life: Life) {
         Rng::new(seed, "life")
     };
     // Without a trimmer the ring fills for good; a healed life must be able to go on.
-    if plan.trim || node.work != Work::Planned {
+    if plan.trim || node.work == Work::Healed {
         node.spawn(
             "trimmer",
             trimmer(node.clone(), Rng::new(rng.next_u64(), "trimmer")),
@@ -267,7 +270,7 @@ async fn append(node: &Node, rng: &mut Rng, len: usize) -> Result<oneshot::Recei
         let mut model = node.world.model.lock();
         if !model.lied {
             model.lied = true;
-            node.world.device.misdirect_next();
+            node.world.device.misdirect_next(true);
         }
     }
     let append = node
