@@ -46,6 +46,10 @@ pub(crate) enum GroupSnapshotError {
 }
 
 impl GroupSnapshotError {
+    #[allow(
+        dead_code,
+        reason = "the caller has one reaction to all of them so far"
+    )]
     pub(crate) fn kind(self) -> ErrorKind {
         match self {
             Self::OutOfRange { .. } | Self::Version { .. } => ErrorKind::Invalid,

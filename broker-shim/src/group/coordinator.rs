@@ -45,6 +45,10 @@ pub(crate) enum ReplayError {
 }
 
 impl ReplayError {
+    #[allow(
+        dead_code,
+        reason = "the caller has one reaction to all of them so far"
+    )]
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
             Self::Record { source, .. } => source.kind(),

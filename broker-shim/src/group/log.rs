@@ -43,6 +43,10 @@ pub(crate) enum LogError {
 }
 
 impl LogError {
+    #[allow(
+        dead_code,
+        reason = "the caller has one reaction to all of them so far"
+    )]
     pub(crate) fn kind(&self) -> ErrorKind {
         match self {
             Self::Version { .. } => ErrorKind::Invalid,
@@ -167,7 +171,6 @@ fn offset_key(group: &str, topic: &str, partition: i32) -> Bytes {
         group: group.to_owned(),
         topic: topic.to_owned(),
         partition,
-        ..Default::default()
     };
     prefixed(OFFSET_COMMIT, &key, 0)
 }
@@ -177,7 +180,6 @@ fn group_key(group: &str) -> Bytes {
         GROUP_METADATA,
         &GroupMetadataKey {
             group: group.to_owned(),
-            ..Default::default()
         },
         0,
     )

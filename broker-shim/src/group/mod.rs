@@ -28,14 +28,12 @@ mod state;
 mod timeouts;
 mod types;
 
-pub(crate) use compacted::GroupSnapshotError;
-pub(crate) use coordinator::{Coordinator, ReplayError};
+pub(crate) use coordinator::Coordinator;
 pub(crate) use offsets::CommittedOffset;
 pub(crate) use outbox::{AppendId, Effect, LogRecord};
 pub(crate) use partition::partition_for;
-pub(crate) use state::GroupState;
 pub(crate) use types::{
-    CommitPartition, CommitRequest, CommitResponse, DescribedMember, GroupConfig, GroupDescription,
-    HeartbeatRequest, JoinRequest, JoinResponse, JoinedMember, LeaveMember, LeaveRequest,
-    LeaveResponse, ListedGroup, Now, Protocol, Response, SyncRequest, SyncResponse, Ticket,
+    CommitPartition, CommitRequest, CommitResponse, GroupConfig, GroupDescription,
+    HeartbeatRequest, JoinRequest, JoinResponse, LeaveMember, LeaveRequest, LeaveResponse,
+    ListedGroup, Now, Protocol, Response, SyncRequest, SyncResponse, Ticket,
 };

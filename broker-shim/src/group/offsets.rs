@@ -59,6 +59,7 @@ impl OffsetStore {
         }
     }
 
+    #[cfg(test)]
     pub(crate) fn get(&self, group: &str, topic: &str, partition: i32) -> Option<&CommittedOffset> {
         self.groups.get(group)?.get(topic)?.get(&partition)
     }

@@ -27,6 +27,10 @@ pub(crate) enum IdError {
 }
 
 impl IdError {
+    #[allow(
+        dead_code,
+        reason = "the caller has one reaction to all of them so far"
+    )]
     pub(crate) fn kind(self) -> ErrorKind {
         match self {
             Self::Stored { .. } => ErrorKind::Corrupt,

@@ -30,6 +30,10 @@ pub(crate) enum LedgerError {
 }
 
 impl LedgerError {
+    #[allow(
+        dead_code,
+        reason = "the caller has one reaction to all of them so far"
+    )]
     pub(crate) fn kind(self) -> ErrorKind {
         ErrorKind::Invalid
     }
@@ -106,6 +110,7 @@ impl ProducerLedger {
             "append at {base_offset} below {}",
             self.next_offset
         );
+        self.expire(now_ms);
         self.next_offset = base_offset + i64::from(header.last_offset_delta) + 1;
         if !header.has_producer_id() {
             return;
@@ -137,7 +142,7 @@ impl ProducerLedger {
     }
 
     /// Forgets producers that have been idle for too long.
-    pub(crate) fn expire(&mut self, now_ms: i64) {
+    fn expire(&mut self, now_ms: i64) {
         let horizon_ms = now_ms.saturating_sub(self.limits.idle_ms_max);
         if self
             .live
@@ -148,20 +153,6 @@ impl ProducerLedger {
             self.later
                 .push_back((self.next_offset, Change::Expire { horizon_ms }));
         }
-    }
-
-    /// Takes back all appends at or above `offset`: they failed and will not
-    /// become durable.
-    ///
-    /// # Errors
-    /// `OutOfRange`.
-    pub(crate) fn truncate(&mut self, offset: i64) -> Result<(), LedgerError> {
-        self.check_range(offset)?;
-        let keep = self.num_changes_below(offset);
-        self.later.truncate(keep);
-        self.live = self.state_after(keep);
-        self.next_offset = offset;
-        Ok(())
     }
 
     /// The state as of `offset`, encoded.
@@ -185,11 +176,6 @@ impl ProducerLedger {
         }
         self.base_offset = offset;
         Ok(())
-    }
-
-    /// Number of producers remembered.
-    pub(crate) fn num_producers(&self) -> usize {
-        self.live.len()
     }
 
     /// The offset behind the last append.

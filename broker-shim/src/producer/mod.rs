@@ -17,7 +17,6 @@ mod ledger;
 mod snapshot;
 mod state;
 
-pub(crate) use ids::{IdBlock, IdError, IdRefill, ProducerIds};
-pub(crate) use ledger::{LedgerError, ProducerLedger};
-pub(crate) use snapshot::SnapshotError;
-pub(crate) use state::{Decision, ProducerLimits, SequenceFault};
+pub(crate) use ids::{IdBlock, IdRefill, ProducerIds};
+pub(crate) use ledger::ProducerLedger;
+pub(crate) use state::{Decision, ProducerLimits};

@@ -43,6 +43,10 @@ pub(crate) enum SnapshotError {
 
 impl SnapshotError {
     /// A newer version is `Invalid` for this release; all else is damage.
+    #[allow(
+        dead_code,
+        reason = "the caller has one reaction to all of them so far"
+    )]
     pub(crate) fn kind(self) -> ErrorKind {
         match self {
             Self::Version { .. } => ErrorKind::Invalid,

@@ -46,6 +46,7 @@ impl BatchBuilder {
     }
 
     /// Writes the batch for a producer.
+    #[allow(dead_code, reason = "the transaction log will write for producers")]
     pub(crate) fn with_producer(mut self, producer: ProducerStamp) -> Self {
         self.producer = Some(producer);
         self
@@ -77,10 +78,6 @@ impl BatchBuilder {
         put_varint(&mut self.bytes, length(body.len()));
         self.bytes.extend_from_slice(&body);
         self.num_records += 1;
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.num_records == 0
     }
 
     /// Bytes of the batch so far.

@@ -1,6 +1,6 @@
 //! Opening the records of a batch, whatever compressed them.
 //!
-//! *Owns*: the codec ids, the limit on decompressed bytes, the reader over plain
+//! *Owns*: the limit on decompressed bytes, the reader over plain
 //! or decompressed records.
 //! *Does not own*: the framing of snappy and lz4 (`snappy`, `lz4`), record parsing.
 //!
@@ -12,56 +12,17 @@
 //! *IO: none*
 
 use std::cell::Cell;
-use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::MultiGzDecoder;
 use zstd::zstd_safe::{DCtx, InBuffer, OutBuffer, ResetDirective};
 
+use super::compression::Codec;
 use super::fault::RecordsError;
 use super::lz4::Lz4Reader;
 use super::snappy::SnappyReader;
 
-const CODEC_BITS: i16 = 0b111;
 const BUFFER_BYTES: usize = 16 * 1024;
-
-/// How the records of a batch are compressed; the discriminant is Kafka's id.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Codec {
-    None = 0,
-    Gzip = 1,
-    Snappy = 2,
-    Lz4 = 3,
-    Zstd = 4,
-}
-
-impl Codec {
-    /// The codec in a batch's attributes.
-    pub(crate) fn from_attributes(attributes: i16) -> Result<Self, RecordsError> {
-        match attributes & CODEC_BITS {
-            0 => Ok(Self::None),
-            1 => Ok(Self::Gzip),
-            2 => Ok(Self::Snappy),
-            3 => Ok(Self::Lz4),
-            4 => Ok(Self::Zstd),
-            other => Err(RecordsError::UnknownCodec {
-                id: u8::try_from(other).expect("3 bits"),
-            }),
-        }
-    }
-}
-
-impl fmt::Display for Codec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::None => "none",
-            Self::Gzip => "gzip",
-            Self::Snappy => "snappy",
-            Self::Lz4 => "lz4",
-            Self::Zstd => "zstd",
-        })
-    }
-}
 
 /// Most bytes the records of one batch may decompress to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

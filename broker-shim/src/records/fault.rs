@@ -13,7 +13,7 @@
 
 use tidewater_types::ErrorKind;
 
-use super::codec::Codec;
+use super::compression::Codec;
 
 /// Most record errors one fault lists.
 pub(crate) const RECORD_ERRORS_MAX: usize = 100;
@@ -77,13 +77,14 @@ pub(crate) enum Malformed {
     /// A header key has a negative length.
     #[error("a header key has a negative length")]
     HeaderKey,
-    /// A header key is not UTF-8.
-    #[error("a header key is not UTF-8")]
-    HeaderKeyText,
 }
 
 impl RecordsError {
     /// What the reader of a stored batch does about it.
+    #[allow(
+        dead_code,
+        reason = "the caller has one reaction to all of them so far"
+    )]
     pub(crate) fn kind(self) -> ErrorKind {
         match self {
             Self::DecompressedTooLarge { .. } => ErrorKind::Invalid,
@@ -209,6 +210,10 @@ impl ProduceFault {
     }
 
     /// Every fault is the producer's: the same bytes are refused again.
+    #[allow(
+        dead_code,
+        reason = "the caller has one reaction to all of them so far"
+    )]
     pub(crate) fn kind(&self) -> ErrorKind {
         ErrorKind::Invalid
     }

@@ -12,7 +12,7 @@
 
 use tidewater_types::crc32c;
 
-use super::codec::Codec;
+use super::compression::Codec;
 use super::fault::RecordsError;
 
 /// Bytes of a v2 batch before its first record.
@@ -30,6 +30,7 @@ pub(crate) const MAX_TIMESTAMP_POSITION: usize = 35;
 pub(crate) const TIMESTAMP_TYPE_BIT: i16 = 1 << 3;
 pub(crate) const TRANSACTIONAL_BIT: i16 = 1 << 4;
 pub(crate) const CONTROL_BIT: i16 = 1 << 5;
+#[allow(dead_code, reason = "key compaction reads it")]
 pub(crate) const DELETE_HORIZON_BIT: i16 = 1 << 6;
 
 /// What the timestamps of a batch mean.
@@ -136,12 +137,6 @@ impl BatchHeader {
         }
     }
 
-    /// The offset of the last record; base offset and delta as the header says.
-    pub(crate) fn last_offset(&self) -> i64 {
-        self.base_offset
-            .wrapping_add(i64::from(self.last_offset_delta))
-    }
-
     /// The sequence of the last record: sequences count from 0 to `i32::MAX` and
     /// wrap to 0. `None` for a batch without producer sequence.
     pub(crate) fn last_sequence(&self) -> Option<i32> {
@@ -159,7 +154,7 @@ impl BatchHeader {
     /// # Errors
     /// `UnknownCodec` for ids 5 to 7.
     pub(crate) fn codec(&self) -> Result<Codec, RecordsError> {
-        Codec::from_attributes(self.attributes)
+        Codec::from_attributes(self.attributes).map_err(|id| RecordsError::UnknownCodec { id })
     }
 
     pub(crate) fn timestamp_type(&self) -> TimestampType {
@@ -180,6 +175,7 @@ impl BatchHeader {
 
     /// When the tombstones of a cleaned batch may go, ms since the Unix epoch
     /// (KIP-534): the base timestamp, once attribute bit 6 is set.
+    #[allow(dead_code, reason = "key compaction reads it")]
     pub(crate) fn delete_horizon_ms(&self) -> Option<i64> {
         (self.attributes & DELETE_HORIZON_BIT != 0).then_some(self.base_timestamp)
     }
@@ -221,7 +217,6 @@ mod tests {
         assert_eq!(header.base_offset, 0);
         assert_eq!(header.num_bytes(), bytes.len());
         assert_eq!(header.last_offset_delta, 2);
-        assert_eq!(header.last_offset(), 2);
         assert_eq!(header.base_timestamp, 1_700_000_000_000);
         assert_eq!(header.max_timestamp, 1_700_000_000_007);
         assert_eq!(

@@ -10,7 +10,7 @@
 //!
 //! *IO: none* (the `Read` inside is a decompressor over memory)
 
-use std::io::{BufRead, Read};
+use std::io::BufRead;
 
 use super::fault::Malformed;
 

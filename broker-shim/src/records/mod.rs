@@ -18,6 +18,7 @@
 
 mod builder;
 mod codec;
+mod compression;
 mod fault;
 mod header;
 mod input;
@@ -31,11 +32,11 @@ mod snappy;
 pub(crate) mod testdata;
 mod validate;
 
-pub(crate) use builder::{BatchBuilder, ProducerStamp};
-pub(crate) use codec::{Codec, DecompressionLimit};
-pub(crate) use fault::{ProduceFault, RecordError, RecordErrorReason, RecordsError};
-pub(crate) use header::{BATCH_OVERHEAD, BatchHeader, TimestampType, increment_sequence};
-pub(crate) use iterate::{Header, Record, Records, records};
+pub(crate) use builder::BatchBuilder;
+#[cfg(test)]
+pub(crate) use builder::ProducerStamp;
+pub(crate) use codec::DecompressionLimit;
+pub(crate) use header::{BatchHeader, TimestampType, increment_sequence};
+pub(crate) use iterate::records;
 pub(crate) use lookup::{TimestampedOffset, find_timestamp, max_timestamp};
-pub(crate) use patch::{patch_base_offset, set_log_append_time, set_max_timestamp};
 pub(crate) use validate::{ProduceRules, ValidBatch, validate_produce};

@@ -11,7 +11,8 @@
 
 use std::ops::Range;
 
-use super::codec::{Codec, DecompressionLimit, Payload, source_error};
+use super::codec::{DecompressionLimit, Payload, source_error};
+use super::compression::Codec;
 use super::fault::{Malformed, RecordsError};
 use super::header::{BATCH_OVERHEAD, BatchHeader, TimestampType};
 use super::input::{Input, InputError};

@@ -17,7 +17,8 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::codec::{Codec, DecompressionLimit};
+use super::codec::DecompressionLimit;
+use super::compression::Codec;
 use super::fault::{ProduceFault, RECORD_ERRORS_MAX, RecordError, RecordErrorReason, RecordsError};
 use super::header::{BatchHeader, LOG_OVERHEAD, MAGIC_POSITION, TimestampType};
 use super::parse::{RecordShape, Shapes};

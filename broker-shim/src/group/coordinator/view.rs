@@ -11,6 +11,7 @@ use super::Coordinator;
 
 impl Coordinator {
     /// The committed offset of one partition; `None` is answered as −1 without error.
+    #[cfg(test)]
     pub(crate) fn fetch(
         &self,
         group: &str,
