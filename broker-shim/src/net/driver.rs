@@ -29,9 +29,11 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::config::HostPort;
 
-use super::connection::{Connection, ReadEnd, stopped};
+use super::connection::{Connection, stopped};
 use super::handler::Handler;
 use super::limits::Limits;
+use super::reader::ReadEnd;
+use super::session;
 
 const BACKLOG: i32 = 1024;
 /// How long accepting rests when the host has no file descriptor left.
@@ -61,6 +63,7 @@ pub(crate) enum BindError {
 
 impl BindError {
     /// Nothing was changed; the same call may succeed later.
+    #[allow(dead_code, reason = "the shape every error of the project has")]
     pub(crate) fn kind(&self) -> ErrorKind {
         ErrorKind::Retry
     }
@@ -249,7 +252,7 @@ async fn run<H: Handler>(connection: Connection<H>, stream: TcpStream) {
         tracing::debug!(id, %peer, %error, "socket options not set");
     }
     let (input, output) = stream.into_split();
-    let (read, write) = connection.run(input, output).await;
+    let (read, write) = session::run(connection, input, output).await;
     match read {
         ReadEnd::Framing(_) | ReadEnd::Refused(_) => {
             tracing::warn!(id, %peer, "connection closed: {read}");

@@ -201,7 +201,11 @@ mod tests {
     fn a_large_frame_has_its_allocation_to_itself() {
         let frame = vec![3u8; 300_000];
         let mut frames = Frames::new(MAX);
-        let found = feed(&mut frames, &framed(std::slice::from_ref(&frame)), &[usize::MAX]);
+        let found = feed(
+            &mut frames,
+            &framed(std::slice::from_ref(&frame)),
+            &[usize::MAX],
+        );
         assert_eq!(found, vec![frame]);
         assert!(!frames.is_partial());
     }

@@ -17,10 +17,12 @@ pub(crate) struct Request {
     pub(crate) header: RequestHeader,
     /// The bytes behind the header: a slice of the frame, not a copy.
     pub(crate) body: Bytes,
+    #[allow(dead_code, reason = "what quotas and authentication go by")]
     pub(crate) peer: SocketAddr,
     /// The peer as Kafka writes it in group descriptions: `/127.0.0.1`.
     pub(crate) client_host: String,
     /// Unique in this process.
+    #[allow(dead_code, reason = "what sessions and authentication go by")]
     pub(crate) connection: u64,
 }
 

@@ -24,6 +24,7 @@ mod open;
 mod out;
 mod reader;
 mod responder;
+mod session;
 mod stats_wire;
 #[cfg(test)]
 mod testing;
@@ -31,7 +32,7 @@ mod testing;
 mod tests;
 mod window;
 
-pub(crate) use driver::{BindError, Bound, bind, serve};
+pub(crate) use driver::{bind, serve};
 pub(crate) use handler::{Handler, Reply, Request, Staged};
 pub(crate) use limits::Limits;
 pub(crate) use stats_wire::{

@@ -15,10 +15,12 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
-use super::connection::{Connection, ReadEnd};
+use super::connection::Connection;
 use super::handler::{Handler, Reply, Request, Staged};
 use super::limits::Limits;
+use super::reader::ReadEnd;
 use super::responder::WriteEnd;
+use super::session;
 use super::stats_wire::{STATS_API_KEY, encode_stats_response};
 
 /// What the first byte of a test request's body asks for.
@@ -145,7 +147,7 @@ pub(super) fn connect(limits: Limits, pipe: usize) -> Client {
         stop: stopping,
     };
     let (input, output) = tokio::io::split(server);
-    let ended = tokio::spawn(connection.run(input, output));
+    let ended = tokio::spawn(session::run(connection, input, output));
     Client {
         stream,
         handler,

@@ -11,13 +11,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 
-use super::connection::ReadEnd;
+use super::driver::BindError;
+use super::reader::ReadEnd;
 use super::responder::WriteEnd;
 use super::testing::{
     CLOSE, Client, GATED, LARGE, LARGE_BYTES, NOW, SILENT, Shared, TestHandler, connect, limits,
     request,
 };
-use super::{BindError, Limits, bind, decode_stats_response, encode_stats_request, serve};
+use super::{Limits, bind, decode_stats_response, encode_stats_request, serve};
 use crate::config::HostPort;
 
 const PIPE: usize = 1 << 16;
