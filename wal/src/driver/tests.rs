@@ -189,7 +189,7 @@ fn a_dropped_wal_gives_acknowledged_frames_back_and_can_be_used_again() {
     for mode in modes() {
         let directory = directory();
         let (path, mut frames, _) = filled(&directory, mode, false);
-        for life in 0..20 {
+        for life in 0..8 {
             let again = reopen(&path).unwrap();
             assert_eq!(again.frames, frames, "{mode} life {life}");
             assert!(!again.report.sealed);

@@ -48,7 +48,8 @@ struct Op {
 
 struct Ring {
     ring: IoUring,
-    file: WalFile,
+    /// Closed, and so unlocked, when the disk is dropped: the parker outlives it.
+    file: Option<WalFile>,
     ops: BTreeMap<u64, Op>,
     backlog: VecDeque<squeue::Entry>,
     ready: VecDeque<Completion>,
@@ -87,7 +88,7 @@ impl UringDisk {
         };
         let ring = Ring {
             ring,
-            file,
+            file: Some(file),
             ops: BTreeMap::new(),
             backlog: VecDeque::new(),
             ready: VecDeque::new(),
@@ -128,9 +129,17 @@ fn event() -> io::Result<File> {
 }
 
 impl Ring {
+    fn file(&self) -> &WalFile {
+        self.file.as_ref().expect("open while the disk lives")
+    }
+
+    fn extended_to(&mut self, end: u64) {
+        self.file.as_mut().expect("open while the disk lives").extended_to(end);
+    }
+
     /// The submission for `op`. The pointers stay valid while `op` is in `ops`.
     fn entry(&mut self, id: u64, op: &mut Op) -> squeue::Entry {
-        let file = types::Fd(self.file.file().as_raw_fd());
+        let file = types::Fd(self.file().file().as_raw_fd());
         let entry = match (&mut op.buf, op.kind) {
             (Some(buf), Kind::Read) => {
                 let memory = buf.as_mut_slice();
@@ -213,7 +222,7 @@ impl Ring {
         let num_bytes = *result.as_ref().unwrap_or(&0);
         match op.kind {
             Kind::Read => op.buf.iter_mut().for_each(|buf| buf.set_len(num_bytes)),
-            Kind::Write { .. } => self.file.extended_to(op.position + num_bytes as u64),
+            Kind::Write { .. } => self.extended_to(op.position + num_bytes as u64),
             Kind::Flush => {}
         }
         self.ready.push_back(Completion {
@@ -230,7 +239,7 @@ impl Disk for UringDisk {
     }
 
     fn num_bytes(&self) -> u64 {
-        self.ring.lock().file.num_bytes()
+        self.ring.lock().file().num_bytes()
     }
 
     fn submit(&mut self, id: u64, op: DiskOp) {
@@ -261,7 +270,7 @@ impl Disk for UringDisk {
             // Through the ring a sync costs a hand-over to a kernel worker. With nothing else
             // under way there is nothing to do meanwhile, so the thread does it itself.
             DiskOp::Flush if ring.ops.is_empty() => {
-                let result = ring.file.file().sync_data().map(|()| 0);
+                let result = ring.file().file().sync_data().map(|()| 0);
                 ring.ready.push_back(Completion {
                     id,
                     result,
@@ -292,7 +301,7 @@ impl Disk for UringDisk {
     }
 
     fn describe(&self) -> String {
-        self.ring.lock().file.path().to_owned()
+        self.ring.lock().file().path().to_owned()
     }
 }
 
@@ -302,6 +311,7 @@ impl Drop for UringDisk {
         while !ring.ops.is_empty() {
             ring.enter(1);
         }
+        ring.file = None;
     }
 }
 
