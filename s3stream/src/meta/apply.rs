@@ -431,3 +431,6 @@ impl Judge<'_> {
         self.changes.set_object(id, Some(object));
     }
 }
+
+#[cfg(test)]
+mod tests;
