@@ -20,11 +20,11 @@ RUN_SECONDS_MAX = 240
 class Report:
     """Runs checks, prints a line for each, and ends the process with what came of them."""
 
-    def __init__(self, client):
+    def __init__(self, client, seconds_max=RUN_SECONDS_MAX):
         self.client = client
         self.failed = 0
         self.run_id = uuid.uuid4().hex[:8]
-        faulthandler.dump_traceback_later(RUN_SECONDS_MAX, exit=True)
+        faulthandler.dump_traceback_later(seconds_max, exit=True)
 
     def name(self, what):
         """A topic or group name nobody used before."""
