@@ -170,7 +170,10 @@ impl Engine {
         read.attempts += 1;
         let position = read.entry.position;
         let short = matches!(result, Ok(num_bytes) if (num_bytes as u64) < read.entry.num_bytes);
-        if short && read.attempts < READ_ATTEMPTS_MAX && let Some(buf) = buf {
+        if short
+            && read.attempts < READ_ATTEMPTS_MAX
+            && let Some(buf) = buf
+        {
             // A short count says nothing about the bytes behind it.
             return self.disk.submit(id, DiskOp::Read { position, buf });
         }
@@ -251,7 +254,8 @@ impl Engine {
             self.reads.push(Read {
                 id,
                 lsn,
-                entry, attempts: 0,
+                entry,
+                attempts: 0,
                 done,
             });
             self.disk.submit(

@@ -224,7 +224,11 @@ impl Core {
             ring_bytes
         } else {
             let block = self.geometry.block_bytes;
-            let taken = if mutant!(55) { (num_bytes - block).max(block) } else { num_bytes };
+            let taken = if mutant!(55) {
+                (num_bytes - block).max(block)
+            } else {
+                num_bytes
+            };
             self.ring.advance(taken);
             num_bytes
         };

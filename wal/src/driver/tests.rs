@@ -18,7 +18,10 @@ use tidewater_types::{BoxFuture, ClusterId, Env, Instant, Lsn, NodeId, WalId};
 use super::thread::{ThreadParker, block_on};
 use crate::port::{Frame, Wal};
 use crate::testing::{conformance, frame_bytes};
-use crate::{DeviceWal, DeviceWalConfig, Identity, OpenMode, RecoveryReport, WalError, WalMode, peek_identity};
+use crate::{
+    DeviceWal, DeviceWalConfig, Identity, OpenMode, RecoveryReport, WalError, WalMode,
+    peek_identity,
+};
 
 /// The real world, without a runtime.
 struct RealEnv(std::time::Instant);
@@ -33,7 +36,11 @@ impl Future for Sleep {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut state = self.0.lock();
         state.1 = Some(cx.waker().clone());
-        if state.0 { Poll::Ready(()) } else { Poll::Pending }
+        if state.0 {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
+        }
     }
 }
 
@@ -79,11 +86,19 @@ fn wait<T>(future: impl Future<Output = T>) -> T {
 }
 
 fn identity() -> Identity {
-    Identity { cluster: ClusterId([1; 16]), node: NodeId(7), wal: None }
+    Identity {
+        cluster: ClusterId([1; 16]),
+        node: NodeId(7),
+        wal: None,
+    }
 }
 
 fn config(mode: WalMode) -> DeviceWalConfig {
-    DeviceWalConfig { mode, mark_idle_ms: 60_000, ..DeviceWalConfig::tiny() }
+    DeviceWalConfig {
+        mode,
+        mark_idle_ms: 60_000,
+        ..DeviceWalConfig::tiny()
+    }
 }
 
 /// A directory on a file system that is likely to take `O_DIRECT`.
@@ -99,22 +114,38 @@ struct Opened {
     frames: Frames,
 }
 
-fn open(path: &Path, config: DeviceWalConfig, identity: Identity, mode: OpenMode) -> Result<Opened, WalError> {
+fn open(
+    path: &Path,
+    config: DeviceWalConfig,
+    identity: Identity,
+    mode: OpenMode,
+) -> Result<Opened, WalError> {
     let frames = Arc::new(Mutex::new(Frames::new()));
     let sink = frames.clone();
     let (wal, report) = DeviceWal::open(path, env(), config, identity, mode, move |lsn, frame| {
         sink.lock().push((lsn, frame));
     })?;
     let frames = std::mem::take(&mut *frames.lock());
-    Ok(Opened { wal, report, frames })
+    Ok(Opened {
+        wal,
+        report,
+        frames,
+    })
 }
 
 fn create(path: &Path, mode: WalMode) -> DeviceWal {
-    open(path, config(mode), identity(), OpenMode::Create).unwrap().wal
+    open(path, config(mode), identity(), OpenMode::Create)
+        .unwrap()
+        .wal
 }
 
 fn reopen(path: &Path) -> Result<Opened, WalError> {
-    open(path, config(WalMode::Portable), identity(), OpenMode::Existing)
+    open(
+        path,
+        config(WalMode::Portable),
+        identity(),
+        OpenMode::Existing,
+    )
 }
 
 fn append(wal: &DeviceWal, body: Bytes) -> Lsn {
@@ -123,11 +154,20 @@ fn append(wal: &DeviceWal, body: Bytes) -> Lsn {
 }
 
 /// Ten acknowledged frames of 3,000 bytes in a WAL whose handle is gone.
-fn filled(directory: &tempfile::TempDir, mode: WalMode, close: bool) -> (PathBuf, Frames, Vec<std::ops::Range<u64>>) {
+fn filled(
+    directory: &tempfile::TempDir,
+    mode: WalMode,
+    close: bool,
+) -> (PathBuf, Frames, Vec<std::ops::Range<u64>>) {
     let path = directory.path().join("wal");
     let wal = create(&path, mode);
-    let frames: Frames = (0..10).map(|n| (append(&wal, frame_bytes(n, 3000)), frame_bytes(n, 3000))).collect();
-    let places = frames.iter().map(|(lsn, _)| wal.locate(*lsn).unwrap()).collect();
+    let frames: Frames = (0..10)
+        .map(|n| (append(&wal, frame_bytes(n, 3000)), frame_bytes(n, 3000)))
+        .collect();
+    let places = frames
+        .iter()
+        .map(|(lsn, _)| wal.locate(*lsn).unwrap())
+        .collect();
     if close {
         wait(wal.close()).unwrap();
     }
@@ -135,7 +175,11 @@ fn filled(directory: &tempfile::TempDir, mode: WalMode, close: bool) -> (PathBuf
 }
 
 fn flip(path: &Path, position: u64) {
-    let file = OpenOptions::new().read(true).write(true).open(path).unwrap();
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
     let mut byte = [0];
     file.read_exact_at(&mut byte, position).unwrap();
     file.write_all_at(&[byte[0] ^ 0x40], position).unwrap();
@@ -147,12 +191,20 @@ fn modes() -> Vec<WalMode> {
     let directory = directory();
     let mut modes = vec![WalMode::Portable];
     for mode in [WalMode::RingSync, WalMode::RingDsync] {
-        let opened = open(&directory.path().join(mode.name()), config(mode), identity(), OpenMode::Create);
+        let opened = open(
+            &directory.path().join(mode.name()),
+            config(mode),
+            identity(),
+            OpenMode::Create,
+        );
         match opened {
             Ok(_) => modes.push(mode),
             Err(refusal) => {
                 println!("{mode} is not possible here: {refusal}");
-                let auto = create(&directory.path().join(format!("auto-{mode}")), WalMode::Auto);
+                let auto = create(
+                    &directory.path().join(format!("auto-{mode}")),
+                    WalMode::Auto,
+                );
                 assert!(auto.describe().contains("portable"), "{}", auto.describe());
                 assert!(auto.describe().contains("refused"), "{}", auto.describe());
             }

@@ -134,7 +134,10 @@ impl Ring {
     }
 
     fn extended_to(&mut self, end: u64) {
-        self.file.as_mut().expect("open while the disk lives").extended_to(end);
+        self.file
+            .as_mut()
+            .expect("open while the disk lives")
+            .extended_to(end);
     }
 
     /// The submission for `op`. The pointers stay valid while `op` is in `ops`.

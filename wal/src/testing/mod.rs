@@ -1,6 +1,10 @@
-//! What several tests share: the conformance suite, frames.
+//! What several tests share: the conformance suite, a model disk, a small executor.
 //!
 //! *IO: none*
+
+pub(crate) mod env;
+pub(crate) mod lives;
+pub(crate) mod model;
 
 use std::sync::Arc;
 
@@ -13,7 +17,9 @@ use crate::port::{Frame, Wal};
 /// The bytes of frame `number`: like no other frame's.
 pub(crate) fn frame_bytes(number: u64, num_bytes: usize) -> Bytes {
     let seed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (0..num_bytes).map(|i| (seed >> (8 * (i % 8))) as u8 ^ (i / 8) as u8).collect()
+    (0..num_bytes)
+        .map(|i| (seed >> (8 * (i % 8))) as u8 ^ (i / 8) as u8)
+        .collect()
 }
 
 async fn append(wal: &dyn Wal, head: &[u8], body: Bytes) -> Lsn {
@@ -27,7 +33,11 @@ pub(crate) async fn conformance(wal: Arc<dyn Wal>, env: Arc<dyn Env>) {
     assert_eq!(wal.watermarks().accepted, wal.watermarks().durable);
     let first = append(&*wal, b"head", frame_bytes(1, 100)).await;
     let second = append(&*wal, b"", frame_bytes(2, 0)).await;
-    assert_eq!(second.0, first.0 + 4 + 104, "an LSN counts frames and their length prefixes");
+    assert_eq!(
+        second.0,
+        first.0 + 4 + 104,
+        "an LSN counts frames and their length prefixes"
+    );
     let mut whole = b"head".to_vec();
     whole.extend_from_slice(&frame_bytes(1, 100));
     assert_eq!(wal.read(first).await.unwrap(), whole);
@@ -46,7 +56,11 @@ pub(crate) async fn conformance(wal: Arc<dyn Wal>, env: Arc<dyn Env>) {
     assert!(wal.watermarks().durable > lsn);
     for (n, append) in appends.into_iter().enumerate() {
         let lsn = append.await.unwrap();
-        assert_eq!(wal.read(lsn).await.unwrap(), frame_bytes(n as u64, 37 * n), "frame {n}");
+        assert_eq!(
+            wal.read(lsn).await.unwrap(),
+            frame_bytes(n as u64, 37 * n),
+            "frame {n}"
+        );
     }
     assert_eq!(wal.counters().appends, 52);
 
@@ -54,21 +68,39 @@ pub(crate) async fn conformance(wal: Arc<dyn Wal>, env: Arc<dyn Env>) {
     let permit = wal.try_reserve(10).unwrap();
     drop(wal.append(permit, frame_bytes(77, 10).into()).unwrap());
     let after = append(&*wal, b"", frame_bytes(78, 1)).await;
-    assert_eq!(wal.read(Lsn(after.0 - 14)).await.unwrap(), frame_bytes(77, 10));
+    assert_eq!(
+        wal.read(Lsn(after.0 - 14)).await.unwrap(),
+        frame_bytes(77, 10)
+    );
 
     // A permit not used gives its room back; one larger than the frame is fine.
     for _ in 0..2000 {
         drop(wal.try_reserve(1000).unwrap());
     }
     let permit = wal.try_reserve(1000).unwrap();
-    wal.append(permit, frame_bytes(79, 1).into()).unwrap().await.unwrap();
-    assert!(matches!(wal.try_reserve(1 << 40), Err(WalError::FrameTooLarge { .. })));
+    wal.append(permit, frame_bytes(79, 1).into())
+        .unwrap()
+        .await
+        .unwrap();
+    assert!(matches!(
+        wal.try_reserve(1 << 40),
+        Err(WalError::FrameTooLarge { .. })
+    ));
 
-    assert!(matches!(wal.read(Lsn(after.0 + 1)).await, Err(WalError::NoFrame { .. })));
-    assert!(matches!(wal.read(Lsn(1 << 60)).await, Err(WalError::NoFrame { .. })));
+    assert!(matches!(
+        wal.read(Lsn(after.0 + 1)).await,
+        Err(WalError::NoFrame { .. })
+    ));
+    assert!(matches!(
+        wal.read(Lsn(1 << 60)).await,
+        Err(WalError::NoFrame { .. })
+    ));
     wal.trim(after);
     assert_eq!(wal.watermarks().trimmed, after);
-    assert!(matches!(wal.read(second).await, Err(WalError::Trimmed { .. })));
+    assert!(matches!(
+        wal.read(second).await,
+        Err(WalError::Trimmed { .. })
+    ));
     assert_eq!(wal.read(after).await.unwrap(), frame_bytes(78, 1));
     wal.trim(first);
     assert_eq!(wal.watermarks().trimmed, after, "a trim never goes back");
@@ -77,10 +109,19 @@ pub(crate) async fn conformance(wal: Arc<dyn Wal>, env: Arc<dyn Env>) {
     let pending = wal.append(permit, frame_bytes(80, 5).into()).unwrap();
     let unused = wal.reserve(5).await.unwrap();
     wal.close().await.unwrap();
-    assert_eq!(pending.await.map(|_| ()).map_err(|error| error.to_string()), Ok(()));
-    assert!(matches!(wal.append(unused, frame_bytes(81, 5).into()), Err(WalError::Closed)));
+    assert_eq!(
+        pending.await.map(|_| ()).map_err(|error| error.to_string()),
+        Ok(())
+    );
+    assert!(matches!(
+        wal.append(unused, frame_bytes(81, 5).into()),
+        Err(WalError::Closed)
+    ));
     assert!(matches!(wal.reserve(5).await, Err(WalError::Closed)));
     let marks = wal.watermarks();
-    assert_eq!((marks.durable, marks.submitted), (marks.accepted, marks.accepted));
+    assert_eq!(
+        (marks.durable, marks.submitted),
+        (marks.accepted, marks.accepted)
+    );
     assert!(env.now() >= tidewater_types::Instant(0));
 }
