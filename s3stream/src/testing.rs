@@ -76,8 +76,6 @@ pub(crate) enum Fault {
     NoSpace,
     /// A read comes back with its last byte missing.
     Truncate,
-    /// A read says that there is no such object.
-    Absent,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -192,7 +190,6 @@ fn error(fault: Fault, key: &str) -> BucketError {
         Fault::Throttle => BucketError::Throttled { key },
         Fault::Refuse => BucketError::Refused { key, cause },
         Fault::NoSpace => BucketError::NoSpace { key, cause },
-        Fault::Absent => BucketError::Absent { key },
         _ => BucketError::Unknown { key, cause },
     }
 }

@@ -133,7 +133,8 @@ pub(crate) fn decode(bytes: Bytes, index_position: u64) -> Result<ObjectIndex, F
         if let Some(last) = rows.last() {
             let follows = last.order() < row.order();
             reader.expect("ascending rows", 1, u64::from(follows))?;
-            if (last.stream, last.kind) == (row.stream, BlockKind::Data) {
+            let both_data = (last.kind, row.kind) == (BlockKind::Data, BlockKind::Data);
+            if last.stream == row.stream && both_data {
                 let apart = last.end_offset() <= row.base_offset;
                 reader.expect("blocks apart", 1, u64::from(apart))?;
             }
