@@ -52,7 +52,7 @@ pub(crate) fn text(facts: &BannerFacts<'_>) -> String {
     line("data", bucket);
     match facts.wal_reason {
         "" => line("wal", wal),
-        reason => line("wal", &format!("{wal} ({reason})")),
+        reason => line("wal", &format!("{wal}; {reason}")),
     }
     if !facts.durable {
         line(
@@ -97,7 +97,7 @@ mod tests {
             "node 1 of cluster AAAAAAAAAAAAAAAAAAAAAA",
             "127.0.0.1:9092",
             "file:./tidewater-data/bucket",
-            "./tidewater-data/wal, portable (io_uring is not allowed here)",
+            "./tidewater-data/wal, portable; io_uring is not allowed here",
             "kcat -b 127.0.0.1:9092 -L",
             "tidewater stats --bootstrap 127.0.0.1:9092",
             "is kept",
