@@ -11,6 +11,7 @@
 
 mod env;
 mod place;
+mod quiet;
 mod raw;
 mod sample;
 mod summary;
@@ -18,6 +19,7 @@ mod table;
 
 pub use env::BenchEnv;
 pub use place::{Place, rounds};
+pub use quiet::Quiet;
 pub use raw::{Batch, RawFile, RawRun, read_sequentially};
 pub use sample::{Cpu, Latencies, Rounds};
 pub use summary::Row;

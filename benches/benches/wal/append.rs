@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::json;
-use tidewater_benches::{Batch, BenchEnv, Cpu, Latencies, RawFile, RawRun, Rounds, Row};
+use tidewater_benches::{Batch, BenchEnv, Cpu, Latencies, Quiet, RawFile, RawRun, Rounds, Row};
 use tidewater_types::Env;
 use tidewater_wal::{DeviceWal, Frame, Wal, WalError, WalMode};
 
@@ -57,7 +57,11 @@ struct Tally {
     shape: Option<(Batch, f64)>,
 }
 
-pub(crate) fn run(folder: &Path, rounds: usize) -> Result<Vec<Row>, Box<dyn Error>> {
+pub(crate) fn run(
+    folder: &Path,
+    rounds: usize,
+    quiet: &mut Quiet,
+) -> Result<Vec<Row>, Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -81,7 +85,8 @@ pub(crate) fn run(folder: &Path, rounds: usize) -> Result<Vec<Row>, Box<dyn Erro
                 for turn in 0..subjects.len() {
                     let place = (round + turn) % subjects.len();
                     let (subject, tally) = (&subjects[place], &mut tallies[place]);
-                    one_round(&runtime, subject, cell, &mut raw, tally)?;
+                    let once = || one_round(&runtime, subject, cell, &mut raw);
+                    tally.add(quiet.measure(once)?);
                 }
             }
             for (subject, tally) in subjects.iter().zip(tallies) {
@@ -95,34 +100,47 @@ pub(crate) fn run(folder: &Path, rounds: usize) -> Result<Vec<Row>, Box<dyn Erro
     Ok(rows)
 }
 
+/// One slice of a WAL and of its limit.
+struct Round {
+    run: Slice,
+    limit: Option<(RawRun, Batch, f64)>,
+}
+
+impl Tally {
+    fn add(&mut self, round: Round) {
+        let run = round.run;
+        let num_ops = run.latencies.len() as f64;
+        self.ops.push(num_ops / run.elapsed.as_secs_f64());
+        self.cpu_ns.push(run.cpu.as_nanos() as f64 / num_ops);
+        self.latencies.merge(run.latencies);
+        let Some((limit, batch, ops)) = round.limit else {
+            return;
+        };
+        let num_raw = limit.num_batches as f64 * ops;
+        self.limit.push(num_raw / limit.elapsed.as_secs_f64());
+        self.limit_cpu_ns
+            .push(limit.cpu.as_nanos() as f64 / num_raw);
+        self.limit_latencies.merge(limit.latencies);
+        self.shape = Some((batch, ops));
+    }
+}
+
 fn one_round(
     runtime: &tokio::runtime::Runtime,
     subject: &Subject,
     cell: Cell,
     raw: &mut RawFile,
-    tally: &mut Tally,
-) -> Result<(), Box<dyn Error>> {
+) -> Result<Round, Box<dyn Error>> {
     let warm = runtime.block_on(slice(subject, cell, WARM_UP, subject.device.clone()))?;
     let run = runtime.block_on(slice(subject, cell, SLICE, None))?;
-    let num_ops = run.latencies.len() as f64;
-    tally.ops.push(num_ops / run.elapsed.as_secs_f64());
-    tally.cpu_ns.push(run.cpu.as_nanos() as f64 / num_ops);
-    tally.latencies.merge(run.latencies);
     if subject.device.is_none() {
-        return Ok(());
+        return Ok(Round { run, limit: None });
     }
     let groups_per_sync = warm.num_groups as f64 / warm.num_syncs.max(1) as f64;
-    let ops_per_sync = num_ops / run.num_syncs.max(1) as f64;
+    let ops_per_sync = run.latencies.len() as f64 / run.num_syncs.max(1) as f64;
     let (batch, ops) = shape(cell, groups_per_sync, ops_per_sync);
-    let limit: RawRun = raw.run(batch, SLICE)?;
-    let num_raw = limit.num_batches as f64 * ops;
-    tally.limit.push(num_raw / limit.elapsed.as_secs_f64());
-    tally
-        .limit_cpu_ns
-        .push(limit.cpu.as_nanos() as f64 / num_raw);
-    tally.limit_latencies.merge(limit.latencies);
-    tally.shape = Some((batch, ops));
-    Ok(())
+    let limit = Some((raw.run(batch, SLICE)?, batch, ops));
+    Ok(Round { run, limit })
 }
 
 /// The raw batch that carries the payload of the appends a sync made durable, and their number.

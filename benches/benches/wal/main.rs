@@ -12,7 +12,7 @@ mod subject;
 use std::error::Error;
 use std::process::ExitCode;
 
-use tidewater_benches::{Place, Row, print, rounds};
+use tidewater_benches::{Place, Quiet, Row, print, rounds};
 
 fn main() -> ExitCode {
     match run() {
@@ -36,14 +36,16 @@ fn run() -> Result<(), Box<dyn Error>> {
     let folder = place.folder("TIDEWATER_BENCH_WAL", "wal")?;
     println!("{}", place.headline(&folder));
     let folder = subject::Scratch::make(&folder)?;
+    let mut quiet = Quiet::from_environment()?;
     let mut rows = Vec::new();
     if wanted("append") {
-        rows.extend(append::run(folder.path(), rounds(3)?)?);
+        rows.extend(append::run(folder.path(), rounds(3)?, &mut quiet)?);
     }
     if wanted("recovery") {
-        rows.extend(recovery::run(folder.path(), rounds(3)?)?);
+        rows.extend(recovery::run(folder.path(), rounds(3)?, &mut quiet)?);
     }
     print(&rows);
+    println!("{}", quiet.verdict());
     println!("written to {}", Row::publish(&rows, &place)?.display());
     Ok(())
 }

@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use serde_json::json;
-use tidewater_benches::{BenchEnv, Cpu, Rounds, Row, read_sequentially};
+use tidewater_benches::{BenchEnv, Cpu, Quiet, Rounds, Row, read_sequentially};
 use tidewater_types::Env;
 use tidewater_wal::{DeviceWal, DeviceWalConfig, Frame, OpenMode, Wal};
 
@@ -28,14 +28,25 @@ const FRAME_SIZES: [usize; 2] = [1024, 65536];
 /// Appends under way while the WAL is filled.
 const WINDOW: usize = 64;
 
-pub(crate) fn run(folder: &Path, rounds: usize) -> Result<Vec<Row>, Box<dyn Error>> {
+pub(crate) fn run(
+    folder: &Path,
+    rounds: usize,
+    quiet: &mut Quiet,
+) -> Result<Vec<Row>, Box<dyn Error>> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
     let env: Arc<dyn Env> = Arc::new(BenchEnv::new(runtime.handle()));
     let mut rows = Vec::new();
     for frame_bytes in FRAME_SIZES {
-        rows.extend(one_size(&runtime, &env, folder, frame_bytes, rounds)?);
+        rows.extend(one_size(
+            &runtime,
+            &env,
+            folder,
+            frame_bytes,
+            rounds,
+            quiet,
+        )?);
     }
     Ok(rows)
 }
@@ -46,6 +57,7 @@ fn one_size(
     folder: &Path,
     frame_bytes: usize,
     rounds: usize,
+    quiet: &mut Quiet,
 ) -> Result<Vec<Row>, Box<dyn Error>> {
     let path = folder.join(format!("recovery-{frame_bytes}"));
     let config = DeviceWalConfig::default();
@@ -64,6 +76,7 @@ fn one_size(
     let (mut values, mut limits, mut cpu_ns) =
         (Rounds::default(), Rounds::default(), Rounds::default());
     for _ in 0..rounds {
+        quiet.wait();
         let seen = Arc::default();
         let (begun, cpu) = (Instant::now(), Cpu::now());
         let (wal, report) = open(OpenMode::Existing, &seen)?;
