@@ -17,7 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tidewater_bucket::Bucket;
-use tidewater_s3stream::{Entry, MetaOp, Metadata, Tier};
+use tidewater_s3stream::{Entry, MetaError, MetaOp, Metadata, Tier};
 use tidewater_types::{ClusterId, Env, Epoch, Lsn, NodeId, Offset, StreamId, WalId, sometimes};
 use tidewater_wal::WalError;
 use tokio::sync::Notify;
@@ -45,25 +45,45 @@ pub(crate) async fn open(
 ) -> Result<(Arc<Shared>, Option<String>), StoreError> {
     if let Err(wrong) = config.check() {
         let (field, found, expected) = (wrong.field, wrong.found, wrong.expected);
-        return Err(StoreError::Config { field, found, expected });
+        return Err(StoreError::Config {
+            field,
+            found,
+            expected,
+        });
     }
     refuse_foreign_wal(&bucket, &env, wal.as_ref(), &config).await?;
     let tier = Tier::open(bucket, Arc::clone(&env), config.tier.clone()).await?;
     let frames = Arc::new(Mutex::new(Frames::new()));
     let opened = open_wal(&tier, wal, &config, &frames).await?;
     let frames = std::mem::take(&mut *frames.lock());
-    let tails = recover_tails(tier.metadata(), frames)?;
+    // Before anything is written: a contradiction refuses. What counts is judged again below,
+    // as a request of an earlier life may commit more until the new epoch fences it.
+    let tails = recover_tails(tier.metadata(), &frames)?;
     let node_epoch = register(tier.metadata(), &config, opened.id).await?;
-    let recovered_bytes = tails.values().flatten().map(|(_, _, body)| body.len() as u64).sum();
+    let recovered_bytes = tails
+        .values()
+        .flatten()
+        .map(|(_, _, body)| body.len() as u64)
+        .sum();
     let report = opened.report;
-    let parts =
-        Parts { env, wal: opened.wal, tier, config, node_epoch, recovered_bytes };
+    let parts = Parts {
+        env,
+        wal: opened.wal,
+        tier,
+        config,
+        node_epoch,
+        recovered_bytes,
+    };
     let (shared, durable) = Shared::new(parts);
-    adopt(&shared, tails).await?;
+    adopt(&shared, tails, &frames).await?;
     let pump = Arc::clone(&shared).pump(durable);
     shared.env.spawn("store: pump", Box::pin(pump));
-    let tail = Arc::new(Uplink { shared: Arc::clone(&shared) });
-    let uploader = shared.tier.start_uploader(shared.config.node, node_epoch, tail);
+    let tail = Arc::new(Uplink {
+        shared: Arc::clone(&shared),
+    });
+    let uploader = shared
+        .tier
+        .start_uploader(shared.config.node, node_epoch, tail);
     *shared.uploader.lock() = Some(Arc::new(uploader));
     Ok((shared, report))
 }
@@ -78,12 +98,17 @@ async fn refuse_foreign_wal(
     if config.accept_data_loss {
         return Ok(());
     }
-    let Some(found) = wal.peek().await? else { return Ok(()) };
+    let Some(found) = wal.peek().await? else {
+        return Ok(());
+    };
     if Metadata::exists(bucket, env, &config.tier.meta).await? {
         return Ok(());
     }
     let expected = String::from("no cluster");
-    Err(StoreError::ForeignWal { found: found.to_string(), expected })
+    Err(StoreError::ForeignWal {
+        found: found.to_string(),
+        expected,
+    })
 }
 
 async fn open_wal(
@@ -103,7 +128,11 @@ async fn open_wal(
         accept_data_loss: config.accept_data_loss,
     };
     let sink = Arc::clone(frames);
-    wal.open(expect, Box::new(move |lsn, frame| sink.lock().push((lsn, frame)))).await
+    wal.open(
+        expect,
+        Box::new(move |lsn, frame| sink.lock().push((lsn, frame))),
+    )
+    .await
 }
 
 /// Takes the node's next epoch and names its WAL, in one transaction.
@@ -113,26 +142,52 @@ async fn register(
     wal: Option<WalId>,
 ) -> Result<Epoch, StoreError> {
     let node = config.node;
-    let (epoch, named) = metadata.read(|state| match state.node(node) {
-        Some(known) => (known.epoch.next().expect("epochs do not run out"), known.wal),
-        None => (Epoch(1), None),
-    });
-    let mut txn = vec![MetaOp::RegisterNode { node, epoch }];
-    if named != wal {
-        txn.push(MetaOp::SetNodeWal { node, node_epoch: epoch, wal });
+    let known = || {
+        metadata.read(|state| match state.node(node) {
+            Some(known) => (
+                known.epoch.next().expect("epochs do not run out"),
+                known.wal,
+            ),
+            None => (Epoch(1), None),
+        })
+    };
+    let (_, expected) = known();
+    loop {
+        let (epoch, named) = known();
+        if named != expected && named != wal {
+            // Another life named another log meanwhile: it may have acknowledged into that one.
+            let name =
+                |id: Option<WalId>| id.map_or("none".into(), |id| format!("WAL {id}").into());
+            return Err(WalError::Missing { path: name(named) }.into());
+        }
+        let mut txn = vec![MetaOp::RegisterNode { node, epoch }];
+        if named != wal {
+            txn.push(MetaOp::SetNodeWal {
+                node,
+                node_epoch: epoch,
+                wal,
+            });
+        }
+        match metadata.propose(txn).await {
+            Ok(()) => return Ok(epoch),
+            // The registration of an earlier life arrived late and took this epoch: take the next.
+            Err(MetaError::Rejected { .. }) if known().0 > epoch => {
+                sometimes!("store: a late registration took the epoch");
+            }
+            Err(error) => return Err(error.into()),
+        }
     }
-    metadata.propose(txn).await?;
-    Ok(epoch)
 }
 
 /// Sorts recovered frames by stream and checks that they tile above the committed ends.
 fn recover_tails(
     metadata: &Metadata,
-    frames: Frames,
+    frames: &Frames,
 ) -> Result<BTreeMap<StreamId, Vec<HeadedFrame>>, StoreError> {
     let mut tails: BTreeMap<StreamId, Vec<HeadedFrame>> = BTreeMap::new();
     for (lsn, frame) in frames {
-        let head = FrameHead::decode(&frame).map_err(|bad| bad_frame(lsn, bad))?;
+        let lsn = *lsn;
+        let head = FrameHead::decode(frame).map_err(|bad| bad_frame(lsn, bad))?;
         let committed =
             metadata.read(|state| state.stream(head.stream).map(|s| s.end.max(s.start)));
         let Some(committed) = committed else { continue };
@@ -146,7 +201,12 @@ fn recover_tails(
         });
         if head.base_offset != expected {
             let (field, found) = ("base_offset", head.base_offset.0);
-            return Err(StoreError::BadFrame { lsn, field, found, expected: expected.0 });
+            return Err(StoreError::BadFrame {
+                lsn,
+                field,
+                found,
+                expected: expected.0,
+            });
         }
         sometimes!("store: entry recovered from the wal");
         tail.push((lsn, head, frame.slice(HEAD_BYTES..)));
@@ -155,11 +215,20 @@ fn recover_tails(
 }
 
 fn bad_frame(lsn: Lsn, bad: BadFrame) -> StoreError {
-    let BadFrame { field, found, newer } = bad;
+    let BadFrame {
+        field,
+        found,
+        newer,
+    } = bad;
     if newer {
         StoreError::NewerFrame { lsn, field, found }
     } else {
-        StoreError::BadFrame { lsn, field, found, expected: 0 }
+        StoreError::BadFrame {
+            lsn,
+            field,
+            found,
+            expected: 0,
+        }
     }
 }
 
@@ -167,9 +236,11 @@ fn bad_frame(lsn: Lsn, bad: BadFrame) -> StoreError {
 async fn adopt(
     shared: &Arc<Shared>,
     tails: BTreeMap<StreamId, Vec<HeadedFrame>>,
+    frames: &Frames,
 ) -> Result<(), StoreError> {
     let ids: Vec<StreamId> = tails.keys().copied().collect();
     open_streams(shared, &ids).await?;
+    let tails = recover_tails(shared.tier.metadata(), frames)?;
     let mut in_order: Vec<HeadedFrame> = tails.into_values().flatten().collect();
     in_order.sort_by_key(|(lsn, _, _)| *lsn);
     for (lsn, head, payload) in in_order {
@@ -196,10 +267,7 @@ async fn adopt(
 }
 
 /// Opens streams of this node with new epochs, all in one transaction. Those open already stay.
-pub(crate) async fn open_streams(
-    shared: &Arc<Shared>,
-    ids: &[StreamId],
-) -> Result<(), StoreError> {
+pub(crate) async fn open_streams(shared: &Arc<Shared>, ids: &[StreamId]) -> Result<(), StoreError> {
     let mut txn = Vec::new();
     let mut opened = Vec::new();
     for &id in ids {
@@ -209,32 +277,50 @@ pub(crate) async fn open_streams(
         let known = shared
             .tier
             .metadata()
-            .read(|state| state.stream(id).map(|s| (s.epoch, s.start, s.end)));
-        let (epoch, start, committed) = known.ok_or(StoreError::NoStream { stream: id })?;
+            .read(|state| state.stream(id).map(|s| s.epoch));
+        let epoch = known.ok_or(StoreError::NoStream { stream: id })?;
         let epoch = epoch.next().expect("epochs do not run out");
         let (node, node_epoch) = (shared.config.node, shared.node_epoch);
-        txn.push(MetaOp::OpenStream { stream: id, node, node_epoch, epoch });
-        opened.push(StreamInner {
+        txn.push(MetaOp::OpenStream {
+            stream: id,
+            node,
+            node_epoch,
+            epoch,
+        });
+        opened.push((id, epoch));
+    }
+    if txn.is_empty() {
+        return Ok(());
+    }
+    shared.tier.metadata().propose(txn).await?;
+    for (id, epoch) in opened {
+        // Read only now: until the epoch was taken, an earlier life could move both.
+        let reached = shared
+            .tier
+            .metadata()
+            .read(|state| state.stream(id).map(|s| (s.start, s.end)));
+        let (start, committed) = reached.ok_or(StoreError::NoStream { stream: id })?;
+        let stream = StreamInner {
             id,
             epoch,
             tail: Mutex::new(Tail::new(start, committed)),
             changed: Notify::new(),
             state_source: Mutex::default(),
             closed: Mutex::default(),
-        });
-    }
-    if txn.is_empty() {
-        return Ok(());
-    }
-    shared.tier.metadata().propose(txn).await?;
-    let mut streams = shared.streams.lock();
-    for stream in opened {
-        streams.entry(stream.id).or_insert_with(|| Arc::new(stream));
+        };
+        shared
+            .streams
+            .lock()
+            .entry(id)
+            .or_insert_with(|| Arc::new(stream));
     }
     Ok(())
 }
 
 /// What the cluster and node are called, for the operator.
 pub(crate) fn cluster_of(shared: &Shared) -> (ClusterId, NodeId) {
-    (shared.tier.metadata().read(|state| state.cluster_id()), shared.config.node)
+    (
+        shared.tier.metadata().read(|state| state.cluster_id()),
+        shared.config.node,
+    )
 }

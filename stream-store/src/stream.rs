@@ -65,7 +65,9 @@ impl Drop for Room {
 
 impl std::fmt::Debug for Room {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Room").field("num_bytes", &self.num_bytes).finish_non_exhaustive()
+        f.debug_struct("Room")
+            .field("num_bytes", &self.num_bytes)
+            .finish_non_exhaustive()
     }
 }
 
@@ -113,7 +115,9 @@ pub struct Stream {
 
 impl std::fmt::Debug for Stream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Stream").field("id", &self.inner.id).finish_non_exhaustive()
+        f.debug_struct("Stream")
+            .field("id", &self.inner.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -156,7 +160,9 @@ impl Stream {
 
     /// Why the stream takes no more calls, if it does not.
     fn refusal(&self) -> Option<StoreError> {
-        self.shared.failure().or_else(|| self.inner.closed.lock().clone())
+        self.shared
+            .failure()
+            .or_else(|| self.inner.closed.lock().clone())
     }
 
     /// Takes room for a payload of `num_bytes`; waits while uploads or the WAL lag behind.
@@ -167,7 +173,10 @@ impl Stream {
     pub async fn reserve(&self, num_bytes: usize) -> Result<Reservation, StoreError> {
         let num_bytes_max = self.shared.config.append_bytes_max;
         if num_bytes as u64 > num_bytes_max {
-            return Err(StoreError::TooLarge { num_bytes: num_bytes as u64, num_bytes_max });
+            return Err(StoreError::TooLarge {
+                num_bytes: num_bytes as u64,
+                num_bytes_max,
+            });
         }
         let room = self.take_room(num_bytes).await?;
         let permit = self.shared.wal.reserve(HEAD_BYTES + num_bytes).await?;
@@ -192,11 +201,16 @@ impl Stream {
             acquired => acquired.ok(),
         };
         let Some(permits) = acquired else {
-            let closed = || StoreError::Closed { cause: Arc::from("shut down") };
+            let closed = || StoreError::Closed {
+                cause: Arc::from("shut down"),
+            };
             return Err(self.refusal().unwrap_or_else(closed));
         };
         permits.forget();
-        Ok(Room { shared: Arc::clone(shared), num_bytes })
+        Ok(Room {
+            shared: Arc::clone(shared),
+            num_bytes,
+        })
     }
 
     /// Appends into the room taken before: gives the offsets, asks `fill` for the payload with the
@@ -220,15 +234,20 @@ impl Stream {
         }
         let mut tail = self.inner.tail.lock();
         let base_offset = tail.end();
-        let end_offset = tail
-            .end_after(request.record_count)
-            .ok_or(StoreError::OffsetsExhausted { stream: self.inner.id })?;
+        let end_offset =
+            tail.end_after(request.record_count)
+                .ok_or(StoreError::OffsetsExhausted {
+                    stream: self.inner.id,
+                })?;
         let payload = fill(base_offset);
         let Reservation { permit, room } = reservation;
         let num_bytes = payload.len();
         if num_bytes > room.num_bytes {
             let num_bytes_max = room.num_bytes as u64;
-            return Err(StoreError::TooLarge { num_bytes: num_bytes as u64, num_bytes_max });
+            return Err(StoreError::TooLarge {
+                num_bytes: num_bytes as u64,
+                num_bytes_max,
+            });
         }
         let entry = Entry {
             base_offset,
@@ -238,7 +257,11 @@ impl Stream {
         };
         let lsn = self.shared.submit(&self.inner, &mut tail, permit, entry)?;
         room.keep(num_bytes);
-        Ok(Appended { base_offset, end_offset, lsn })
+        Ok(Appended {
+            base_offset,
+            end_offset,
+            lsn,
+        })
     }
 
     /// Reserves and appends. See [`Stream::reserve`] and [`Stream::append_reserved`].
@@ -297,14 +320,24 @@ impl Stream {
     /// # Errors
     /// [`StoreError::OutOfRange`] below the start or above the end; tier errors.
     pub async fn fetch(&self, offset: Offset, bytes_max: usize) -> Result<Fetched, StoreError> {
-        let (found, start, high_watermark, end) = {
+        let (found, mut start, mut high_watermark, end) = {
             let tail = self.inner.tail.lock();
-            (tail.find(offset, bytes_max), tail.start(), tail.high_watermark(), tail.end())
+            (
+                tail.find(offset, bytes_max),
+                tail.start(),
+                tail.high_watermark(),
+                tail.end(),
+            )
         };
         let (entries, source) = match found {
             Found::OutOfRange => {
                 let stream = self.inner.id;
-                return Err(StoreError::OutOfRange { stream, offset, start, end });
+                return Err(StoreError::OutOfRange {
+                    stream,
+                    offset,
+                    start,
+                    end,
+                });
             }
             Found::Held(entries) if entries.is_empty() => (entries, ReadSource::Nothing),
             Found::Held(entries) => {
@@ -312,13 +345,34 @@ impl Stream {
                 (entries, ReadSource::Tail)
             }
             Found::InObjects => {
-                let fetched = self.shared.tier.fetch(self.inner.id, offset, bytes_max).await?;
+                let fetched = self
+                    .shared
+                    .tier
+                    .fetch(self.inner.id, offset, bytes_max)
+                    .await?;
                 Shared::count(&self.shared.reads.memory, fetched.from_memory.into());
                 Shared::count(&self.shared.reads.bucket, fetched.from_bucket.into());
+                // Commits and trims went on meanwhile, and the objects were chosen after them.
+                let tail = self.inner.tail.lock();
+                (start, high_watermark) = (tail.start(), tail.high_watermark());
+                if offset < start {
+                    let (stream, end) = (self.inner.id, tail.end());
+                    return Err(StoreError::OutOfRange {
+                        stream,
+                        offset,
+                        start,
+                        end,
+                    });
+                }
                 (fetched.entries, ReadSource::Objects)
             }
         };
-        Ok(Fetched { entries, start, high_watermark, source })
+        Ok(Fetched {
+            entries,
+            start,
+            high_watermark,
+            source,
+        })
     }
 
     /// The first visible entry whose greatest timestamp is at or above `timestamp_ms`.
@@ -331,7 +385,11 @@ impl Stream {
             (tail.start(), tail.committed())
         };
         if start < committed {
-            let found = self.shared.tier.find_timestamp(self.inner.id, start, timestamp_ms).await?;
+            let found = self
+                .shared
+                .tier
+                .find_timestamp(self.inner.id, start, timestamp_ms)
+                .await?;
             if found.is_some() {
                 return Ok(found);
             }
@@ -350,11 +408,16 @@ impl Stream {
     pub fn timestamp_ms_max(&self) -> Option<i64> {
         let in_objects = self.shared.tier.metadata().read(|state| {
             let stream = state.stream(self.inner.id)?;
-            let live = stream.ranges().filter(|(range, _)| range.end() > stream.start);
+            let live = stream
+                .ranges()
+                .filter(|(range, _)| range.end() > stream.start);
             live.map(|(_, range)| range.timestamp_ms_max).max()
         });
         let tail = self.inner.tail.lock();
-        tail.visible().map(|entry| entry.timestamp_ms_max).max().max(in_objects)
+        tail.visible()
+            .map(|entry| entry.timestamp_ms_max)
+            .max()
+            .max(in_objects)
     }
 
     /// Moves the log start up to `start`, at most the high watermark. What lies below can no longer
@@ -370,7 +433,12 @@ impl Stream {
         let stream = self.inner.id;
         if start > high_watermark {
             let end = high_watermark;
-            return Err(StoreError::OutOfRange { stream, offset: start, start: old_start, end });
+            return Err(StoreError::OutOfRange {
+                stream,
+                offset: start,
+                start: old_start,
+                end,
+            });
         }
         if start <= old_start {
             return Ok(());
@@ -380,7 +448,11 @@ impl Stream {
             // every entry above the committed end.
             crate::uplink::flush(&self.shared).await?;
         }
-        let op = MetaOp::TrimStream { stream, epoch: self.inner.epoch, start };
+        let op = MetaOp::TrimStream {
+            stream,
+            epoch: self.inner.epoch,
+            start,
+        };
         self.shared.tier.metadata().propose(vec![op]).await?;
         self.inner.tail.lock().trim(start);
         self.inner.changed.notify_waiters();
@@ -399,6 +471,9 @@ impl Stream {
     pub fn snapshot(
         &self,
     ) -> impl Future<Output = Result<Option<StateSnapshot>, StoreError>> + Send + '_ {
-        self.shared.tier.snapshot(self.inner.id).map(|found| found.map_err(StoreError::from))
+        self.shared
+            .tier
+            .snapshot(self.inner.id)
+            .map(|found| found.map_err(StoreError::from))
     }
 }
