@@ -265,6 +265,12 @@ impl Device {
         receiver
     }
 
+    /// Bytes the device has now.
+    #[must_use]
+    pub fn num_bytes(&self) -> u64 {
+        self.state.lock().layers.cache.num_bytes()
+    }
+
     /// Operations taken since the device was made.
     #[must_use]
     pub fn num_ops(&self) -> u64 {

@@ -54,6 +54,8 @@ struct Model {
     next_value: u64,
     next_tag: u32,
     num_forks: u64,
+    /// The life under way was asked to close.
+    closing: bool,
     failure: Option<Violation>,
 }
 
@@ -128,6 +130,7 @@ async fn live(world: &Arc<World>, life: Life, work: Work) -> Result<(), Violatio
         world.handle.sleep(Duration::from_micros(20)).await;
     }
     let tag = world.next_tag();
+    world.model.lock().closing = false;
     let (sender, done) = oneshot::channel();
     let body = life::body(Arc::clone(world), tag, life, work);
     world

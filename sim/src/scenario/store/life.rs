@@ -78,10 +78,11 @@ pub(super) async fn body(world: Arc<World>, tag: Tag, life: Life, work: Work) {
         }
         Work::ReadAll | Work::ReadAllWithoutWal => verify::read_all(&node, &streams).await,
     }
-    if life.end == End::Close
-        && let Err(error) = node.store.close().await
-    {
-        excuse(&node.world, work, "close", &error);
+    if life.end == End::Close {
+        node.world.model.lock().closing = true;
+        if let Err(error) = node.store.close().await {
+            excuse(&node.world, work, "close", &error);
+        }
     }
 }
 
@@ -94,7 +95,9 @@ pub(super) fn excuse(world: &World, work: Work, what: &'static str, error: &Stor
         ErrorKind::Retry => work == Work::Planned,
         ErrorKind::Full => work == Work::Planned,
         // The WAL is poisoned by a disk that fails, or the life is closing.
-        ErrorKind::Closed => work == Work::Planned && !world.disk_is_fine(),
+        ErrorKind::Closed => {
+            work == Work::Planned && (!world.disk_is_fine() || world.model.lock().closing)
+        }
         ErrorKind::Fenced | ErrorKind::Invalid | ErrorKind::Corrupt => false,
     };
     sometimes!("store call refused");

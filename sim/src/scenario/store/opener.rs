@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tidewater_stream_store::{FrameSink, OpenedWal, WalExpectation, WalOpener};
-use tidewater_types::{BoxFuture, Env, WalId};
+use tidewater_types::{BoxFuture, Env, ErrorKind, WalId};
 use tidewater_wal::{DeviceWal, DeviceWalConfig, Identity, OpenMode, WalError};
 
 use crate::disk::Device;
@@ -29,40 +29,55 @@ impl WalOpener for SimOpener {
         on_frame: FrameSink,
     ) -> BoxFuture<'static, Result<OpenedWal, WalError>> {
         Box::pin(async move {
-            let fresh = expect.wal.is_none() || expect.accept_data_loss;
-            if fresh {
-                // Nothing was appended before the metadata named the log: a torn creation goes.
-                self.device.wipe();
+            let Self {
+                device,
+                env,
+                config,
+                opened,
+            } = *self;
+            if expect.accept_data_loss {
+                device.wipe();
             }
-            let Some(disk) = self.device.open() else {
-                return Err(WalError::Busy {
-                    path: "simulated disk".into(),
-                });
-            };
-            let [low, high] = ["wal id", "wal id"].map(|label| self.env.random(label));
-            let drawn = WalId((u128::from(high) << 64 | u128::from(low)).to_be_bytes());
-            let wal = if fresh { Some(drawn) } else { expect.wal };
-            let identity = Identity {
+            let named = expect.wal.filter(|_| !expect.accept_data_loss);
+            let identity = |wal| Identity {
                 cluster: expect.cluster,
                 node: expect.node,
                 wal,
             };
-            let mode = if fresh {
-                OpenMode::Create
-            } else {
-                OpenMode::Existing
+            let drawn = || {
+                let [low, high] = ["wal id", "wal id"].map(|label| env.random(label));
+                WalId((u128::from(high) << 64 | u128::from(low)).to_be_bytes())
             };
-            let opening = DeviceWal::open_on(
-                Box::new(disk),
-                self.env,
-                self.config,
-                identity,
-                mode,
-                on_frame,
-            );
-            let (wal, _report) = opening.await?;
+            let taken = Arc::new(Mutex::new(on_frame));
+            let attempt = |mode, wal| {
+                let sink = Arc::clone(&taken);
+                let on_frame = move |lsn, frame| (*sink.lock())(lsn, frame);
+                let disk = device.open().ok_or(WalError::Busy {
+                    path: "simulated disk".into(),
+                });
+                let (env, config, identity) = (Arc::clone(&env), config.clone(), identity(wal));
+                async move {
+                    DeviceWal::open_on(Box::new(disk?), env, config, identity, mode, on_frame).await
+                }
+            };
+            let exists = device.num_bytes() > 0;
+            let mut outcome = if exists || named.is_some() {
+                attempt(OpenMode::Existing, named).await
+            } else {
+                attempt(OpenMode::Create, Some(drawn())).await
+            };
+            // A creation that a crash cut short never was renamed into place, on a real disk.
+            let torn = matches!(&outcome, Err(error) if matches!(
+                error.kind(),
+                ErrorKind::Corrupt | ErrorKind::Invalid
+            ));
+            if exists && named.is_none() && torn {
+                device.wipe();
+                outcome = attempt(OpenMode::Create, Some(drawn())).await;
+            }
+            let (wal, _report) = outcome?;
             let wal = Arc::new(wal);
-            *self.opened.lock() = Some(Arc::clone(&wal));
+            *opened.lock() = Some(Arc::clone(&wal));
             Ok(OpenedWal {
                 id: Some(wal.wal_id()),
                 wal,

@@ -201,7 +201,11 @@ pub(super) async fn fsck(world: &Arc<World>) -> Result<(), Violation> {
     };
     let report = tidewater_s3stream::fsck(bucket, env, options).await;
     let report = report.map_err(|error| Violation::new("fsck", format!("refused: {error}")))?;
-    match report.findings.iter().find(|finding| finding.severity == Severity::Error) {
+    match report
+        .findings
+        .iter()
+        .find(|finding| finding.severity == Severity::Error)
+    {
         None => Ok(()),
         Some(finding) => Err(Violation::new("fsck", format!("{finding:?}"))),
     }
