@@ -7,7 +7,10 @@
 //! 2. A directory that is in use is left as it is.
 //!
 //! *IO: driver*
-#![allow(clippy::disallowed_methods, reason = "the driver of the data directory")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the driver of the data directory"
+)]
 
 use std::fs::{File, OpenOptions, TryLockError, create_dir_all};
 use std::path::{Path, PathBuf};
@@ -31,22 +34,35 @@ impl DataDir {
             Exit::new(Code::Environment, what, path.display(), expected, found)
         };
         create_dir_all(path).map_err(|cause| {
-            refuse("cannot create the data directory", "a place that can be written", &cause)
+            refuse(
+                "cannot create the data directory",
+                "a place that can be written",
+                &cause,
+            )
         })?;
         let mut options = OpenOptions::new();
         let options = options.read(true).write(true).create(true).truncate(false);
         let lock = options.open(path.join(LOCK_FILE)).map_err(|cause| {
-            refuse("cannot use the data directory", "a directory that can be written", &cause)
+            refuse(
+                "cannot use the data directory",
+                "a directory that can be written",
+                &cause,
+            )
         })?;
         match lock.try_lock() {
-            Ok(()) => Ok(Self { path: path.to_owned(), _lock: lock }),
+            Ok(()) => Ok(Self {
+                path: path.to_owned(),
+                _lock: lock,
+            }),
             Err(TryLockError::WouldBlock) => {
                 let found = "one that another process uses";
                 Err(refuse("data directory in use", "a free directory", &found))
             }
-            Err(TryLockError::Error(cause)) => {
-                Err(refuse("cannot lock the data directory", "a file system with locks", &cause))
-            }
+            Err(TryLockError::Error(cause)) => Err(refuse(
+                "cannot lock the data directory",
+                "a file system with locks",
+                &cause,
+            )),
         }
     }
 

@@ -8,7 +8,10 @@
 //! 2. Only what works is advertised.
 //!
 //! *IO: driver*
-#![cfg_attr(test, allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests"))]
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests")
+)]
 
 mod api;
 mod banner;

@@ -55,7 +55,10 @@ pub(crate) fn from_wire(offset: i64) -> Option<Offset> {
 
 impl Partition {
     pub(crate) fn new(stream: Stream) -> Self {
-        Self { stream, ledger: OnceCell::new() }
+        Self {
+            stream,
+            ledger: OnceCell::new(),
+        }
     }
 
     /// The leader epoch: the stream's own, so it rises at each open and never goes back.
@@ -74,20 +77,24 @@ impl Partition {
     }
 
     /// Appends a batch, or finds the one it repeats. It is durable once `Placed::end` is.
-    pub(crate) async fn append(
-        &self,
-        batch: ValidBatch,
-        now_ms: i64,
-    ) -> Result<Placed, Refusal> {
+    pub(crate) async fn append(&self, batch: ValidBatch, now_ms: i64) -> Result<Placed, Refusal> {
         let ledger = self.ledger(now_ms).await?;
         let reservation = self.stream.reserve(batch.bytes.len()).await?;
         let mut ledger = ledger.lock();
         match ledger.check(&batch.header) {
             Decision::Append => {}
-            Decision::Duplicate { base_offset, last_offset, max_timestamp } => {
+            Decision::Duplicate {
+                base_offset,
+                last_offset,
+                max_timestamp,
+            } => {
                 let log_append_time = batch.append_ms.map_or(-1, |_| max_timestamp);
                 let end = from_wire(last_offset + 1).expect("the ledger holds valid offsets");
-                return Ok(Placed { base_offset, end, log_append_time });
+                return Ok(Placed {
+                    base_offset,
+                    end,
+                    log_append_time,
+                });
             }
             Decision::Fault(fault) => {
                 return Err(Refusal::new(ErrorCode(fault.code()), fault.to_string()));
@@ -102,12 +109,18 @@ impl Partition {
         let log_append_time = batch.log_append_time();
         let header = batch.header;
         let leader_epoch = self.leader_epoch();
-        let appended = self.stream.append_reserved(reservation, request, |base_offset| {
-            batch.into_stored(wire(base_offset), leader_epoch)
-        })?;
+        let appended = self
+            .stream
+            .append_reserved(reservation, request, |base_offset| {
+                batch.into_stored(wire(base_offset), leader_epoch)
+            })?;
         let base_offset = wire(appended.base_offset);
         ledger.applied(&header, base_offset, max_timestamp, now_ms);
-        Ok(Placed { base_offset, end: appended.end_offset, log_append_time })
+        Ok(Placed {
+            base_offset,
+            end: appended.end_offset,
+            log_append_time,
+        })
     }
 
     /// The producers' state, loaded at the first call.
@@ -122,7 +135,9 @@ impl Partition {
             Some(snapshot) => ProducerLedger::restore(limits, &snapshot.bytes).map_err(damaged)?,
             None => ProducerLedger::new(limits, wire(start)),
         };
-        let mut next = from_wire(ledger.next_offset()).unwrap_or_default().max(start);
+        let mut next = from_wire(ledger.next_offset())
+            .unwrap_or_default()
+            .max(start);
         let end = self.stream.high_watermark();
         while next < end {
             let fetched = self.stream.fetch(next, REPLAY_BYTES).await?;
@@ -131,10 +146,15 @@ impl Partition {
                 ledger.replay(&header, now_ms);
                 next = entry.end_offset();
             }
-            assert!(!fetched.entries.is_empty(), "nothing to read below the high watermark");
+            assert!(
+                !fetched.entries.is_empty(),
+                "nothing to read below the high watermark"
+            );
         }
         let ledger = Arc::new(Mutex::new(ledger));
-        self.stream.set_state_source(Arc::new(LedgerSource { ledger: Arc::clone(&ledger) }));
+        self.stream.set_state_source(Arc::new(LedgerSource {
+            ledger: Arc::clone(&ledger),
+        }));
         Ok(ledger)
     }
 }
@@ -152,7 +172,10 @@ struct LedgerSource {
 impl StateSource for LedgerSource {
     fn snapshot_at(&self, offset: Offset) -> Option<StateSnapshot> {
         match self.ledger.lock().snapshot_at(wire(offset)) {
-            Ok(bytes) => Some(StateSnapshot { as_of: offset, bytes: Bytes::from(bytes) }),
+            Ok(bytes) => Some(StateSnapshot {
+                as_of: offset,
+                bytes: Bytes::from(bytes),
+            }),
             Err(error) => {
                 // The older snapshot stays; opening replays a little more.
                 error!(%error, "no producer snapshot for an upload");

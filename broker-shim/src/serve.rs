@@ -9,7 +9,11 @@
 //! 2. The ready file appears after requests are answered and goes before the end.
 //!
 //! *IO: driver*
-#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the process's driver")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the process's driver"
+)]
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -59,7 +63,9 @@ pub(crate) async fn run(config: ServeConfig) -> Result<(), Exit> {
         frame_bytes_max: config.max_request_bytes,
         ..Limits::default()
     };
-    let api = Arc::new(Api { broker: Arc::clone(&broker) });
+    let api = Arc::new(Api {
+        broker: Arc::clone(&broker),
+    });
     let (stopping, stopped) = watch::channel(false);
     let serving = tokio::spawn(net::serve(bound, api, limits, env, stopped));
     let facts = ready::Facts {
@@ -91,7 +97,11 @@ pub(crate) async fn run(config: ServeConfig) -> Result<(), Exit> {
     if let Some(failure) = failure {
         return Err(exit_of_store(&failure));
     }
-    broker.store.close().await.map_err(|failure| exit_of_store(&failure))?;
+    broker
+        .store
+        .close()
+        .await
+        .map_err(|failure| exit_of_store(&failure))?;
     info!("stopped");
     Ok(())
 }
@@ -119,7 +129,8 @@ fn greeting(config: &ServeConfig, facts: &ready::Facts, advertised: &str) -> Str
 /// Locks the data directory if anything of this broker lives in it.
 fn claim_data_dir(config: &ServeConfig) -> Result<Option<DataDir>, Exit> {
     let needs_wal_dir = config.wal == WalLocation::Auto;
-    let needs_bucket_dir = matches!(&config.bucket, BucketUrl::File { path } if path.starts_with(&config.data_dir));
+    let needs_bucket_dir =
+        matches!(&config.bucket, BucketUrl::File { path } if path.starts_with(&config.data_dir));
     if needs_wal_dir || needs_bucket_dir {
         return DataDir::claim(&config.data_dir).map(Some);
     }
@@ -180,14 +191,24 @@ fn wal_opener(config: &ServeConfig, env: &Arc<dyn Env>) -> Result<Box<dyn WalOpe
         reserve_ms_max: APPEND_WAIT_MS,
         ..DeviceWalConfig::default()
     };
-    Ok(Box::new(DeviceWalOpener { path, config: wal, env: Arc::clone(env) }))
+    Ok(Box::new(DeviceWalOpener {
+        path,
+        config: wal,
+        env: Arc::clone(env),
+    }))
 }
 
 fn create_dir(path: &PathBuf) -> Result<(), Exit> {
     std::fs::create_dir_all(path).map_err(|cause| {
         let place = path.display();
         let expected = "a directory that can be written";
-        Exit::new(Code::Environment, "cannot create a directory", place, expected, cause)
+        Exit::new(
+            Code::Environment,
+            "cannot create a directory",
+            place,
+            expected,
+            cause,
+        )
     })
 }
 
@@ -233,8 +254,6 @@ fn announce(
     let own = data_dir.map(|dir| dir.path().join(ready::BROKER_FILE));
     own.into_iter()
         .chain(config.ready_file.clone())
-        .map(|path| {
-            ReadyFile::write(&path, facts).map_err(|e| Exit::because(Code::Environment, e))
-        })
+        .map(|path| ReadyFile::write(&path, facts).map_err(|e| Exit::because(Code::Environment, e)))
         .collect()
 }

@@ -44,8 +44,11 @@ async fn main() -> Result<(), Failure> {
     println!("read back {next} numbers, none missing, none twice");
     for _ in 0..count {
         let payload = Bytes::copy_from_slice(&next.to_le_bytes());
-        let request =
-            AppendRequest { record_count: 1, timestamp_ms_max: 0, num_bytes: payload.len() };
+        let request = AppendRequest {
+            record_count: 1,
+            timestamp_ms_max: 0,
+            num_bytes: payload.len(),
+        };
         let appended = stream.append(request, |_| payload).await?;
         stream.wait_durable(appended.end_offset).await?;
         // Only now may anybody be told.
@@ -59,15 +62,24 @@ async fn main() -> Result<(), Failure> {
 /// The program's one stream, remembered under a key of its own.
 async fn the_stream(store: &StreamStore) -> Result<Stream, Failure> {
     const KEY: &str = "embed/stream";
-    let known = store.metadata().read(|state| state.key(KEY).map(|(value, _)| value.clone()));
+    let known = store
+        .metadata()
+        .read(|state| state.key(KEY).map(|(value, _)| value.clone()));
     let id = match known {
         Some(value) => StreamId(u64::from_le_bytes(value.as_ref().try_into()?)),
         None => {
             let stream = store.metadata().read(|state| state.next_stream_id());
             let value = Bytes::copy_from_slice(&stream.0.to_le_bytes());
-            let put = MetaOp::PutKey { key: KEY.to_owned(), value, expected_version: Some(0) };
+            let put = MetaOp::PutKey {
+                key: KEY.to_owned(),
+                value,
+                expected_version: Some(0),
+            };
             // One transaction: the stream exists if and only if the key names it.
-            store.metadata().propose(vec![MetaOp::CreateStream { stream }, put]).await?;
+            store
+                .metadata()
+                .propose(vec![MetaOp::CreateStream { stream }, put])
+                .await?;
             stream
         }
     };

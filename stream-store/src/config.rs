@@ -52,9 +52,19 @@ pub(crate) struct OutOfRange {
 
 impl StoreConfig {
     pub(crate) fn check(&self) -> Result<(), OutOfRange> {
-        let refuse = |field, found, expected| Err(OutOfRange { field, found, expected });
+        let refuse = |field, found, expected| {
+            Err(OutOfRange {
+                field,
+                found,
+                expected,
+            })
+        };
         if self.waiting_bytes_max < 64 << 10 || self.waiting_bytes_max > 1 << 40 {
-            return refuse("waiting_bytes_max", self.waiting_bytes_max, "64 KiB … 1 TiB");
+            return refuse(
+                "waiting_bytes_max",
+                self.waiting_bytes_max,
+                "64 KiB … 1 TiB",
+            );
         }
         if self.append_bytes_max == 0 || self.append_bytes_max > self.waiting_bytes_max / 2 {
             let expected = "1 … half of waiting_bytes_max";

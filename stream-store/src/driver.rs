@@ -4,16 +4,27 @@
 //! *Does not own*: what the WAL checks.
 //!
 //! *IO: driver*
-#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "the production driver")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "the production driver"
+)]
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use parking_lot::Mutex;
 use tidewater_types::{BoxFuture, ClusterId, Env, Instant, sometimes};
-use tidewater_wal::{DeviceWal, DeviceWalConfig, Identity, OpenMode, WalError};
+use tidewater_wal::{
+    DeviceWal, DeviceWalConfig, Identity, OpenMode, RecoveryReport, WalError, peek_identity,
+};
 
 use crate::opener::{FrameSink, OpenedWal, WalExpectation, WalOpener};
+
+/// How long the writes of a killed owner may take to land.
+const LOCK_WAIT: Duration = Duration::from_secs(5);
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// The environment of a real process: tokio's timers and tasks, the host's clock and entropy.
 #[derive(Debug)]
@@ -42,7 +53,9 @@ impl Env for TokioEnv {
     }
 
     fn wall_ms(&self) -> i64 {
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
     }
 
@@ -73,7 +86,14 @@ pub struct DeviceWalOpener {
 impl WalOpener for DeviceWalOpener {
     fn peek(&self) -> BoxFuture<'_, Result<Option<ClusterId>, WalError>> {
         let path = self.path.clone();
-        Box::pin(async move { blocking(move || DeviceWal::peek(&path)).await })
+        Box::pin(async move {
+            blocking(move || match peek_identity(&path) {
+                Ok(identity) => Ok(Some(identity.cluster)),
+                Err(WalError::Missing { .. }) => Ok(None),
+                Err(error) => Err(error),
+            })
+            .await
+        })
     }
 
     fn open(
@@ -92,20 +112,65 @@ impl DeviceWalOpener {
         on_frame: FrameSink,
     ) -> Result<OpenedWal, WalError> {
         let exists = self.path.exists();
-        let identity = Identity { cluster: expect.cluster, node: expect.node, wal: expect.wal };
+        let identity = Identity {
+            cluster: expect.cluster,
+            node: expect.node,
+            wal: expect.wal,
+        };
         // A WAL that was never named may be created; one that was must be there.
-        let mode = if exists || expect.wal.is_some() { OpenMode::Existing } else { OpenMode::Create };
-        let (wal, report) =
-            DeviceWal::open(&self.path, self.env, self.config, identity, mode, on_frame)?;
+        let mode = if exists || expect.wal.is_some() {
+            OpenMode::Existing
+        } else {
+            OpenMode::Create
+        };
+        let sink = Arc::new(Mutex::new(on_frame));
+        let started = std::time::Instant::now();
+        let (wal, report) = loop {
+            let sink = Arc::clone(&sink);
+            let on_frame = move |lsn, frame| sink.lock()(lsn, frame);
+            let (env, config) = (Arc::clone(&self.env), self.config.clone());
+            match DeviceWal::open(&self.path, env, config, identity, mode, on_frame) {
+                // A killed owner keeps the lock until its last write has landed.
+                Err(WalError::Busy { .. }) if started.elapsed() < LOCK_WAIT => {
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                opened => break opened?,
+            }
+        };
         sometimes!("store: device wal opened");
         let id = Some(wal.wal_id());
-        let report = (mode == OpenMode::Existing).then(|| report.to_string());
-        Ok(OpenedWal { wal: Arc::new(wal), id, report })
+        let report = (mode == OpenMode::Existing).then(|| describe(&report));
+        Ok(OpenedWal {
+            wal: Arc::new(wal),
+            id,
+            report,
+        })
     }
+}
+
+/// What the operator should know of a recovery, in one line.
+fn describe(report: &RecoveryReport) -> String {
+    let mut text = format!(
+        "recovered {} frames ({} bytes) in {} ms up to lsn {}; stopped at position {}: {}",
+        report.num_frames,
+        report.num_bytes,
+        report.duration.as_millis(),
+        report.end,
+        report.stop_position,
+        report.stop_reason,
+    );
+    if let Some(slot) = report.damaged_slot {
+        text.push_str(&format!(
+            "; superblock slot {slot} was damaged and is repaired"
+        ));
+    }
+    text
 }
 
 async fn blocking<R: Send + 'static>(
     work: impl FnOnce() -> Result<R, WalError> + Send + 'static,
 ) -> Result<R, WalError> {
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(WalError::Closed))
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or(Err(WalError::Closed))
 }

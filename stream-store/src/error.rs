@@ -129,4 +129,33 @@ impl StoreError {
             Self::Meta(error) => error.kind(),
         }
     }
+
+    /// Whether the data belongs to another cluster or node, or was written by a newer version.
+    #[must_use]
+    pub fn is_foreign(&self) -> bool {
+        match self {
+            Self::ForeignWal { .. } | Self::NewerFrame { .. } => true,
+            Self::Wal(
+                WalError::ForeignCluster { .. }
+                | WalError::ForeignNode { .. }
+                | WalError::ForeignWal { .. }
+                | WalError::NewerFormat { .. },
+            ) => true,
+            Self::Meta(error) | Self::Tier(TierError::Meta(error)) => {
+                matches!(error, MetaError::Unsupported { .. })
+            }
+            Self::Tier(error) => matches!(error, TierError::Unsupported { .. }),
+            _ => false,
+        }
+    }
+
+    /// Whether acknowledged data is missing or is not what was written.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        let lost = matches!(
+            self,
+            Self::Wal(WalError::Missing { .. } | WalError::SuperblocksDamaged { .. })
+        );
+        lost || (self.kind() == ErrorKind::Corrupt && !self.is_foreign())
+    }
 }

@@ -76,6 +76,9 @@ pub(crate) async fn open(
     };
     let (shared, durable) = Shared::new(parts);
     adopt(&shared, tails, &frames).await?;
+    // What was committed before may fill the ring: without this nothing could be appended, so
+    // nothing be committed, so nothing ever be trimmed.
+    shared.trim_wal();
     let pump = Arc::clone(&shared).pump(durable);
     shared.env.spawn("store: pump", Box::pin(pump));
     let tail = Arc::new(Uplink {

@@ -12,7 +12,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidewater_types::{BoxFuture, ClusterId, Lsn, NodeId, WalId};
+use tidewater_types::{BoxFuture, ClusterId, Env, Lsn, NodeId, WalId};
 use tidewater_wal::{MemoryWal, Wal, WalError};
 
 /// What the metadata says the WAL must be.
@@ -59,8 +59,14 @@ pub trait WalOpener: Send + Sync + 'static {
 }
 
 /// Opens a memory WAL: for tests and throw-away clusters, nothing outlives the process.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct MemoryWalOpener;
+pub struct MemoryWalOpener {
+    /// Payload bytes that may wait for their upload.
+    pub capacity_bytes: usize,
+    /// How long a reservation waits for room, in milliseconds.
+    pub reserve_ms_max: u64,
+    /// The environment.
+    pub env: Arc<dyn Env>,
+}
 
 impl WalOpener for MemoryWalOpener {
     fn open(
@@ -74,8 +80,19 @@ impl WalOpener for MemoryWalOpener {
                 let path = format!("WAL {named} (a memory WAL was asked for)").into();
                 return Err(WalError::Missing { path });
             }
-            let wal: Arc<dyn Wal> = Arc::new(MemoryWal::new());
-            Ok(OpenedWal { wal, id: None, report: None })
+            let wal: Arc<dyn Wal> = {
+                let Self {
+                    capacity_bytes,
+                    reserve_ms_max,
+                    env,
+                } = *self;
+                Arc::new(MemoryWal::new(env, capacity_bytes, reserve_ms_max))
+            };
+            Ok(OpenedWal {
+                wal,
+                id: None,
+                report: None,
+            })
         })
     }
 }

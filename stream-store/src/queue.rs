@@ -38,7 +38,12 @@ pub(crate) struct UploadQueue {
 impl UploadQueue {
     /// Adds the entry that became durable last.
     pub(crate) fn push(&mut self, item: Item) {
-        assert!(item.lsn >= self.pushed_end, "lsn {} pushed after {}", item.lsn, self.pushed_end);
+        assert!(
+            item.lsn >= self.pushed_end,
+            "lsn {} pushed after {}",
+            item.lsn,
+            self.pushed_end
+        );
         self.pushed_end = item.lsn.checked_add(1).expect("lsns do not run out");
         self.num_bytes += item.num_bytes;
         self.items.push_back(item);
@@ -46,7 +51,16 @@ impl UploadQueue {
 
     /// Bytes, age and number of the items that are not committed.
     pub(crate) fn pending(&self) -> (u64, Option<Instant>, usize) {
-        (self.num_bytes, self.items.front().map(|item| item.durable_since), self.items.len())
+        (
+            self.num_bytes,
+            self.items.front().map(|item| item.durable_since),
+            self.items.len(),
+        )
+    }
+
+    /// Whether nothing waits.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.items.is_empty()
     }
 
     /// All bytes waiting, sealed or not.
@@ -84,7 +98,9 @@ impl UploadQueue {
 
     /// One past the last sealed item.
     pub(crate) fn sealed_end(&self) -> Lsn {
-        self.items.get(self.num_sealed).map_or(self.pushed_end, |item| item.lsn)
+        self.items
+            .get(self.num_sealed)
+            .map_or(self.pushed_end, |item| item.lsn)
     }
 }
 

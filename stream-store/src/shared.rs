@@ -85,7 +85,15 @@ pub(crate) struct Shared {
     pub(crate) failed: Mutex<Option<Arc<str>>>,
     pub(crate) failed_notify: Notify,
     pub(crate) uploader: Mutex<Option<Arc<Uploader>>>,
-    submission: Mutex<mpsc::UnboundedSender<Pumped>>,
+    submission: Mutex<Submission>,
+    /// Entries that became visible and wait for their upload, or were uploaded.
+    num_pumped: AtomicU64,
+}
+
+/// The order of submission to the WAL.
+struct Submission {
+    pump: mpsc::UnboundedSender<Pumped>,
+    num_submitted: u64,
 }
 
 /// The committed entries that memory still holds, oldest commit first.
@@ -106,7 +114,9 @@ impl Cached {
         self.runs.push_back(run);
         let mut release = Vec::new();
         while self.num_bytes > bytes_max {
-            let Some((stream, end, num_bytes)) = self.runs.pop_front() else { break };
+            let Some((stream, end, num_bytes)) = self.runs.pop_front() else {
+                break;
+            };
             self.num_bytes -= num_bytes;
             release.push((stream, end));
         }
@@ -128,7 +138,10 @@ impl Shared {
     /// The store's inside, and the receiving end that `pump` drains.
     pub(crate) fn new(parts: Parts) -> (Arc<Self>, mpsc::UnboundedReceiver<Pumped>) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let room = parts.config.waiting_bytes_max.saturating_sub(parts.recovered_bytes);
+        let room = parts
+            .config
+            .waiting_bytes_max
+            .saturating_sub(parts.recovered_bytes);
         let shared = Self {
             env: parts.env,
             wal: parts.wal,
@@ -144,7 +157,11 @@ impl Shared {
             failed: Mutex::default(),
             failed_notify: Notify::new(),
             uploader: Mutex::default(),
-            submission: Mutex::new(sender),
+            submission: Mutex::new(Submission {
+                pump: sender,
+                num_submitted: 0,
+            }),
+            num_pumped: AtomicU64::new(0),
         };
         (Arc::new(shared), receiver)
     }
@@ -165,8 +182,11 @@ impl Shared {
             timestamp_ms_max: entry.timestamp_ms_max,
         };
         let frame = Frame::new(&head.encode(), entry.payload.clone());
-        let submission = self.submission.lock();
-        let append = self.wal.append(permit, frame).map_err(|error| self.wal_failed(error))?;
+        let mut submission = self.submission.lock();
+        let append = self
+            .wal
+            .append(permit, frame)
+            .map_err(|error| self.wal_failed(error))?;
         let lsn = append.lsn();
         let pumped = Pumped {
             append,
@@ -177,7 +197,8 @@ impl Shared {
         };
         tail.accept(entry);
         // The pump ends only after the store has failed; then nobody waits for this entry.
-        let _ = submission.send(pumped);
+        let _ = submission.pump.send(pumped);
+        submission.num_submitted += 1;
         Ok(lsn)
     }
 
@@ -185,14 +206,18 @@ impl Shared {
     pub(crate) async fn pump(self: Arc<Self>, mut durable: mpsc::UnboundedReceiver<Pumped>) {
         while let Some(pumped) = durable.recv().await {
             match pumped.append.await {
-                Ok(lsn) => self.became_durable(&pumped.stream, Item {
-                    stream: pumped.stream.id,
-                    lsn,
-                    base_offset: pumped.base_offset,
-                    end_offset: pumped.end_offset,
-                    num_bytes: pumped.num_bytes,
-                    durable_since: self.env.now(),
-                }),
+                Ok(lsn) => {
+                    let item = Item {
+                        stream: pumped.stream.id,
+                        lsn,
+                        base_offset: pumped.base_offset,
+                        end_offset: pumped.end_offset,
+                        num_bytes: pumped.num_bytes,
+                        durable_since: self.env.now(),
+                    };
+                    self.became_durable(&pumped.stream, item);
+                    self.num_pumped.fetch_add(1, Ordering::Release);
+                }
                 Err(error) => {
                     self.wal_failed(error);
                     return;
@@ -207,6 +232,23 @@ impl Shared {
         self.queue.lock().push(item);
         stream.changed.notify_waiters();
         self.queue_grew.notify_waiters();
+    }
+
+    /// Lets the WAL forget what is in committed objects.
+    pub(crate) fn trim_wal(&self) {
+        // Held so that no append slips in between the look at the queue and the trim.
+        let submission = self.submission.lock();
+        let (is_empty, trim_point) = {
+            let queue = self.queue.lock();
+            (queue.is_empty(), queue.trim_point())
+        };
+        let all_pumped = self.num_pumped.load(Ordering::Acquire) == submission.num_submitted;
+        if is_empty && all_pumped {
+            // Everything the WAL ever took is committed, its last frame too.
+            self.wal.trim(self.wal.watermarks().accepted);
+        } else {
+            self.wal.trim(trim_point);
+        }
     }
 
     /// Notes that the WAL has failed for good and wakes everybody who waits.
@@ -228,7 +270,9 @@ impl Shared {
 
     /// The store's failure, if it has failed.
     pub(crate) fn failure(&self) -> Option<StoreError> {
-        self.failed.lock().as_ref().map(|cause| StoreError::Closed { cause: Arc::clone(cause) })
+        self.failed.lock().as_ref().map(|cause| StoreError::Closed {
+            cause: Arc::clone(cause),
+        })
     }
 
     /// Adds to a counter.

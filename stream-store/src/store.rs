@@ -50,7 +50,9 @@ pub struct StoreCounters {
 
 impl std::fmt::Debug for StreamStore {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("StreamStore").field("node", &self.node()).finish_non_exhaustive()
+        f.debug_struct("StreamStore")
+            .field("node", &self.node())
+            .finish_non_exhaustive()
     }
 }
 
@@ -67,7 +69,10 @@ impl StreamStore {
         config: StoreConfig,
     ) -> Result<Self, StoreError> {
         let (shared, report) = open(env, bucket, wal, config).await?;
-        Ok(Self { shared, recovery: report.map(Arc::from) })
+        Ok(Self {
+            shared,
+            recovery: report.map(Arc::from),
+        })
     }
 
     /// The cluster the bucket holds.
@@ -113,7 +118,11 @@ impl StreamStore {
     pub async fn create(&self) -> Result<StreamId, StoreError> {
         loop {
             let stream = self.metadata().read(|state| state.next_stream_id());
-            match self.metadata().propose(vec![MetaOp::CreateStream { stream }]).await {
+            match self
+                .metadata()
+                .propose(vec![MetaOp::CreateStream { stream }])
+                .await
+            {
                 Ok(()) => return Ok(stream),
                 // Somebody else took the id between the look and the commit.
                 Err(MetaError::Rejected { .. }) => {}
@@ -143,8 +152,13 @@ impl StreamStore {
         let streams = self.shared.streams.lock();
         ids.iter()
             .map(|id| {
-                let inner = streams.get(id).ok_or(StoreError::NoStream { stream: *id })?;
-                Ok(Stream { inner: Arc::clone(inner), shared: Arc::clone(&self.shared) })
+                let inner = streams
+                    .get(id)
+                    .ok_or(StoreError::NoStream { stream: *id })?;
+                Ok(Stream {
+                    inner: Arc::clone(inner),
+                    shared: Arc::clone(&self.shared),
+                })
             })
             .collect()
     }
@@ -157,7 +171,9 @@ impl StreamStore {
         if !self.metadata().read(|state| state.stream(stream).is_some()) {
             return Err(StoreError::NoStream { stream });
         }
-        self.metadata().propose(vec![MetaOp::DeleteStream { stream }]).await?;
+        self.metadata()
+            .propose(vec![MetaOp::DeleteStream { stream }])
+            .await?;
         self.forget(stream);
         Ok(())
     }

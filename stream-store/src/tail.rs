@@ -44,7 +44,13 @@ impl Tail {
     /// The tail of a stream whose objects hold everything up to `committed`.
     pub(crate) fn new(start: Offset, committed: Offset) -> Self {
         let committed = committed.max(start);
-        Self { start, committed, high_watermark: committed, end: committed, held: VecDeque::new() }
+        Self {
+            start,
+            committed,
+            high_watermark: committed,
+            end: committed,
+            held: VecDeque::new(),
+        }
     }
 
     pub(crate) fn start(&self) -> Offset {
@@ -66,12 +72,17 @@ impl Tail {
     /// The end after `record_count` more records, unless offsets run out.
     /// Offsets stay within i64, the wire type of every client.
     pub(crate) fn end_after(&self, record_count: u32) -> Option<Offset> {
-        self.end.checked_add(record_count.into()).filter(|end| i64::try_from(end.0).is_ok())
+        self.end
+            .checked_add(record_count.into())
+            .filter(|end| i64::try_from(end.0).is_ok())
     }
 
     /// Takes the next entry. Its base offset is the end.
     pub(crate) fn accept(&mut self, entry: Entry) {
-        assert_eq!(entry.base_offset, self.end, "an entry leaves a gap or overlaps");
+        assert_eq!(
+            entry.base_offset, self.end,
+            "an entry leaves a gap or overlaps"
+        );
         self.end = entry.end_offset();
         self.held.push_back(entry);
     }
@@ -84,13 +95,21 @@ impl Tail {
 
     /// Everything below `end` is in committed objects.
     pub(crate) fn mark_committed(&mut self, end: Offset) {
-        assert!(end <= self.high_watermark, "committed {end} beyond {}", self.high_watermark);
+        assert!(
+            end <= self.high_watermark,
+            "committed {end} beyond {}",
+            self.high_watermark
+        );
         self.committed = self.committed.max(end);
     }
 
     /// Moves the log start up. Entries wholly below it that are committed are let go.
     pub(crate) fn trim(&mut self, start: Offset) {
-        assert!(start <= self.high_watermark, "start {start} beyond {}", self.high_watermark);
+        assert!(
+            start <= self.high_watermark,
+            "start {start} beyond {}",
+            self.high_watermark
+        );
         self.start = self.start.max(start);
         self.release(self.start.min(self.committed));
     }
@@ -98,7 +117,11 @@ impl Tail {
     /// Lets go of held entries that end at or below `up_to`; only committed ones.
     pub(crate) fn release(&mut self, up_to: Offset) {
         let up_to = up_to.min(self.committed);
-        while self.held.front().is_some_and(|entry| entry.end_offset() <= up_to) {
+        while self
+            .held
+            .front()
+            .is_some_and(|entry| entry.end_offset() <= up_to)
+        {
             self.held.pop_front();
         }
     }
@@ -108,15 +131,24 @@ impl Tail {
         if offset < self.start || offset > self.end {
             return Found::OutOfRange;
         }
-        let visible = if mutant!(59) { self.end } else { self.high_watermark };
+        let visible = if mutant!(59) {
+            self.end
+        } else {
+            self.high_watermark
+        };
         if offset >= visible {
             return Found::Held(Vec::new());
         }
-        let held_start = self.held.front().map_or(self.end, |entry| entry.base_offset);
+        let held_start = self
+            .held
+            .front()
+            .map_or(self.end, |entry| entry.base_offset);
         if offset < held_start {
             return Found::InObjects;
         }
-        let first = self.held.partition_point(|entry| entry.end_offset() <= offset);
+        let first = self
+            .held
+            .partition_point(|entry| entry.end_offset() <= offset);
         let mut found = Vec::new();
         let mut num_bytes = 0;
         for entry in self.held.range(first..) {
@@ -134,14 +166,20 @@ impl Tail {
 
     /// The held entry that begins at `base_offset`.
     pub(crate) fn held_at(&self, base_offset: Offset) -> Option<&Entry> {
-        let index = self.held.partition_point(|entry| entry.base_offset < base_offset);
-        self.held.get(index).filter(|entry| entry.base_offset == base_offset)
+        let index = self
+            .held
+            .partition_point(|entry| entry.base_offset < base_offset);
+        self.held
+            .get(index)
+            .filter(|entry| entry.base_offset == base_offset)
     }
 
     /// The visible held entries, oldest first.
     pub(crate) fn visible(&self) -> impl Iterator<Item = &Entry> {
         let high_watermark = self.high_watermark;
-        self.held.iter().take_while(move |entry| entry.end_offset() <= high_watermark)
+        self.held
+            .iter()
+            .take_while(move |entry| entry.end_offset() <= high_watermark)
     }
 }
 

@@ -29,7 +29,11 @@ pub(crate) struct Uplink {
 impl TailPort for Uplink {
     fn pending(&self) -> Pending {
         let (num_bytes, oldest, streams) = self.shared.queue.lock().pending();
-        Pending { num_bytes, oldest, streams }
+        Pending {
+            num_bytes,
+            oldest,
+            streams,
+        }
     }
 
     fn changed(&self) -> BoxFuture<'_, ()> {
@@ -75,14 +79,12 @@ impl TailPort for Uplink {
                 stream.changed.notify_waiters();
             }
         }
-        let (done, trim_point) = {
-            let mut queue = shared.queue.lock();
-            let done = queue.commit_sealed();
-            (done, queue.trim_point())
-        };
-        shared.wal.trim(trim_point);
+        let done = shared.queue.lock().commit_sealed();
+        shared.trim_wal();
         let freed: u64 = done.iter().map(|item| item.num_bytes).sum();
-        shared.room.add_permits(usize::try_from(freed).expect("room fits usize"));
+        shared
+            .room
+            .add_permits(usize::try_from(freed).expect("room fits usize"));
         self.cache(&done);
         shared.queue_grew.notify_waiters();
     }
@@ -97,7 +99,8 @@ impl Uplink {
         {
             let mut cached = shared.cached.lock();
             for item in done {
-                release.extend(cached.add((item.stream, item.end_offset, item.num_bytes), bytes_max));
+                release
+                    .extend(cached.add((item.stream, item.end_offset, item.num_bytes), bytes_max));
             }
         }
         for (id, end) in release {
@@ -113,19 +116,29 @@ fn seal_range(stream: &StreamInner, items: &[Item]) -> SealedRange {
     let entries: Vec<_> = {
         let tail = stream.tail.lock();
         let held = |item: &Item| tail.held_at(item.base_offset).cloned();
-        items.iter().map(|item| held(item).expect("an uncommitted entry is held")).collect()
+        items
+            .iter()
+            .map(|item| held(item).expect("an uncommitted entry is held"))
+            .collect()
     };
     let end = entries.last().expect("a stream with items").end_offset();
     let source = stream.state_source.lock().clone();
     let snapshot = source.and_then(|source| source.snapshot_at(end));
-    SealedRange { stream: stream.id, stream_epoch: stream.epoch, entries, snapshot }
+    SealedRange {
+        stream: stream.id,
+        stream_epoch: stream.epoch,
+        entries,
+        snapshot,
+    }
 }
 
 /// Uploads everything that is durable now and returns when it is committed.
 pub(crate) async fn flush(shared: &Arc<Shared>) -> Result<(), StoreError> {
     let uploader = shared.uploader.lock().clone();
     let Some(uploader) = uploader else {
-        let closed = || StoreError::Closed { cause: Arc::from("shut down") };
+        let closed = || StoreError::Closed {
+            cause: Arc::from("shut down"),
+        };
         return Err(shared.failure().unwrap_or_else(closed));
     };
     uploader.flush().await.map_err(StoreError::from)

@@ -96,5 +96,8 @@ pub(crate) async fn find_coordinator(
         error_message: message.clone(),
     };
     let coordinators = request.coordinator_keys.into_iter().map(answer).collect();
-    FindCoordinatorResponse { coordinators, ..Default::default() }
+    FindCoordinatorResponse {
+        coordinators,
+        ..Default::default()
+    }
 }

@@ -43,7 +43,9 @@ pub(crate) async fn handle(
         };
         let mut configs: Vec<_> = configs.into_iter().filter(wanted).collect();
         if !request.include_synonyms {
-            configs.iter_mut().for_each(|config| config.synonyms.clear());
+            configs
+                .iter_mut()
+                .for_each(|config| config.synonyms.clear());
         }
         DescribeConfigsResult {
             error_code: code.code(),
@@ -53,7 +55,10 @@ pub(crate) async fn handle(
             configs,
         }
     });
-    DescribeConfigsResponse { results: results.collect(), ..Default::default() }
+    DescribeConfigsResponse {
+        results: results.collect(),
+        ..Default::default()
+    }
 }
 
 fn described(
@@ -63,9 +68,16 @@ fn described(
     let name = &resource.resource_name;
     match resource.resource_type {
         RESOURCE_TOPIC => {
-            let topic = call.broker.topics.by_name(name).ok_or_else(|| unknown_topic(name))?;
+            let topic = call
+                .broker
+                .topics
+                .by_name(name)
+                .ok_or_else(|| unknown_topic(name))?;
             let set = &topic.record.configs;
-            Ok(TOPIC_KEYS.iter().map(|key| topic_entry(key, set.get(key.name))).collect())
+            Ok(TOPIC_KEYS
+                .iter()
+                .map(|key| topic_entry(key, set.get(key.name)))
+                .collect())
         }
         RESOURCE_BROKER => {
             let facts = &call.broker.facts;
@@ -74,7 +86,11 @@ fn described(
                 return Err(Refusal::new(ErrorCode::INVALID_REQUEST, message));
             }
             // The empty name asks for cluster-wide dynamic defaults; there are none.
-            let keys = if name.is_empty() { Vec::new() } else { broker_keys(facts) };
+            let keys = if name.is_empty() {
+                Vec::new()
+            } else {
+                broker_keys(facts)
+            };
             Ok(keys)
         }
         other => {
@@ -94,7 +110,11 @@ fn topic_entry(key: &Key, set: Option<&String>) -> DescribeConfigsResourceResult
         name: key.name.to_owned(),
         value: Some(set.map_or(key.default, String::as_str).to_owned()),
         read_only: false,
-        config_source: if set.is_some() { SOURCE_TOPIC } else { SOURCE_DEFAULT },
+        config_source: if set.is_some() {
+            SOURCE_TOPIC
+        } else {
+            SOURCE_DEFAULT
+        },
         config_type: key.kind.code(),
         synonyms,
         ..Default::default()
@@ -102,7 +122,11 @@ fn topic_entry(key: &Key, set: Option<&String>) -> DescribeConfigsResourceResult
 }
 
 fn synonym(name: &str, value: &str, source: i8) -> DescribeConfigsSynonym {
-    DescribeConfigsSynonym { name: name.to_owned(), value: Some(value.to_owned()), source }
+    DescribeConfigsSynonym {
+        name: name.to_owned(),
+        value: Some(value.to_owned()),
+        source,
+    }
 }
 
 /// The broker's keys that tools read, as this broker behaves.
@@ -114,7 +138,11 @@ fn broker_keys(facts: &Facts) -> Vec<DescribeConfigsResourceResult> {
     let offsets_partitions = crate::coordinator::OFFSETS_PARTITIONS.to_string();
     let stated = [
         ("advertised.listeners", Kind::List(&[]), listener.clone()),
-        ("auto.create.topics.enable", Kind::Boolean, facts.auto_create_topics.to_string()),
+        (
+            "auto.create.topics.enable",
+            Kind::Boolean,
+            facts.auto_create_topics.to_string(),
+        ),
         ("broker.id", INT, node.clone()),
         ("listeners", Kind::List(&[]), listener),
         ("node.id", INT, node),
@@ -144,8 +172,12 @@ fn broker_keys(facts: &Facts) -> Vec<DescribeConfigsResourceResult> {
         synonyms: vec![synonym(name, value, source)],
         ..Default::default()
     };
-    let stated = stated.iter().map(|(n, kind, v)| entry(n, *kind, v, SOURCE_STATIC_BROKER));
-    let fixed = fixed.iter().map(|(n, kind, v)| entry(n, *kind, v, SOURCE_DEFAULT));
+    let stated = stated
+        .iter()
+        .map(|(n, kind, v)| entry(n, *kind, v, SOURCE_STATIC_BROKER));
+    let fixed = fixed
+        .iter()
+        .map(|(n, kind, v)| entry(n, *kind, v, SOURCE_DEFAULT));
     let mut keys: Vec<_> = stated.chain(fixed).collect();
     keys.sort_by(|a, b| a.name.cmp(&b.name));
     keys

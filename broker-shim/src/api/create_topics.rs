@@ -36,7 +36,10 @@ pub(crate) async fn handle(call: &Call, request: CreateTopicsRequest) -> CreateT
             None => {}
         }
     }
-    CreateTopicsResponse { topics, ..Default::default() }
+    CreateTopicsResponse {
+        topics,
+        ..Default::default()
+    }
 }
 
 async fn one(call: &Call, topic: CreatableTopic, validate_only: bool) -> CreatableTopicResult {
@@ -70,7 +73,12 @@ async fn create(
         })?;
         configs.insert(config.name, value);
     }
-    let new = NewTopic { name: topic.name.clone(), num_partitions, replication, configs };
+    let new = NewTopic {
+        name: topic.name.clone(),
+        num_partitions,
+        replication,
+        configs,
+    };
     let shown = shown_configs(&new.configs);
     let created = call.broker.create_topic(new, validate_only).await?;
     Ok(CreatableTopicResult {
@@ -102,7 +110,11 @@ fn sizes(call: &Call, topic: &CreatableTopic) -> Result<(i32, i16), Refusal> {
         let message = "an assignment excludes a number of partitions and a replication factor";
         return Err(Refusal::new(ErrorCode::INVALID_REQUEST, message));
     }
-    let mut indexes: Vec<i32> = topic.assignments.iter().map(|a| a.partition_index).collect();
+    let mut indexes: Vec<i32> = topic
+        .assignments
+        .iter()
+        .map(|a| a.partition_index)
+        .collect();
     indexes.sort_unstable();
     let count = i32::try_from(indexes.len()).unwrap_or(i32::MAX);
     let node = call.broker.facts.node_id;
@@ -125,7 +137,11 @@ fn shown_configs(set: &BTreeMap<String, String>) -> Vec<CreatableTopicConfigs> {
             name: key.name.to_owned(),
             value: Some(value.map_or(key.default, String::as_str).to_owned()),
             read_only: false,
-            config_source: if value.is_some() { SOURCE_TOPIC } else { SOURCE_DEFAULT },
+            config_source: if value.is_some() {
+                SOURCE_TOPIC
+            } else {
+                SOURCE_DEFAULT
+            },
             is_sensitive: false,
         }
     });

@@ -17,7 +17,10 @@ use super::Call;
 use crate::broker::Refusal;
 
 pub(crate) async fn handle(call: &Call, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
-    let by_name = |name| DeleteTopicState { name: Some(name), topic_id: Uuid::ZERO };
+    let by_name = |name| DeleteTopicState {
+        name: Some(name),
+        topic_id: Uuid::ZERO,
+    };
     let mut asked: Vec<DeleteTopicState> = request.topic_names.into_iter().map(by_name).collect();
     asked.extend(request.topics);
     let mut seen = BTreeSet::new();
@@ -32,7 +35,10 @@ pub(crate) async fn handle(call: &Call, request: DeleteTopicsRequest) -> DeleteT
         };
         responses.push(answer(topic, result));
     }
-    DeleteTopicsResponse { responses, ..Default::default() }
+    DeleteTopicsResponse {
+        responses,
+        ..Default::default()
+    }
 }
 
 fn answer(
@@ -40,9 +46,11 @@ fn answer(
     result: Result<(String, Uuid), Refusal>,
 ) -> DeletableTopicResult {
     match result {
-        Ok((name, topic_id)) => {
-            DeletableTopicResult { name: Some(name), topic_id, ..Default::default() }
-        }
+        Ok((name, topic_id)) => DeletableTopicResult {
+            name: Some(name),
+            topic_id,
+            ..Default::default()
+        },
         Err(refusal) => DeletableTopicResult {
             name: topic.name,
             topic_id: topic.topic_id,
@@ -66,8 +74,12 @@ async fn delete(call: &Call, topic: &DeleteTopicState) -> Result<(String, Uuid),
             Some(topics.by_id(topic.topic_id).ok_or_else(unknown)?)
         }
     };
-    let unknown =
-        || Refusal::new(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, "the topic does not exist");
+    let unknown = || {
+        Refusal::new(
+            ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+            "the topic does not exist",
+        )
+    };
     let found = found.ok_or_else(unknown)?;
     call.broker.delete_topic(&found.name).await?;
     Ok((found.name.clone(), found.record.id))

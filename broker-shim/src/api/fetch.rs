@@ -47,7 +47,10 @@ struct Pass {
 }
 
 pub(crate) async fn handle(call: &Call, request: FetchRequest) -> FetchResponse {
-    let refuse = |code: ErrorCode| FetchResponse { error_code: code.code(), ..Default::default() };
+    let refuse = |code: ErrorCode| FetchResponse {
+        error_code: code.code(),
+        ..Default::default()
+    };
     if request.session_id != 0 {
         return refuse(ErrorCode::FETCH_SESSION_ID_NOT_FOUND);
     }
@@ -64,8 +67,10 @@ pub(crate) async fn handle(call: &Call, request: FetchRequest) -> FetchResponse 
             return respond(call, pass);
         }
         let next = std::mem::take(&mut pass.next);
-        let waits: Vec<BoxFuture<'_, ()>> =
-            next.iter().map(|(stream, offset)| stream.wait_readable(*offset).boxed()).collect();
+        let waits: Vec<BoxFuture<'_, ()>> = next
+            .iter()
+            .map(|(stream, offset)| stream.wait_readable(*offset).boxed())
+            .collect();
         match select(select_all(waits), &mut deadline).await {
             Either::Left(_) => {}
             Either::Right(_) => return respond(call, pass),
@@ -79,8 +84,11 @@ fn respond(call: &Call, pass: Pass) -> FetchResponse {
         code == ErrorCode::NOT_LEADER_OR_FOLLOWER.code()
             || code == ErrorCode::FENCED_LEADER_EPOCH.code()
     };
-    let any_moved =
-        pass.responses.iter().flat_map(|topic| &topic.partitions).any(|p| moved(p.error_code));
+    let any_moved = pass
+        .responses
+        .iter()
+        .flat_map(|topic| &topic.partitions)
+        .any(|p| moved(p.error_code));
     let endpoint = NodeEndpoint {
         node_id: facts.node_id,
         host: facts.host.clone(),
@@ -99,8 +107,12 @@ async fn look(call: &Call, request: &FetchRequest) -> Pass {
     let asked = usize::try_from(request.max_bytes).unwrap_or(0);
     let mut left = asked.min(RESPONSE_BYTES_MAX);
     let isolation = request.isolation_level;
-    let mut pass =
-        Pass { responses: Vec::new(), num_bytes: 0, any_error: false, next: Vec::new() };
+    let mut pass = Pass {
+        responses: Vec::new(),
+        num_bytes: 0,
+        any_error: false,
+        next: Vec::new(),
+    };
     for topic in &request.topics {
         let mut partitions = Vec::new();
         for asked in &topic.partitions {
@@ -121,7 +133,11 @@ async fn look(call: &Call, request: &FetchRequest) -> Pass {
             partitions.push(data);
         }
         let (topic, topic_id) = (topic.topic.clone(), topic.topic_id);
-        pass.responses.push(FetchableTopicResponse { topic, topic_id, partitions });
+        pass.responses.push(FetchableTopicResponse {
+            topic,
+            topic_id,
+            partitions,
+        });
     }
     pass
 }
@@ -135,7 +151,11 @@ async fn one(
 ) -> Result<(PartitionData, Stream, Offset), Refusal> {
     let partition = if call.header.api_version >= TOPIC_ID_VERSION {
         let unknown = || Refusal::new(ErrorCode::UNKNOWN_TOPIC_ID, "no topic has this id");
-        let found = call.broker.topics.by_id(topic.topic_id).ok_or_else(unknown)?;
+        let found = call
+            .broker
+            .topics
+            .by_id(topic.topic_id)
+            .ok_or_else(unknown)?;
         found.partition(asked.partition).cloned()
     } else {
         let found = call.broker.topics.by_name(&topic.topic);
@@ -149,11 +169,17 @@ async fn one(
     let stream = &partition.stream;
     let beyond = || Refusal::new(ErrorCode::OFFSET_OUT_OF_RANGE, "negative offset");
     let offset = from_wire(asked.fetch_offset).ok_or_else(beyond)?;
-    let bytes_max = usize::try_from(asked.partition_max_bytes).unwrap_or(0).min(left);
+    let bytes_max = usize::try_from(asked.partition_max_bytes)
+        .unwrap_or(0)
+        .min(left);
     let fetched = stream.fetch(offset, bytes_max).await?;
     let mut entries = fetched.entries;
     // Only the first partition with data may exceed the limits, and only by its first batch.
-    if !whole_batch && entries.first().is_some_and(|first| first.payload.len() > bytes_max) {
+    if !whole_batch
+        && entries
+            .first()
+            .is_some_and(|first| first.payload.len() > bytes_max)
+    {
         entries.clear();
     }
     let next = entries.last().map_or(offset, |last| last.end_offset());
@@ -186,12 +212,14 @@ fn refused(
     };
     let partition = known.and_then(|topic| topic.partition(asked.partition).cloned());
     // The hint is a tagged field from version 12 on.
-    let fenced =
-        refusal.code == ErrorCode::FENCED_LEADER_EPOCH && call.header.api_version >= 12;
-    let current_leader = partition.as_ref().filter(|_| fenced).map(|partition| LeaderIdAndEpoch {
-        leader_id: call.broker.facts.node_id,
-        leader_epoch: partition.leader_epoch(),
-    });
+    let fenced = refusal.code == ErrorCode::FENCED_LEADER_EPOCH && call.header.api_version >= 12;
+    let current_leader = partition
+        .as_ref()
+        .filter(|_| fenced)
+        .map(|partition| LeaderIdAndEpoch {
+            leader_id: call.broker.facts.node_id,
+            leader_epoch: partition.leader_epoch(),
+        });
     PartitionData {
         partition_index: asked.partition,
         error_code: refusal.code.code(),

@@ -33,7 +33,10 @@ pub(crate) async fn describe(
     for group_id in request.groups {
         groups.push(describe_one(call, group_id).await);
     }
-    DescribeGroupsResponse { groups, ..Default::default() }
+    DescribeGroupsResponse {
+        groups,
+        ..Default::default()
+    }
 }
 
 async fn describe_one(call: &Call, group_id: String) -> DescribedGroup {
@@ -41,27 +44,38 @@ async fn describe_one(call: &Call, group_id: String) -> DescribedGroup {
         Ok(found) => found,
         Err(error) => {
             let error_code = error.code();
-            return DescribedGroup { error_code, group_id, ..Default::default() };
+            return DescribedGroup {
+                error_code,
+                group_id,
+                ..Default::default()
+            };
         }
     };
     let Some(group) = found else {
         let missing = call.header.api_version >= NOT_FOUND_VERSION;
         return DescribedGroup {
-            error_code: if missing { ErrorCode::GROUP_ID_NOT_FOUND.code() } else { 0 },
+            error_code: if missing {
+                ErrorCode::GROUP_ID_NOT_FOUND.code()
+            } else {
+                0
+            },
             error_message: missing.then(|| format!("group {group_id} does not exist")),
             group_id,
             group_state: DEAD.to_owned(),
             ..Default::default()
         };
     };
-    let members = group.members.into_iter().map(|member| DescribedGroupMember {
-        member_id: member.member_id,
-        group_instance_id: member.group_instance_id,
-        client_id: member.client_id,
-        client_host: member.client_host,
-        member_metadata: member.metadata,
-        member_assignment: member.assignment,
-    });
+    let members = group
+        .members
+        .into_iter()
+        .map(|member| DescribedGroupMember {
+            member_id: member.member_id,
+            group_instance_id: member.group_instance_id,
+            client_id: member.client_id,
+            client_host: member.client_host,
+            member_metadata: member.metadata,
+            member_assignment: member.assignment,
+        });
     DescribedGroup {
         group_id,
         group_state: group.state.to_owned(),
@@ -76,11 +90,17 @@ pub(crate) async fn list(call: &Call, request: ListGroupsRequest) -> ListGroupsR
     let groups = match call.broker.groups.list(&call.broker).await {
         Ok(groups) => groups,
         Err(error) => {
-            return ListGroupsResponse { error_code: error.code(), ..Default::default() };
+            return ListGroupsResponse {
+                error_code: error.code(),
+                ..Default::default()
+            };
         }
     };
     let among = |filter: &[String], value: &str| {
-        filter.is_empty() || filter.iter().any(|wanted| wanted.eq_ignore_ascii_case(value))
+        filter.is_empty()
+            || filter
+                .iter()
+                .any(|wanted| wanted.eq_ignore_ascii_case(value))
     };
     let groups = groups
         .into_iter()
@@ -92,14 +112,23 @@ pub(crate) async fn list(call: &Call, request: ListGroupsRequest) -> ListGroupsR
             group_state: group.state.to_owned(),
             group_type: CLASSIC.to_owned(),
         });
-    ListGroupsResponse { groups: groups.collect(), ..Default::default() }
+    ListGroupsResponse {
+        groups: groups.collect(),
+        ..Default::default()
+    }
 }
 
 pub(crate) async fn delete(call: &Call, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
     let mut results = Vec::new();
     for group_id in request.groups_names {
         let error = call.broker.groups.delete(&call.broker, &group_id).await;
-        results.push(DeletableGroupResult { group_id, error_code: error.code() });
+        results.push(DeletableGroupResult {
+            group_id,
+            error_code: error.code(),
+        });
     }
-    DeleteGroupsResponse { results, ..Default::default() }
+    DeleteGroupsResponse {
+        results,
+        ..Default::default()
+    }
 }

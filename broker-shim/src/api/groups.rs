@@ -36,17 +36,25 @@ pub(crate) async fn join(call: &Call, request: JoinGroupRequest) -> JoinGroupRes
             request.session_timeout_ms
         },
         protocol_type: request.protocol_type,
-        protocols: protocols.map(|p| Protocol { name: p.name, metadata: p.metadata }).collect(),
+        protocols: protocols
+            .map(|p| Protocol {
+                name: p.name,
+                metadata: p.metadata,
+            })
+            .collect(),
         require_member_id: version >= 4,
         can_skip_assignment: version >= 9,
         random: Uuid(call.broker.random_uuid()).to_string(),
     };
     let joined = call.broker.groups.join(&call.broker, asked).await;
-    let members = joined.members.into_iter().map(|member| JoinGroupResponseMember {
-        member_id: member.member_id,
-        group_instance_id: member.group_instance_id,
-        metadata: member.metadata,
-    });
+    let members = joined
+        .members
+        .into_iter()
+        .map(|member| JoinGroupResponseMember {
+            member_id: member.member_id,
+            group_instance_id: member.group_instance_id,
+            metadata: member.metadata,
+        });
     JoinGroupResponse {
         error_code: joined.error.code(),
         generation_id: joined.generation,
@@ -90,32 +98,56 @@ pub(crate) async fn heartbeat(call: &Call, request: HeartbeatRequest) -> Heartbe
         group_instance_id: request.group_instance_id,
     };
     let error = call.broker.groups.heartbeat(&call.broker, asked).await;
-    HeartbeatResponse { error_code: error.code(), ..Default::default() }
+    HeartbeatResponse {
+        error_code: error.code(),
+        ..Default::default()
+    }
 }
 
 pub(crate) async fn leave(call: &Call, request: LeaveGroupRequest) -> LeaveGroupResponse {
     let many = call.header.api_version >= 3;
     let members = if many {
-        let member = |m: tidewater_protocol::messages::leave_group_request::MemberIdentity| {
-            LeaveMember { member_id: m.member_id, group_instance_id: m.group_instance_id }
-        };
+        let member =
+            |m: tidewater_protocol::messages::leave_group_request::MemberIdentity| LeaveMember {
+                member_id: m.member_id,
+                group_instance_id: m.group_instance_id,
+            };
         request.members.into_iter().map(member).collect()
     } else {
-        vec![LeaveMember { member_id: request.member_id, group_instance_id: None }]
+        vec![LeaveMember {
+            member_id: request.member_id,
+            group_instance_id: None,
+        }]
     };
-    let asked = group::LeaveRequest { group: request.group_id, members };
+    let asked = group::LeaveRequest {
+        group: request.group_id,
+        members,
+    };
     let left = call.broker.groups.leave(&call.broker, asked).await;
     if !many {
         // The one member's error is the response's.
-        let own = left.members.first().map_or(ErrorCode::NONE, |(_, error)| *error);
-        let error = if left.error.is_none() { own } else { left.error };
-        return LeaveGroupResponse { error_code: error.code(), ..Default::default() };
+        let own = left
+            .members
+            .first()
+            .map_or(ErrorCode::NONE, |(_, error)| *error);
+        let error = if left.error.is_none() {
+            own
+        } else {
+            left.error
+        };
+        return LeaveGroupResponse {
+            error_code: error.code(),
+            ..Default::default()
+        };
     }
-    let members = left.members.into_iter().map(|(member, error)| MemberResponse {
-        member_id: member.member_id,
-        group_instance_id: member.group_instance_id,
-        error_code: error.code(),
-    });
+    let members = left
+        .members
+        .into_iter()
+        .map(|(member, error)| MemberResponse {
+            member_id: member.member_id,
+            group_instance_id: member.group_instance_id,
+            error_code: error.code(),
+        });
     LeaveGroupResponse {
         error_code: left.error.code(),
         members: members.collect(),

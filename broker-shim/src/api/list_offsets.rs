@@ -67,9 +67,15 @@ pub(crate) async fn handle(call: &Call, request: ListOffsetsRequest) -> ListOffs
                 leader_epoch: if version >= 4 { found.leader_epoch } else { -1 },
             });
         }
-        topics.push(ListOffsetsTopicResponse { name: topic.name, partitions });
+        topics.push(ListOffsetsTopicResponse {
+            name: topic.name,
+            partitions,
+        });
     }
-    ListOffsetsResponse { topics, ..Default::default() }
+    ListOffsetsResponse {
+        topics,
+        ..Default::default()
+    }
 }
 
 /// An offset with the time and epoch that belong to it.
@@ -81,14 +87,22 @@ struct Found {
 
 impl Found {
     fn nothing() -> Self {
-        Self { offset: NONE, timestamp: NONE, leader_epoch: -1 }
+        Self {
+            offset: NONE,
+            timestamp: NONE,
+            leader_epoch: -1,
+        }
     }
 
     /// A record of the batch `payload`; the epoch is that of its append, not today's.
     fn record(at: TimestampedOffset, payload: &[u8]) -> Result<Self, Refusal> {
         let header = BatchHeader::parse(payload).map_err(unreadable)?;
         let leader_epoch = header.partition_leader_epoch;
-        Ok(Self { offset: at.offset, timestamp: at.timestamp, leader_epoch })
+        Ok(Self {
+            offset: at.offset,
+            timestamp: at.timestamp,
+            leader_epoch,
+        })
     }
 }
 
@@ -145,7 +159,11 @@ async fn earliest(partition: &Partition) -> Result<Found, Refusal> {
         let header = BatchHeader::parse(&first.payload).map_err(unreadable)?;
         leader_epoch = header.partition_leader_epoch;
     }
-    Ok(Found { offset: wire(start), timestamp: NONE, leader_epoch })
+    Ok(Found {
+        offset: wire(start),
+        timestamp: NONE,
+        leader_epoch,
+    })
 }
 
 /// The first record at or after `timestamp`, inside compressed batches too.

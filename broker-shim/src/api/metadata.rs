@@ -23,7 +23,12 @@ pub(crate) async fn handle(call: &Call, request: MetadataRequest) -> MetadataRes
         Some(topics) => topics.is_empty() && call.header.api_version == 0,
     };
     let topics = if all {
-        call.broker.topics.all().iter().map(|topic| described(call, topic)).collect()
+        call.broker
+            .topics
+            .all()
+            .iter()
+            .map(|topic| described(call, topic))
+            .collect()
     } else {
         let mut answers = Vec::new();
         for asked in request.topics.into_iter().flatten() {
@@ -85,16 +90,16 @@ async fn one(
 
 fn described(call: &Call, topic: &Topic) -> MetadataResponseTopic {
     let leader_id = call.broker.facts.node_id;
-    let partitions = (0..).zip(&topic.partitions).map(|(partition_index, partition)| {
-        MetadataResponsePartition {
+    let partitions = (0..)
+        .zip(&topic.partitions)
+        .map(|(partition_index, partition)| MetadataResponsePartition {
             partition_index,
             leader_id,
             leader_epoch: partition.leader_epoch(),
             replica_nodes: vec![leader_id],
             isr_nodes: vec![leader_id],
             ..Default::default()
-        }
-    });
+        });
     MetadataResponseTopic {
         name: Some(topic.name.clone()),
         topic_id: topic.record.id,

@@ -28,16 +28,12 @@ mod versions;
 
 use std::sync::Arc;
 
-use tidewater_protocol::{
-    ApiKey, Encoder, Message, RequestHeader, encode_response_header,
-};
+use tidewater_protocol::{ApiKey, Encoder, Message, RequestHeader, encode_response_header};
 use tidewater_types::BoxFuture;
 use tracing::{debug, error};
 
 use crate::broker::Broker;
-use crate::net::{
-    Handler, Reply, Request, STATS_API_KEY, Staged, encode_stats_response,
-};
+use crate::net::{Handler, Reply, Request, STATS_API_KEY, Staged, encode_stats_response};
 
 /// The APIs that are served, with the first and the last version.
 pub(crate) const SUPPORTED: &[(ApiKey, i16, i16)] = &[
@@ -93,9 +89,18 @@ impl Handler for Api {
 }
 
 async fn dispatch(broker: &Arc<Broker>, request: Request) -> Staged {
-    let Request { header, mut body, client_host, .. } = request;
+    let Request {
+        header,
+        mut body,
+        client_host,
+        ..
+    } = request;
     let (key, version) = (header.api_key, header.api_version);
-    let call = Call { broker: Arc::clone(broker), header, client_host };
+    let call = Call {
+        broker: Arc::clone(broker),
+        header,
+        client_host,
+    };
     if key == STATS_API_KEY {
         let json = stats::json(&call.broker);
         let segments = encode_stats_response(call.header.correlation_id, json);
@@ -150,7 +155,10 @@ async fn dispatch(broker: &Arc<Broker>, request: Request) -> Staged {
         ApiKey::DescribeConfigs => answer!(configs::handle),
         ApiKey::DescribeCluster => answer!(cluster::describe),
         other => {
-            error!(api = other.name(), "an API is in the table but has no handler");
+            error!(
+                api = other.name(),
+                "an API is in the table but has no handler"
+            );
             Staged::ready(Reply::Close)
         }
     }

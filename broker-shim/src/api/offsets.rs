@@ -38,7 +38,10 @@ pub(crate) async fn commit(call: &Call, request: OffsetCommitRequest) -> OffsetC
     let mut places = Vec::new();
     for topic in request.topics {
         let found = if version >= TOPIC_ID_VERSION {
-            call.broker.topics.by_id(topic.topic_id).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)
+            call.broker
+                .topics
+                .by_id(topic.topic_id)
+                .ok_or(ErrorCode::UNKNOWN_TOPIC_ID)
         } else {
             let known = call.broker.topics.by_name(&topic.name);
             known.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
@@ -68,7 +71,10 @@ pub(crate) async fn commit(call: &Call, request: OffsetCommitRequest) -> OffsetC
                 }
             };
             let error_code = error.code();
-            answer.partitions.push(OffsetCommitResponsePartition { partition_index, error_code });
+            answer.partitions.push(OffsetCommitResponsePartition {
+                partition_index,
+                error_code,
+            });
         }
         topics.push(answer);
     }
@@ -88,7 +94,10 @@ pub(crate) async fn commit(call: &Call, request: OffsetCommitRequest) -> OffsetC
             topics[topic].partitions[partition].error_code = error.code();
         }
     }
-    OffsetCommitResponse { topics, ..Default::default() }
+    OffsetCommitResponse {
+        topics,
+        ..Default::default()
+    }
 }
 
 pub(crate) async fn fetch(call: &Call, request: OffsetFetchRequest) -> OffsetFetchResponse {
@@ -97,41 +106,60 @@ pub(crate) async fn fetch(call: &Call, request: OffsetFetchRequest) -> OffsetFet
         for group in request.groups {
             groups.push(fetch_group(call, group).await);
         }
-        return OffsetFetchResponse { groups, ..Default::default() };
+        return OffsetFetchResponse {
+            groups,
+            ..Default::default()
+        };
     }
     let topics = request.topics.map(|topics| {
-        let topic = |t: tidewater_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic| {
-            OffsetFetchRequestTopics {
-                name: t.name,
-                topic_id: Uuid::ZERO,
-                partition_indexes: t.partition_indexes,
-            }
-        };
+        let topic =
+            |t: tidewater_protocol::messages::offset_fetch_request::OffsetFetchRequestTopic| {
+                OffsetFetchRequestTopics {
+                    name: t.name,
+                    topic_id: Uuid::ZERO,
+                    partition_indexes: t.partition_indexes,
+                }
+            };
         topics.into_iter().map(topic).collect()
     });
-    let group = OffsetFetchRequestGroup { group_id: request.group_id, topics, ..Default::default() };
+    let group = OffsetFetchRequestGroup {
+        group_id: request.group_id,
+        topics,
+        ..Default::default()
+    };
     single(fetch_group(call, group).await, call.header.api_version)
 }
 
 /// The answer of the versions that ask for one group.
 fn single(group: OffsetFetchResponseGroup, version: i16) -> OffsetFetchResponse {
     let error_code = group.error_code;
-    let topics = group.topics.into_iter().map(|topic| OffsetFetchResponseTopic {
-        name: topic.name,
-        partitions: topic
-            .partitions
-            .into_iter()
-            .map(|partition| OffsetFetchResponsePartition {
-                partition_index: partition.partition_index,
-                committed_offset: partition.committed_offset,
-                committed_leader_epoch: partition.committed_leader_epoch,
-                metadata: partition.metadata,
-                // Version 1 has no error of its own for the group.
-                error_code: if version < 2 { error_code } else { partition.error_code },
-            })
-            .collect(),
-    });
-    OffsetFetchResponse { topics: topics.collect(), error_code, ..Default::default() }
+    let topics = group
+        .topics
+        .into_iter()
+        .map(|topic| OffsetFetchResponseTopic {
+            name: topic.name,
+            partitions: topic
+                .partitions
+                .into_iter()
+                .map(|partition| OffsetFetchResponsePartition {
+                    partition_index: partition.partition_index,
+                    committed_offset: partition.committed_offset,
+                    committed_leader_epoch: partition.committed_leader_epoch,
+                    metadata: partition.metadata,
+                    // Version 1 has no error of its own for the group.
+                    error_code: if version < 2 {
+                        error_code
+                    } else {
+                        partition.error_code
+                    },
+                })
+                .collect(),
+        });
+    OffsetFetchResponse {
+        topics: topics.collect(),
+        error_code,
+        ..Default::default()
+    }
 }
 
 async fn fetch_group(call: &Call, asked: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
@@ -150,12 +178,17 @@ async fn fetch_group(call: &Call, asked: OffsetFetchRequestGroup) -> OffsetFetch
         }
     };
     let topics = match asked.topics {
-        Some(topics) => {
-            topics.into_iter().map(|topic| chosen(call, topic, &committed)).collect()
-        }
+        Some(topics) => topics
+            .into_iter()
+            .map(|topic| chosen(call, topic, &committed))
+            .collect(),
         None => all(call, &committed),
     };
-    OffsetFetchResponseGroup { group_id, topics, ..Default::default() }
+    OffsetFetchResponseGroup {
+        group_id,
+        topics,
+        ..Default::default()
+    }
 }
 
 /// Committed offsets by topic and partition.
@@ -169,17 +202,23 @@ fn chosen(
 ) -> OffsetFetchResponseTopics {
     let by_id = call.header.api_version >= TOPIC_ID_VERSION;
     let name = if by_id {
-        call.broker.topics.by_id(topic.topic_id).map(|found| found.name.clone())
+        call.broker
+            .topics
+            .by_id(topic.topic_id)
+            .map(|found| found.name.clone())
     } else {
         Some(topic.name.clone())
     };
-    let partitions = topic.partition_indexes.into_iter().map(|index| match &name {
-        Some(name) => answer(index, committed.get(&(name.clone(), index))),
-        None => OffsetFetchResponsePartitions {
-            error_code: ErrorCode::UNKNOWN_TOPIC_ID.code(),
-            ..answer(index, None)
-        },
-    });
+    let partitions = topic
+        .partition_indexes
+        .into_iter()
+        .map(|index| match &name {
+            Some(name) => answer(index, committed.get(&(name.clone(), index))),
+            None => OffsetFetchResponsePartitions {
+                error_code: ErrorCode::UNKNOWN_TOPIC_ID.code(),
+                ..answer(index, None)
+            },
+        });
     OffsetFetchResponseTopics {
         name: topic.name,
         topic_id: topic.topic_id,
@@ -191,14 +230,25 @@ fn chosen(
 fn all(call: &Call, committed: &Committed) -> Vec<OffsetFetchResponseTopics> {
     let mut topics: BTreeMap<&str, Vec<OffsetFetchResponsePartitions>> = BTreeMap::new();
     for ((topic, index), offset) in committed {
-        topics.entry(topic).or_default().push(answer(*index, Some(offset)));
+        topics
+            .entry(topic)
+            .or_default()
+            .push(answer(*index, Some(offset)));
     }
     let by_id = call.header.api_version >= TOPIC_ID_VERSION;
     let named = topics.into_iter().filter_map(|(name, partitions)| {
-        let id = call.broker.topics.by_name(name).map(|topic| topic.record.id);
+        let id = call
+            .broker
+            .topics
+            .by_name(name)
+            .map(|topic| topic.record.id);
         // A topic that is gone has no id to be named by.
         let topic_id = if by_id { id? } else { Uuid::ZERO };
-        Some(OffsetFetchResponseTopics { name: name.to_owned(), topic_id, partitions })
+        Some(OffsetFetchResponseTopics {
+            name: name.to_owned(),
+            topic_id,
+            partitions,
+        })
     });
     named.collect()
 }

@@ -41,9 +41,16 @@ pub(crate) async fn handle(
             Err(refusal) => (refusal.code, Some(refusal.message)),
         };
         let error_code = code.code();
-        results.push(CreatePartitionsTopicResult { name: topic.name, error_code, error_message });
+        results.push(CreatePartitionsTopicResult {
+            name: topic.name,
+            error_code,
+            error_message,
+        });
     }
-    CreatePartitionsResponse { results, ..Default::default() }
+    CreatePartitionsResponse {
+        results,
+        ..Default::default()
+    }
 }
 
 async fn one(
@@ -53,15 +60,21 @@ async fn one(
 ) -> Result<(), Refusal> {
     if let Some(assignments) = &topic.assignments {
         let known = call.broker.topics.by_name(&topic.name);
-        let current = known.ok_or_else(|| unknown_topic(&topic.name))?.num_partitions();
+        let current = known
+            .ok_or_else(|| unknown_topic(&topic.name))?
+            .num_partitions();
         let added = usize::try_from(topic.count.saturating_sub(current)).unwrap_or(0);
         let node = call.broker.facts.node_id;
-        let regular = assignments.iter().all(|assignment| assignment.broker_ids == [node]);
+        let regular = assignments
+            .iter()
+            .all(|assignment| assignment.broker_ids == [node]);
         if assignments.len() != added || !regular {
             let message =
                 format!("the assignment must name node {node} once for each new partition");
             return Err(Refusal::new(ErrorCode::INVALID_REPLICA_ASSIGNMENT, message));
         }
     }
-    call.broker.add_partitions(&topic.name, topic.count, validate_only).await
+    call.broker
+        .add_partitions(&topic.name, topic.count, validate_only)
+        .await
 }

@@ -45,17 +45,29 @@ struct Fault {
 
 impl From<Refusal> for Fault {
     fn from(refusal: Refusal) -> Self {
-        Self { refusal, record_errors: Vec::new() }
+        Self {
+            refusal,
+            record_errors: Vec::new(),
+        }
     }
 }
 
 /// Appends in order; what is left to the second stage is the wait.
 pub(crate) async fn handle(call: Call, request: ProduceRequest) -> Staged {
-    let ProduceRequest { acks, timeout_ms, topic_data, transactional_id, .. } = request;
+    let ProduceRequest {
+        acks,
+        timeout_ms,
+        topic_data,
+        transactional_id,
+        ..
+    } = request;
     let mut topics = Vec::new();
     for topic in topic_data {
         let found = if call.header.api_version >= 13 {
-            call.broker.topics.by_id(topic.topic_id).ok_or(ErrorCode::UNKNOWN_TOPIC_ID)
+            call.broker
+                .topics
+                .by_id(topic.topic_id)
+                .ok_or(ErrorCode::UNKNOWN_TOPIC_ID)
         } else {
             let known = call.broker.topics.by_name(&topic.name);
             known.ok_or(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION)
@@ -83,7 +95,10 @@ pub(crate) async fn handle(call: Call, request: ProduceRequest) -> Staged {
     }
     if acks == 0 {
         // There is no answer to put an error into: Kafka closes the connection instead.
-        let failed = topics.iter().flat_map(|(_, parts)| parts).any(|p| p.answer.error_code != 0);
+        let failed = topics
+            .iter()
+            .flat_map(|(_, parts)| parts)
+            .any(|p| p.answer.error_code != 0);
         return Staged::ready(if failed { Reply::Close } else { Reply::None });
     }
     Staged::concurrent(async move { finish(&call, topics, timeout_ms).await })
@@ -104,7 +119,10 @@ fn part(index: i32, appended: Result<(Arc<Partition>, Placed), Fault>) -> Part {
             },
             waits: Some((partition, placed)),
         },
-        Err(Fault { refusal, record_errors }) => Part {
+        Err(Fault {
+            refusal,
+            record_errors,
+        }) => Part {
             answer: PartitionProduceResponse {
                 index,
                 error_code: refusal.code.code(),
@@ -214,5 +232,11 @@ async fn finish(
         }
         responses.push(topic);
     }
-    reply(&call.header, &ProduceResponse { responses, ..Default::default() })
+    reply(
+        &call.header,
+        &ProduceResponse {
+            responses,
+            ..Default::default()
+        },
+    )
 }

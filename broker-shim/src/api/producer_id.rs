@@ -27,10 +27,17 @@ pub(crate) async fn handle(call: &Call, request: InitProducerIdRequest) -> InitP
         Some(_) => return refuse(ErrorCode::INVALID_REQUEST),
     }
     // An idempotent producer that asks again (KIP-360) gets a new id: its sequences start over.
-    match call.broker.producer_ids.next(call.broker.store.metadata()).await {
-        Ok(producer_id) => {
-            InitProducerIdResponse { producer_id, producer_epoch: 0, ..Default::default() }
-        }
+    match call
+        .broker
+        .producer_ids
+        .next(call.broker.store.metadata())
+        .await
+    {
+        Ok(producer_id) => InitProducerIdResponse {
+            producer_id,
+            producer_epoch: 0,
+            ..Default::default()
+        },
         Err(refusal) => refuse(refusal.code),
     }
 }

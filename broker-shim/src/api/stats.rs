@@ -24,7 +24,8 @@ pub(crate) fn json(broker: &Broker) -> String {
             .collect()
     };
     let tier = counters.tier;
-    let objects = |kind: &str, state: &str, value: u64| json!({"kind": kind, "state": state, "value": value});
+    let objects =
+        |kind: &str, state: &str, value: u64| json!({"kind": kind, "state": state, "value": value});
     let reads = |source: &str, value: u64| json!({"source": source, "value": value});
     json!({
         "wal": broker.store.describe_wal(),

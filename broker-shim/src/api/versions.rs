@@ -13,10 +13,16 @@ use super::{Call, SUPPORTED};
 
 /// Answers the table. From version 3 on the client must name its software legally.
 pub(crate) async fn handle(call: &Call, request: ApiVersionsRequest) -> ApiVersionsResponse {
-    let software = [&request.client_software_name, &request.client_software_version];
+    let software = [
+        &request.client_software_name,
+        &request.client_software_version,
+    ];
     if call.header.api_version >= 3 && !software.into_iter().all(|text| is_software(text)) {
         let error_code = ErrorCode::INVALID_REQUEST.code();
-        return ApiVersionsResponse { error_code, ..Default::default() };
+        return ApiVersionsResponse {
+            error_code,
+            ..Default::default()
+        };
     }
     ApiVersionsResponse {
         api_keys: SUPPORTED.iter().map(|&entry| advertised(entry)).collect(),
@@ -26,7 +32,11 @@ pub(crate) async fn handle(call: &Call, request: ApiVersionsRequest) -> ApiVersi
 }
 
 fn advertised((api, min_version, max_version): (ApiKey, i16, i16)) -> ApiVersion {
-    ApiVersion { api_key: api.code(), min_version, max_version }
+    ApiVersion {
+        api_key: api.code(),
+        min_version,
+        max_version,
+    }
 }
 
 /// Kafka's pattern: letters, digits, '-' and '.', beginning and ending with letter or digit.
@@ -35,9 +45,7 @@ fn is_software(text: &str) -> bool {
     let inner = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.');
     match (bytes.first(), bytes.last()) {
         (Some(first), Some(last)) => {
-            first.is_ascii_alphanumeric()
-                && last.is_ascii_alphanumeric()
-                && bytes.iter().all(inner)
+            first.is_ascii_alphanumeric() && last.is_ascii_alphanumeric() && bytes.iter().all(inner)
         }
         _ => false,
     }

@@ -58,7 +58,11 @@ impl Broker {
         let _admin = self.admin.lock().await;
         let (num_partitions, replication) = self.check_new(&new)?;
         let id = Uuid(self.random_uuid());
-        let created = Created { id, num_partitions, replication };
+        let created = Created {
+            id,
+            num_partitions,
+            replication,
+        };
         if validate_only {
             return Ok(created);
         }
@@ -71,11 +75,17 @@ impl Broker {
                 replication,
                 configs: new.configs.clone(),
             };
-            let mut txn: Vec<MetaOp> =
-                streams.iter().map(|&stream| MetaOp::CreateStream { stream }).collect();
+            let mut txn: Vec<MetaOp> = streams
+                .iter()
+                .map(|&stream| MetaOp::CreateStream { stream })
+                .collect();
             let value = Bytes::from(record.encode());
             let key = record::key(&new.name);
-            txn.push(MetaOp::PutKey { key: key.clone(), value, expected_version: Some(0) });
+            txn.push(MetaOp::PutKey {
+                key: key.clone(),
+                value,
+                expected_version: Some(0),
+            });
             match metadata.propose(txn).await {
                 Ok(()) => return self.serve(new.name, record).await.map(|()| created),
                 Err(MetaError::Rejected { .. }) => {
@@ -87,7 +97,10 @@ impl Broker {
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(Refusal::new(ErrorCode::REQUEST_TIMED_OUT, "too many brokers create topics at a time"))
+        Err(Refusal::new(
+            ErrorCode::REQUEST_TIMED_OUT,
+            "too many brokers create topics at a time",
+        ))
     }
 
     /// The number of partitions and replicas of a topic that may be created.
@@ -100,7 +113,10 @@ impl Broker {
             return Err(Refusal::new(ErrorCode::TOPIC_ALREADY_EXISTS, message));
         }
         if let Some(other) = self.topics.colliding(&new.name) {
-            let message = format!("topic {} collides with the existing topic {other}", new.name);
+            let message = format!(
+                "topic {} collides with the existing topic {other}",
+                new.name
+            );
             return Err(Refusal::new(ErrorCode::INVALID_TOPIC_EXCEPTION, message));
         }
         let num_partitions = match new.num_partitions {
@@ -111,7 +127,11 @@ impl Broker {
             let message = format!("{num_partitions} partitions, expected 1 to {PARTITIONS_MAX}");
             return Err(Refusal::new(ErrorCode::INVALID_PARTITIONS, message));
         }
-        let replication = if new.replication == -1 { 1 } else { new.replication };
+        let replication = if new.replication == -1 {
+            1
+        } else {
+            new.replication
+        };
         if replication < 1 {
             let message = format!("replication factor {replication}, expected 1 or more");
             return Err(Refusal::new(ErrorCode::INVALID_REPLICATION_FACTOR, message));
@@ -135,7 +155,10 @@ impl Broker {
             .into_iter()
             .enumerate()
             .map(|(index, stream)| {
-                let old = known.as_ref().and_then(|topic| topic.partitions.get(index)).cloned();
+                let old = known
+                    .as_ref()
+                    .and_then(|topic| topic.partitions.get(index))
+                    .cloned();
                 old.unwrap_or_else(|| Arc::new(Partition::new(stream)))
             })
             .collect();
@@ -151,7 +174,10 @@ impl Broker {
         validate_only: bool,
     ) -> Result<(), Refusal> {
         let _admin = self.admin.lock().await;
-        let topic = self.topics.by_name(name).ok_or_else(|| unknown_topic(name))?;
+        let topic = self
+            .topics
+            .by_name(name)
+            .ok_or_else(|| unknown_topic(name))?;
         let current = topic.num_partitions();
         if count <= current || count > PARTITIONS_MAX {
             let message = format!(
@@ -171,26 +197,45 @@ impl Broker {
             let added = self.next_streams(count - current);
             let mut record = topic.record.clone();
             record.partitions.extend(&added);
-            let mut txn: Vec<MetaOp> =
-                added.iter().map(|&stream| MetaOp::CreateStream { stream }).collect();
+            let mut txn: Vec<MetaOp> = added
+                .iter()
+                .map(|&stream| MetaOp::CreateStream { stream })
+                .collect();
             let value = Bytes::from(record.encode());
-            txn.push(MetaOp::PutKey { key: key.clone(), value, expected_version: version });
+            txn.push(MetaOp::PutKey {
+                key: key.clone(),
+                value,
+                expected_version: version,
+            });
             match metadata.propose(txn).await {
                 Ok(()) => return self.serve(name.to_owned(), record).await,
                 Err(MetaError::Rejected { .. }) => {}
                 Err(error) => return Err(error.into()),
             }
         }
-        Err(Refusal::new(ErrorCode::REQUEST_TIMED_OUT, "too many brokers change topics at a time"))
+        Err(Refusal::new(
+            ErrorCode::REQUEST_TIMED_OUT,
+            "too many brokers change topics at a time",
+        ))
     }
 
     /// Deletes a topic with its records.
     pub(crate) async fn delete_topic(&self, name: &str) -> Result<(), Refusal> {
         let _admin = self.admin.lock().await;
-        let topic = self.topics.by_name(name).ok_or_else(|| unknown_topic(name))?;
-        let mut txn = vec![MetaOp::DeleteKey { key: record::key(name), expected_version: None }];
+        let topic = self
+            .topics
+            .by_name(name)
+            .ok_or_else(|| unknown_topic(name))?;
+        let mut txn = vec![MetaOp::DeleteKey {
+            key: record::key(name),
+            expected_version: None,
+        }];
         let streams = &topic.record.partitions;
-        txn.extend(streams.iter().map(|&stream| MetaOp::DeleteStream { stream }));
+        txn.extend(
+            streams
+                .iter()
+                .map(|&stream| MetaOp::DeleteStream { stream }),
+        );
         self.store.metadata().propose(txn).await?;
         self.topics.remove(name);
         for &stream in streams {

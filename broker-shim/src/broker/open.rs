@@ -47,9 +47,14 @@ pub(crate) struct Parts {
 impl Broker {
     /// Opens the store and the topics on it.
     pub(crate) async fn open(parts: Parts) -> Result<Arc<Self>, OpenError> {
-        let Parts { env, bucket, wal, config, mut facts } = parts;
-        let store =
-            StreamStore::open(Arc::clone(&env), bucket.clone(), wal, config).await?;
+        let Parts {
+            env,
+            bucket,
+            wal,
+            config,
+            mut facts,
+        } = parts;
+        let store = StreamStore::open(Arc::clone(&env), bucket.clone(), wal, config).await?;
         facts.cluster_id = store.cluster_id().to_string();
         let topics = open_topics(&store).await?;
         Ok(Arc::new(Self {
@@ -66,18 +71,23 @@ impl Broker {
 }
 
 async fn open_topics(store: &StreamStore) -> Result<Registry, OpenError> {
-    let records: Result<Vec<(String, TopicRecord)>, OpenError> =
-        store.metadata().read(|state| {
-            let stored = state.keys_with_prefix(KEY_PREFIX);
-            stored
-                .map(|(key, value, _)| match TopicRecord::decode(value) {
-                    Ok(record) => Ok((key[KEY_PREFIX.len()..].to_owned(), record)),
-                    Err(cause) => Err(OpenError::Topic { key: key.to_owned(), cause }),
-                })
-                .collect()
-        });
+    let records: Result<Vec<(String, TopicRecord)>, OpenError> = store.metadata().read(|state| {
+        let stored = state.keys_with_prefix(KEY_PREFIX);
+        stored
+            .map(|(key, value, _)| match TopicRecord::decode(value) {
+                Ok(record) => Ok((key[KEY_PREFIX.len()..].to_owned(), record)),
+                Err(cause) => Err(OpenError::Topic {
+                    key: key.to_owned(),
+                    cause,
+                }),
+            })
+            .collect()
+    });
     let records = records?;
-    let streams: Vec<_> = records.iter().flat_map(|(_, record)| record.partitions.clone()).collect();
+    let streams: Vec<_> = records
+        .iter()
+        .flat_map(|(_, record)| record.partitions.clone())
+        .collect();
     let mut opened = store.open_streams(&streams).await?.into_iter();
     let registry = Registry::default();
     for (name, record) in records {

@@ -38,8 +38,11 @@ impl IdSource {
 
 async fn reserve(metadata: &Metadata) -> Result<IdBlock, Refusal> {
     loop {
-        let stored = metadata
-            .read(|state| state.key(KEY).map(|(value, version)| (value.clone(), version)));
+        let stored = metadata.read(|state| {
+            state
+                .key(KEY)
+                .map(|(value, version)| (value.clone(), version))
+        });
         let (value, version) = stored.map_or((None, 0), |(value, version)| (Some(value), version));
         let refill = IdRefill::plan(value.as_deref()).map_err(|error| {
             Refusal::new(ErrorCode::UNKNOWN_SERVER_ERROR, format!("{KEY}: {error}"))

@@ -18,7 +18,10 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub(crate) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self {
+            code,
+            message: message.into(),
+        }
     }
 }
 
@@ -41,7 +44,10 @@ impl From<StoreError> for Refusal {
             ErrorKind::Full => warn!(%failure, "no room; the client is told to retry"),
             _ => {}
         }
-        Self { code, message: failure.to_string() }
+        Self {
+            code,
+            message: failure.to_string(),
+        }
     }
 }
 

@@ -33,7 +33,10 @@ pub(crate) async fn load(stream: &Stream, env: &Arc<dyn Env>) -> Result<Coordina
     let end = stream.high_watermark();
     while next < end {
         let fetched = stream.fetch(next, READ_BYTES).await?;
-        assert!(!fetched.entries.is_empty(), "nothing to read below the high watermark");
+        assert!(
+            !fetched.entries.is_empty(),
+            "nothing to read below the high watermark"
+        );
         for entry in &fetched.entries {
             let header = BatchHeader::parse(&entry.payload).map_err(damaged)?;
             if !header.is_control() {

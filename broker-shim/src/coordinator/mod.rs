@@ -77,7 +77,10 @@ impl Groups {
             Ok(shard) => shard,
             Err(error) => return failed(error),
         };
-        match shard.ask(|groups, ticket, now| groups.join(ticket, &request, now)).await {
+        match shard
+            .ask(|groups, ticket, now| groups.join(ticket, &request, now))
+            .await
+        {
             Some(Response::Join(response)) => response,
             _ => failed(ErrorCode::NOT_COORDINATOR),
         }
@@ -88,7 +91,10 @@ impl Groups {
             Ok(shard) => shard,
             Err(error) => return SyncResponse::failed(error),
         };
-        match shard.ask(|groups, ticket, now| groups.sync(ticket, &request, now)).await {
+        match shard
+            .ask(|groups, ticket, now| groups.sync(ticket, &request, now))
+            .await
+        {
             Some(Response::Sync(response)) => response,
             _ => SyncResponse::failed(ErrorCode::NOT_COORDINATOR),
         }
@@ -99,19 +105,28 @@ impl Groups {
             Ok(shard) => shard,
             Err(error) => return error,
         };
-        match shard.ask(|groups, ticket, now| groups.heartbeat(ticket, &request, now)).await {
+        match shard
+            .ask(|groups, ticket, now| groups.heartbeat(ticket, &request, now))
+            .await
+        {
             Some(Response::Heartbeat(error)) => error,
             _ => ErrorCode::NOT_COORDINATOR,
         }
     }
 
     pub(crate) async fn leave(&self, broker: &Broker, request: LeaveRequest) -> LeaveResponse {
-        let failed = |error| LeaveResponse { error, members: Vec::new() };
+        let failed = |error| LeaveResponse {
+            error,
+            members: Vec::new(),
+        };
         let shard = match self.shard_or_code(broker, &request.group).await {
             Ok(shard) => shard,
             Err(error) => return failed(error),
         };
-        match shard.ask(|groups, ticket, now| groups.leave(ticket, &request, now)).await {
+        match shard
+            .ask(|groups, ticket, now| groups.leave(ticket, &request, now))
+            .await
+        {
             Some(Response::Leave(response)) => response,
             _ => failed(ErrorCode::NOT_COORDINATOR),
         }
@@ -119,12 +134,17 @@ impl Groups {
 
     pub(crate) async fn commit(&self, broker: &Broker, request: CommitRequest) -> CommitResponse {
         let count = request.partitions.len();
-        let failed = |error| CommitResponse { errors: vec![error; count] };
+        let failed = |error| CommitResponse {
+            errors: vec![error; count],
+        };
         let shard = match self.shard_or_code(broker, &request.group).await {
             Ok(shard) => shard,
             Err(error) => return failed(error),
         };
-        match shard.ask(|groups, ticket, now| groups.commit(ticket, &request, now)).await {
+        match shard
+            .ask(|groups, ticket, now| groups.commit(ticket, &request, now))
+            .await
+        {
             Some(Response::Commit(response)) => response,
             _ => failed(ErrorCode::NOT_COORDINATOR),
         }
@@ -135,7 +155,10 @@ impl Groups {
             Ok(shard) => shard,
             Err(error) => return error,
         };
-        match shard.ask(|groups, ticket, now| groups.delete(ticket, group, now)).await {
+        match shard
+            .ask(|groups, ticket, now| groups.delete(ticket, group, now))
+            .await
+        {
             Some(Response::Delete(error)) => error,
             _ => ErrorCode::NOT_COORDINATOR,
         }
@@ -150,7 +173,8 @@ impl Groups {
         let shard = self.shard_or_code(broker, group).await?;
         Ok(shard.read(|groups| {
             let all = groups.fetch_all(group);
-            all.map(|(topic, index, offset)| ((topic.to_owned(), index), offset.clone())).collect()
+            all.map(|(topic, index, offset)| ((topic.to_owned(), index), offset.clone()))
+                .collect()
         }))
     }
 
@@ -196,7 +220,10 @@ impl Slot {
 
 async fn open_slots(broker: &Broker) -> Result<Vec<Slot>, Refusal> {
     if broker.topics.by_name(CONSUMER_OFFSETS).is_none() {
-        let configs = [("cleanup.policy", "compact"), ("compression.type", "producer")];
+        let configs = [
+            ("cleanup.policy", "compact"),
+            ("compression.type", "producer"),
+        ];
         let owned = configs.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let new = NewTopic {
             name: CONSUMER_OFFSETS.to_owned(),
@@ -212,7 +239,10 @@ async fn open_slots(broker: &Broker) -> Result<Vec<Slot>, Refusal> {
         }
     }
     let topic = broker.topics.by_name(CONSUMER_OFFSETS).ok_or_else(|| {
-        Refusal::new(ErrorCode::COORDINATOR_NOT_AVAILABLE, "the offsets topic is gone")
+        Refusal::new(
+            ErrorCode::COORDINATOR_NOT_AVAILABLE,
+            "the offsets topic is gone",
+        )
     })?;
     let slot = |partition: &Arc<crate::partition::Partition>| Slot {
         stream: partition.stream.clone(),

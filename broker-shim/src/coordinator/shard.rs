@@ -18,9 +18,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use parking_lot::Mutex;
-use tidewater_stream_store::{
-    AppendRequest, StateSnapshot, StateSource, StoreError, Stream,
-};
+use tidewater_stream_store::{AppendRequest, StateSnapshot, StateSource, StoreError, Stream};
 use tidewater_types::{Env, ErrorKind, Offset};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tracing::error;
@@ -55,16 +53,26 @@ struct State {
 /// Both clocks.
 pub(crate) fn now(env: &dyn Env) -> Now {
     let ms = i64::try_from(env.now().0 / 1_000_000).unwrap_or(i64::MAX);
-    Now { ms, wall_ms: env.wall_ms() }
+    Now {
+        ms,
+        wall_ms: env.wall_ms(),
+    }
 }
 
 impl Shard {
     /// Starts the tasks that append and that time out.
     pub(crate) fn start(stream: Stream, env: Arc<dyn Env>, groups: Coordinator) -> Arc<Self> {
         let (appends, asked) = mpsc::unbounded_channel();
-        let state = State { groups, waiting: BTreeMap::new(), next_ticket: 0, appends };
+        let state = State {
+            groups,
+            waiting: BTreeMap::new(),
+            next_ticket: 0,
+            appends,
+        };
         let state = Arc::new(Mutex::new(state));
-        let source = CoordinatorSource { state: Arc::clone(&state) };
+        let source = CoordinatorSource {
+            state: Arc::clone(&state),
+        };
         stream.set_state_source(Arc::new(source));
         let shard = Arc::new(Self {
             stream,
@@ -73,7 +81,10 @@ impl Shard {
             timer: Notify::new(),
             closed: AtomicBool::new(false),
         });
-        env.spawn("groups: append", Box::pin(Arc::clone(&shard).append_all(asked)));
+        env.spawn(
+            "groups: append",
+            Box::pin(Arc::clone(&shard).append_all(asked)),
+        );
         env.spawn("groups: time out", Box::pin(Arc::clone(&shard).time_out()));
         shard
     }
@@ -158,7 +169,9 @@ impl Shard {
         self.stream.wait_durable(end).await?;
         let mut state = self.state.lock();
         for (id, base_offset) in placed {
-            self.turn(&mut state, |groups, now| groups.durable(id, wire(base_offset), now));
+            self.turn(&mut state, |groups, now| {
+                groups.durable(id, wire(base_offset), now)
+            });
         }
         Ok(())
     }
@@ -167,12 +180,21 @@ impl Shard {
         let mut builder = BatchBuilder::new();
         let timestamp_ms_max = self.env.wall_ms();
         for record in records {
-            builder.append(timestamp_ms_max, Some(&record.key), record.value.as_deref(), &[]);
+            builder.append(
+                timestamp_ms_max,
+                Some(&record.key),
+                record.value.as_deref(),
+                &[],
+            );
         }
         let leader_epoch = i32::try_from(self.stream.epoch().0).unwrap_or(i32::MAX);
         let num_bytes = builder.num_bytes();
         let record_count = u32::try_from(records.len()).expect("one request's records");
-        let request = AppendRequest { record_count, timestamp_ms_max, num_bytes };
+        let request = AppendRequest {
+            record_count,
+            timestamp_ms_max,
+            num_bytes,
+        };
         let reservation = loop {
             match self.stream.reserve(num_bytes).await {
                 Err(error) if error.kind() == ErrorKind::Full => {
@@ -182,9 +204,11 @@ impl Shard {
                 reserved => break reserved?,
             }
         };
-        let appended = self.stream.append_reserved(reservation, request, |base_offset| {
-            builder.build(wire(base_offset), leader_epoch)
-        })?;
+        let appended = self
+            .stream
+            .append_reserved(reservation, request, |base_offset| {
+                builder.build(wire(base_offset), leader_epoch)
+            })?;
         Ok((appended.base_offset, appended.end_offset))
     }
 
@@ -230,7 +254,10 @@ impl StateSource for CoordinatorSource {
         // The log may be durable a little further than the coordinator was told: then the older
         // snapshot stays, and loading replays a little more.
         let bytes: Bytes = self.state.lock().groups.snapshot_at(wire(offset)).ok()?;
-        Some(StateSnapshot { as_of: offset, bytes })
+        Some(StateSnapshot {
+            as_of: offset,
+            bytes,
+        })
     }
 
     fn committed(&self, offset: Offset) {

@@ -45,16 +45,25 @@ impl Kind {
     pub(crate) fn check(self, value: &str) -> Result<(), String> {
         let one_of = |value: &str, all: &[&str]| all.is_empty() || all.contains(&value);
         let in_range = |first: i64, last: i64| {
-            value.trim().parse::<i64>().is_ok_and(|number| first <= number && number <= last)
+            value
+                .trim()
+                .parse::<i64>()
+                .is_ok_and(|number| first <= number && number <= last)
         };
         let (valid, expected) = match self {
-            Self::Boolean => (value == "true" || value == "false", "true or false".to_owned()),
+            Self::Boolean => (
+                value == "true" || value == "false",
+                "true or false".to_owned(),
+            ),
             Self::Text(all) => (one_of(value, all), format!("one of {}", all.join(", "))),
-            Self::Int(first, last) | Self::Long(first, last) => {
-                (in_range(first, last), format!("a whole number from {first} to {last}"))
-            }
+            Self::Int(first, last) | Self::Long(first, last) => (
+                in_range(first, last),
+                format!("a whole number from {first} to {last}"),
+            ),
             Self::Ratio => {
-                let valid = value.parse::<f64>().is_ok_and(|ratio| (0.0..=1.0).contains(&ratio));
+                let valid = value
+                    .parse::<f64>()
+                    .is_ok_and(|ratio| (0.0..=1.0).contains(&ratio));
                 (valid, "a number from 0 to 1".to_owned())
             }
             Self::List(all) => {
@@ -82,30 +91,62 @@ const I64_LAST: i64 = i64::MAX;
 const CODECS: &[&str] = &["uncompressed", "zstd", "lz4", "snappy", "gzip", "producer"];
 
 const fn key(name: &'static str, kind: Kind, default: &'static str) -> Key {
-    Key { name, kind, default }
+    Key {
+        name,
+        kind,
+        default,
+    }
 }
 
 /// Every key of a topic in Apache Kafka 4.x with its default.
 pub(crate) const TOPIC_KEYS: &[Key] = &[
-    key("cleanup.policy", Kind::List(&["compact", "delete"]), "delete"),
+    key(
+        "cleanup.policy",
+        Kind::List(&["compact", "delete"]),
+        "delete",
+    ),
     key("compression.gzip.level", Kind::Int(-1, 9), "-1"),
     key("compression.lz4.level", Kind::Int(1, 17), "9"),
     key("compression.type", Kind::Text(CODECS), "producer"),
     key("compression.zstd.level", Kind::Int(-131_072, 22), "3"),
     key("delete.retention.ms", Kind::Long(0, I64_LAST), "86400000"),
     key("file.delete.delay.ms", Kind::Long(0, I64_LAST), "60000"),
-    key("flush.messages", Kind::Long(1, I64_LAST), "9223372036854775807"),
+    key(
+        "flush.messages",
+        Kind::Long(1, I64_LAST),
+        "9223372036854775807",
+    ),
     key("flush.ms", Kind::Long(0, I64_LAST), "9223372036854775807"),
-    key("follower.replication.throttled.replicas", Kind::List(&[]), ""),
+    key(
+        "follower.replication.throttled.replicas",
+        Kind::List(&[]),
+        "",
+    ),
     key("index.interval.bytes", Kind::Int(0, I32_LAST), "4096"),
     key("leader.replication.throttled.replicas", Kind::List(&[]), ""),
     key("local.retention.bytes", Kind::Long(-2, I64_LAST), "-2"),
     key("local.retention.ms", Kind::Long(-2, I64_LAST), "-2"),
-    key("max.compaction.lag.ms", Kind::Long(1, I64_LAST), "9223372036854775807"),
+    key(
+        "max.compaction.lag.ms",
+        Kind::Long(1, I64_LAST),
+        "9223372036854775807",
+    ),
     key("max.message.bytes", Kind::Int(0, I32_LAST), "1048588"),
-    key("message.timestamp.after.max.ms", Kind::Long(0, I64_LAST), "3600000"),
-    key("message.timestamp.before.max.ms", Kind::Long(0, I64_LAST), "9223372036854775807"),
-    key("message.timestamp.type", Kind::Text(&["CreateTime", "LogAppendTime"]), "CreateTime"),
+    key(
+        "message.timestamp.after.max.ms",
+        Kind::Long(0, I64_LAST),
+        "3600000",
+    ),
+    key(
+        "message.timestamp.before.max.ms",
+        Kind::Long(0, I64_LAST),
+        "9223372036854775807",
+    ),
+    key(
+        "message.timestamp.type",
+        Kind::Text(&["CreateTime", "LogAppendTime"]),
+        "CreateTime",
+    ),
     key("min.cleanable.dirty.ratio", Kind::Ratio, "0.5"),
     key("min.compaction.lag.ms", Kind::Long(0, I64_LAST), "0"),
     key("min.insync.replicas", Kind::Int(1, I32_LAST), "1"),
@@ -115,7 +156,11 @@ pub(crate) const TOPIC_KEYS: &[Key] = &[
     key("remote.storage.enable", Kind::Boolean, "false"),
     key("retention.bytes", Kind::Long(-1, I64_LAST), "-1"),
     key("retention.ms", Kind::Long(-1, I64_LAST), "604800000"),
-    key("segment.bytes", Kind::Int(1024 * 1024, I32_LAST), "1073741824"),
+    key(
+        "segment.bytes",
+        Kind::Int(1024 * 1024, I32_LAST),
+        "1073741824",
+    ),
     key("segment.index.bytes", Kind::Int(4, I32_LAST), "10485760"),
     key("segment.jitter.ms", Kind::Long(0, I64_LAST), "0"),
     key("segment.ms", Kind::Long(1, I64_LAST), "604800000"),
@@ -162,7 +207,9 @@ impl TopicConfig {
             timestamp_before_ms_max: number("message.timestamp.before.max.ms"),
             timestamp_after_ms_max: number("message.timestamp.after.max.ms"),
             log_append_time: text("message.timestamp.type") == "LogAppendTime",
-            compacted: text("cleanup.policy").split(',').any(|policy| policy.trim() == "compact"),
+            compacted: text("cleanup.policy")
+                .split(',')
+                .any(|policy| policy.trim() == "compact"),
         }
     }
 }
@@ -172,7 +219,10 @@ mod tests {
     use super::*;
 
     fn configs(pairs: &[(&str, &str)]) -> BTreeMap<String, String> {
-        pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect()
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect()
     }
 
     #[test]
@@ -190,7 +240,10 @@ mod tests {
         assert!(refused(("cleanup.policy", "compact,shred")).contains("compact, delete"));
         assert!(refused(("cleanup.polizei", "x")).contains("cleanup.polizei"));
         assert!(refused(("preallocate", "yes")).contains("true or false"));
-        assert_eq!(check(&configs(&[("cleanup.policy", "compact, delete")])), Ok(()));
+        assert_eq!(
+            check(&configs(&[("cleanup.policy", "compact, delete")])),
+            Ok(())
+        );
         assert_eq!(check(&configs(&[("max.message.bytes", " 10 ")])), Ok(()));
     }
 

@@ -78,7 +78,9 @@ impl TopicRecord {
     }
 
     pub(crate) fn decode(value: &[u8]) -> Result<Self, BadRecord> {
-        let corrupt = |error: &dyn std::fmt::Display| BadRecord::Corrupt { what: error.to_string() };
+        let corrupt = |error: &dyn std::fmt::Display| BadRecord::Corrupt {
+            what: error.to_string(),
+        };
         let VersionOnly { v } = serde_json::from_slice(value).map_err(|error| corrupt(&error))?;
         if v > VERSION {
             return Err(BadRecord::Newer { found: v });
@@ -106,7 +108,10 @@ mod tests {
     #[test]
     fn a_newer_version_is_told_from_damage() {
         let newer = br#"{"v":2,"id":"x","shards":[]}"#;
-        assert_eq!(TopicRecord::decode(newer), Err(BadRecord::Newer { found: 2 }));
+        assert_eq!(
+            TopicRecord::decode(newer),
+            Err(BadRecord::Newer { found: 2 })
+        );
         for bad in [
             &b"{}"[..],
             b"\xff",

@@ -30,14 +30,25 @@ pub(crate) struct Topic {
 
 impl Topic {
     pub(crate) fn new(name: String, record: TopicRecord, partitions: Vec<Arc<Partition>>) -> Self {
-        assert_eq!(record.partitions.len(), partitions.len(), "a stream a partition");
+        assert_eq!(
+            record.partitions.len(),
+            partitions.len(),
+            "a stream a partition"
+        );
         let config = TopicConfig::from_stored(&record.configs);
-        Self { name, record, config, partitions }
+        Self {
+            name,
+            record,
+            config,
+            partitions,
+        }
     }
 
     /// The partition with this index.
     pub(crate) fn partition(&self, index: i32) -> Option<&Arc<Partition>> {
-        usize::try_from(index).ok().and_then(|index| self.partitions.get(index))
+        usize::try_from(index)
+            .ok()
+            .and_then(|index| self.partitions.get(index))
     }
 
     /// How many partitions there are, as the wire counts them.

@@ -51,8 +51,16 @@ impl FrameHead {
     }
 
     pub(crate) fn decode(frame: &[u8]) -> Result<Self, BadFrame> {
-        let corrupt = |field, found| BadFrame { field, found, newer: false };
-        let newer = |field, found: u8| BadFrame { field, found: found.into(), newer: true };
+        let corrupt = |field, found| BadFrame {
+            field,
+            found,
+            newer: false,
+        };
+        let newer = |field, found: u8| BadFrame {
+            field,
+            found: found.into(),
+            newer: true,
+        };
         if frame.len() < HEAD_BYTES {
             return Err(corrupt("length", frame.len() as u64));
         }
@@ -67,7 +75,11 @@ impl FrameHead {
         }
         let reserved = head.get_u16_le();
         if reserved != 0 {
-            return Err(BadFrame { field: "reserved", found: reserved.into(), newer: true });
+            return Err(BadFrame {
+                field: "reserved",
+                found: reserved.into(),
+                newer: true,
+            });
         }
         let record_count = head.get_u32_le();
         if record_count == 0 || i32::try_from(record_count).is_err() {
@@ -103,7 +115,9 @@ mod tests {
             } else if let Some(field) = line.strip_prefix("# refuse: ") {
                 all.last_mut().unwrap().1 = Some(field.to_owned());
             } else if !line.starts_with('#') {
-                let bytes = line.split_whitespace().map(|b| u8::from_str_radix(b, 16).unwrap());
+                let bytes = line
+                    .split_whitespace()
+                    .map(|b| u8::from_str_radix(b, 16).unwrap());
                 if let Some(last) = all.last_mut() {
                     last.2.extend(bytes);
                 }
