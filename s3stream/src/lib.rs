@@ -37,6 +37,8 @@ mod tail;
 mod testing;
 mod tier;
 mod upload;
+#[cfg(test)]
+mod vectors;
 
 pub use config::{ConfigError, MetaConfig, TierConfig};
 pub use counters::TierCounters;

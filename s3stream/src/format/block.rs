@@ -10,7 +10,7 @@
 //!    was decoded needs no further check.
 //! 3. Payloads are slices of the block, never copied.
 //!
-//! *Format: docs/formats/stream-set-object.md*
+//! *Format: docs/formats/stream-set-object.md, docs/formats/state-snapshot.md*
 //! *IO: none*
 
 use bytes::{Buf, BufMut, Bytes};

@@ -100,12 +100,14 @@ fn put_op(out: &mut Vec<u8>, op: &MetaOp) {
             put_text(out, key);
             put_version(out, *expected_version);
         }
-        MetaOp::RemoveObjects { objects } => {
-            out.put_u8(10);
-            put_count(out, objects.len());
-            objects.iter().for_each(|id| put_id(out, id));
-        }
+        MetaOp::RemoveObjects { objects } => put_removal(out, objects),
     }
+}
+
+fn put_removal(out: &mut Vec<u8>, objects: &[ObjectId]) {
+    out.put_u8(10);
+    put_count(out, objects.len());
+    objects.iter().for_each(|id| put_id(out, id));
 }
 
 /// A tag and nothing but words.
