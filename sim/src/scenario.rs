@@ -14,7 +14,7 @@ pub(crate) mod wal;
 use std::time::Duration;
 
 use tidewater_types::set_mutant;
-use tidewater_wal::{DeviceWalConfig, WalMode};
+use tidewater_wal::{DeviceWalConfig, WalError, WalMode};
 
 use crate::check::Violation;
 use crate::exec::{Executor, Limits, Stop};
@@ -70,6 +70,11 @@ pub fn run_plan(plan: &Plan, mutant: u16, keep_text: bool) -> RunReport {
     drop(executor);
     set_mutant(0);
     report
+}
+
+/// Whether reads that failed explain the refusal: both superblocks unreadable is told as damage.
+pub(crate) fn unreadable(plan: &Plan, error: &WalError) -> bool {
+    plan.disk_faults.read_eio > 0 && matches!(error, WalError::SuperblocksDamaged { .. })
 }
 
 /// What a run's end says is wrong.

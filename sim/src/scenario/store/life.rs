@@ -23,7 +23,7 @@ use crate::env::SimEnv;
 use crate::exec::Tag;
 use crate::plan::{End, Life};
 use crate::rng::Rng;
-use crate::scenario::wal_config;
+use crate::scenario::{unreadable, wal_config};
 
 /// What the tasks of a life share.
 #[derive(Clone)]
@@ -98,7 +98,11 @@ pub(super) fn excuse(world: &World, work: Work, what: &'static str, error: &Stor
         ErrorKind::Closed => {
             work == Work::Planned && (!world.disk_is_fine() || world.model.lock().closing)
         }
-        ErrorKind::Fenced | ErrorKind::Invalid | ErrorKind::Corrupt => false,
+        ErrorKind::Fenced | ErrorKind::Invalid => false,
+        ErrorKind::Corrupt => {
+            let wal = matches!(error, StoreError::Wal(error) if unreadable(&world.plan, error));
+            work == Work::Planned && wal
+        }
     };
     sometimes!("store call refused");
     if !excused {

@@ -23,7 +23,7 @@ use crate::env::SimEnv;
 use crate::exec::Tag;
 use crate::plan::{End, Life};
 use crate::rng::Rng;
-use crate::scenario::wal_config;
+use crate::scenario::{unreadable, wal_config};
 
 /// What the tasks of a life share.
 #[derive(Clone)]
@@ -101,7 +101,7 @@ fn open_failed(world: &World, error: &WalError, created: bool) {
         ErrorKind::Closed | ErrorKind::Retry => !world.disk_is_fine(),
         // Too many epochs without a trim: a refusal by name, not a loss.
         ErrorKind::Full => true,
-        _ => false,
+        _ => unreadable(&world.plan, error),
     };
     if !excused {
         world.fail(Violation::new(
@@ -140,10 +140,10 @@ async fn workload(node: &Node, life: Life) {
     let most = if plan.long { 300 } else { 50 };
     let writers = (0..plan.writers).map(|number| {
         let (sender, done) = oneshot::channel();
-        let appends = if node.work == Work::Planned {
-            rng.between(5, most)
-        } else {
-            rng.between(5, 10)
+        let appends = match node.work {
+            Work::Planned => rng.between(5, most),
+            Work::Misdirected => rng.between(10, 30),
+            Work::Healed | Work::Nothing => rng.between(5, 10),
         };
         let rng = Rng::new(rng.next_u64() ^ number, "writer");
         let writer = writer(node.clone(), rng, appends);
@@ -266,7 +266,7 @@ async fn append(node: &Node, rng: &mut Rng, len: usize) -> Result<oneshot::Recei
     };
     let bytes = payload(value, len);
     let (head, body) = bytes.split_at(rng.index(64).min(len));
-    if node.work == Work::Misdirected && rng.chance(200) {
+    if node.work == Work::Misdirected && rng.chance(40) {
         let mut model = node.world.model.lock();
         if !model.lied {
             model.lied = true;
