@@ -50,8 +50,7 @@ def read(member, count):
     found = []
 
     def more():
-        message = member.poll(0.5)
-        if message is not None:
+        for message in member.consume(count - len(found), timeout=0.5):
             if message.error():
                 raise AssertionError(message.error())
             found.append(message)
