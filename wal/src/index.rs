@@ -74,6 +74,11 @@ impl Index {
         tail
     }
 
+    /// Byte position of the group that lies furthest into the ring.
+    pub(crate) fn highest_position(&self) -> Option<u64> {
+        self.entries.iter().map(|entry| entry.position).max()
+    }
+
     /// Whether no group is wanted.
     pub(crate) fn is_empty(&self) -> bool {
         self.entries.is_empty()

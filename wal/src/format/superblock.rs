@@ -5,7 +5,8 @@
 //!
 //! Invariants
 //! 1. Epochs ascend, and so do their first LSNs, strictly.
-//! 2. The checksum covers every byte of the structure but itself.
+//! 2. The checksum is the last field and covers every byte before it, over whole pages: a slot
+//!    that was written in part never passes.
 //!
 //! *Format: docs/formats/wal.md* · *IO: none*
 
@@ -20,11 +21,13 @@ pub(crate) const SLOT_BYTES: usize = 32 * 1024;
 /// Where the ring begins.
 pub(crate) const RING_POSITION: u64 = 64 * 1024;
 /// Epochs a slot has room for.
-pub(crate) const EPOCHS_MAX: usize = (SLOT_BYTES - FIXED_BYTES) / ENTRY_BYTES;
+pub(crate) const EPOCHS_MAX: usize = (SLOT_BYTES - FIXED_BYTES - CHECKSUM_BYTES) / ENTRY_BYTES;
 
 const MAGIC: [u8; 8] = *b"TWwalsb\0";
 const FIXED_BYTES: usize = 160;
 const ENTRY_BYTES: usize = 24;
+const CHECKSUM_BYTES: usize = 4;
+const PAGE_BYTES: usize = 4096;
 const FLAG_SEALED: u16 = 1;
 
 /// From which LSN an epoch owns the log, and where its first group is.
@@ -98,14 +101,15 @@ impl Superblock {
             "{} epochs",
             self.epochs.len()
         );
-        let mut out = vec![0; FIXED_BYTES + ENTRY_BYTES * self.epochs.len()];
+        let filled = FIXED_BYTES + ENTRY_BYTES * self.epochs.len() + CHECKSUM_BYTES;
+        let mut out = vec![0; filled.next_multiple_of(PAGE_BYTES)];
         out[..8].copy_from_slice(&MAGIC);
         put!(out, 8, VERSION);
         put!(out, 10, if self.seal.is_some() { FLAG_SEALED } else { 0 });
-        put!(out, 16, u32::try_from(out.len()).expect("a slot's length"));
+        put!(out, 12, u32::try_from(out.len()).expect("a slot's length"));
         put!(
             out,
-            20,
+            16,
             u32::try_from(self.epochs.len()).expect("few epochs")
         );
         put!(out, 24, self.sequence);
@@ -132,8 +136,9 @@ impl Superblock {
             put!(out, at + 8, entry.lsn.0);
             put!(out, at + 16, entry.position);
         }
-        let checksum = crc32c(&[&out[..12], &out[16..]]);
-        put!(out, 12, checksum);
+        let checksum_at = out.len() - CHECKSUM_BYTES;
+        let checksum = crc32c(&[&out[..checksum_at]]);
+        put!(out, checksum_at, checksum);
         out
     }
 
@@ -142,18 +147,21 @@ impl Superblock {
         if bytes.iter().all(|&b| b == 0) {
             return Err(Flaw::Blank);
         }
-        if bytes.len() < 24 {
+        if bytes.len() < PAGE_BYTES {
             return Err(Flaw::Short);
         }
         if bytes[..8] != MAGIC {
             return Err(Flaw::Magic);
         }
-        let num_bytes = get!(u32, bytes, 16) as usize;
+        let num_bytes = get!(u32, bytes, 12) as usize;
         if num_bytes > bytes.len() {
             return Err(Flaw::Short);
         }
-        if num_bytes < 24 || crc32c(&[&bytes[..12], &bytes[16..num_bytes]]) != get!(u32, bytes, 12)
-        {
+        if num_bytes < PAGE_BYTES || !num_bytes.is_multiple_of(PAGE_BYTES) {
+            return Err(Flaw::Field("length that is not whole pages"));
+        }
+        let checksum_at = num_bytes - CHECKSUM_BYTES;
+        if crc32c(&[&bytes[..checksum_at]]) != get!(u32, bytes, checksum_at) {
             return Err(Flaw::Checksum);
         }
         match get!(u16, bytes, 8) {
@@ -161,13 +169,17 @@ impl Superblock {
             0 => return Err(Flaw::Field("version 0")),
             newer => return Err(Flaw::Newer(newer)),
         }
-        let num_epochs = get!(u32, bytes, 20) as usize;
-        if num_bytes < FIXED_BYTES
-            || num_bytes != FIXED_BYTES + ENTRY_BYTES * num_epochs.min(EPOCHS_MAX + 1)
-        {
-            return Err(Flaw::Field("number of epochs that does not fit the length"));
+        let num_epochs = get!(u32, bytes, 16) as usize;
+        let room = (checksum_at - FIXED_BYTES) / ENTRY_BYTES;
+        if num_epochs > room {
+            return Err(Flaw::Field("more epochs than the length has room for"));
         }
-        let superblock = Self::decode_fields(&bytes[..num_bytes]);
+        let epochs_end = FIXED_BYTES + ENTRY_BYTES * num_epochs;
+        let reserved = [&bytes[20..24], &bytes[84..88], &bytes[epochs_end..checksum_at]];
+        if reserved.into_iter().flatten().any(|&byte| byte != 0) {
+            return Err(Flaw::Field("reserved bytes in use"));
+        }
+        let superblock = Self::decode_fields(&bytes[..epochs_end]);
         superblock.check(bytes, position).map(|()| superblock)
     }
 

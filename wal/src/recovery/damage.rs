@@ -61,7 +61,8 @@ pub(super) async fn check(
     if rest == 0 {
         return Ok(());
     }
-    let existing = geometry.segments_in(io.num_bytes());
+    // The last one may be there in part.
+    let existing = (geometry.segments_in(io.num_bytes()) + 1).min(geometry.segment_count);
     for segment in (0..existing).filter(|segment| !scanned.chain.contains(segment)) {
         let start = geometry.start(segment);
         // Only the segment named as the next one is worth a look behind its first block.

@@ -305,7 +305,10 @@ async fn begin_epoch(
     old: Geometry,
     scanned: &Scanned,
 ) -> Result<(Start, usize), WalError> {
-    let existing = old.segments_in(io.num_bytes());
+    // A file may be shorter than the segments in use: its length is not always as durable as
+    // what lies in it.
+    let used = scanned.index.highest_position().map_or(0, |position| old.segment(position) + 1);
+    let existing = old.segments_in(io.num_bytes()).max(used);
     let (position, entered) = first_position(&old, scanned, existing);
     let mut chain = scanned.chain.clone();
     chain.extend(entered);
