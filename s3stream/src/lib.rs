@@ -29,6 +29,8 @@ mod format;
 mod fsck;
 mod gc;
 mod meta;
+#[cfg(all(test, feature = "mutants"))]
+mod mutants;
 mod object_id;
 mod read;
 mod reader;

@@ -29,7 +29,7 @@ pub(crate) struct TestEnv {
 }
 
 impl TestEnv {
-    pub(crate) fn new(seed: u64) -> Arc<dyn Env> {
+    pub(crate) fn shared(seed: u64) -> Arc<dyn Env> {
         Arc::new(Self {
             start: tokio::time::Instant::now(),
             random: AtomicU64::new(seed),
@@ -433,7 +433,7 @@ impl Rig {
 
     /// Opens a bucket as the next life of the node.
     pub(crate) async fn on(bucket: Arc<FaultyBucket>, seed: u64, config: TierConfig) -> Self {
-        let env = TestEnv::new(seed << 32);
+        let env = TestEnv::shared(seed << 32);
         let tier = Tier::open(bucket.clone(), env.clone(), config)
             .await
             .unwrap();

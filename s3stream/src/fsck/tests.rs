@@ -74,7 +74,7 @@ async fn a_sound_bucket_has_no_finding_and_nothing_is_changed() {
     );
     assert_eq!(rig.bucket.keys("").await, keys);
     let empty = FaultyBucket::new();
-    let report = fsck(empty.clone(), TestEnv::new(0), FsckOptions::default())
+    let report = fsck(empty.clone(), TestEnv::shared(0), FsckOptions::default())
         .await
         .unwrap();
     assert_eq!(report, FsckReport::default());
@@ -198,7 +198,7 @@ async fn objects_without_metadata_are_an_error() {
         .create(Purpose::Fsck, "data/some", vec![Bytes::from_static(b"x")])
         .await
         .unwrap();
-    let report = fsck(bucket, TestEnv::new(0), FsckOptions::default())
+    let report = fsck(bucket, TestEnv::shared(0), FsckOptions::default())
         .await
         .unwrap();
     assert_eq!(found(&report), [("error", "missing", None)]);

@@ -368,6 +368,7 @@ impl Inner {
         {
             let mut state = self.state.write();
             assert_eq!(seq, state.seq + 1, "entries are applied in order");
+            let dead_before = state.dead.len();
             for proposal in batch {
                 let verdict = apply(&mut state, seq, &proposal.txn);
                 if verdict.is_ok() {
@@ -376,7 +377,7 @@ impl Inner {
                 verdicts.push((proposal.reply, verdict));
             }
             (state.seq, state.log_crc) = (seq, crc);
-            self.tell_dead(&state);
+            self.tell_dead(&state, dead_before);
         }
         if registered.is_some() {
             self.queue.lock().node = registered;
@@ -391,13 +392,15 @@ impl Inner {
     fn apply_foreign(&self, entry: &LogEntry) -> Result<(), MetaError> {
         let mut state = self.state.write();
         check_place(&state, entry)?;
+        let dead_before = state.dead.len();
         apply_entry(&mut state, entry);
-        self.tell_dead(&state);
+        self.tell_dead(&state, dead_before);
         Ok(())
     }
 
-    fn tell_dead(&self, state: &MetaState) {
-        if !state.dead.is_empty() {
+    /// An entry that buries as many as it kills wakes nobody: whoever knows of the dead has a timer.
+    fn tell_dead(&self, state: &MetaState, dead_before: usize) {
+        if state.dead.len() > dead_before {
             self.objects_died.notify_one();
         }
     }

@@ -18,7 +18,7 @@ async fn open(bucket: &Arc<FaultyBucket>, seed: u64) -> Metadata {
 async fn try_open(bucket: &Arc<FaultyBucket>, seed: u64) -> Result<Metadata, MetaError> {
     Metadata::open(
         bucket.clone(),
-        TestEnv::new(seed << 32),
+        TestEnv::shared(seed << 32),
         MetaConfig::default(),
     )
     .await
@@ -334,7 +334,7 @@ async fn filled(bucket: &Arc<FaultyBucket>, num_entries: usize, snapshot_entries
         snapshot_entries,
         ..MetaConfig::default()
     };
-    let metadata = Metadata::open(bucket.clone(), TestEnv::new(1 << 32), config)
+    let metadata = Metadata::open(bucket.clone(), TestEnv::shared(1 << 32), config)
         .await
         .unwrap();
     for _ in 0..num_entries {
@@ -423,7 +423,7 @@ async fn an_entry_at_another_entrys_place_is_damage() {
 async fn an_entry_of_another_cluster_is_damage() {
     let (bucket, other) = (FaultyBucket::new(), FaultyBucket::new());
     filled(&bucket, 2, 1_000).await;
-    let foreign = Metadata::open(other.clone(), TestEnv::new(77), MetaConfig::default())
+    let foreign = Metadata::open(other.clone(), TestEnv::shared(77), MetaConfig::default())
         .await
         .unwrap();
     foreign.propose(vec![put("key", "value")]).await.unwrap();

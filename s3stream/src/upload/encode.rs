@@ -166,3 +166,6 @@ fn blocks_of(entries: &[Entry], block_bytes: usize) -> impl Iterator<Item = &[En
         (!block.is_empty()).then_some(block)
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -532,3 +532,43 @@ fn a_batch_is_divided_by_size() {
         ]
     );
 }
+
+/// A tail that says something is pending and seals nothing.
+struct StuckTail(std::sync::atomic::AtomicU64);
+
+impl crate::Tail for StuckTail {
+    fn pending(&self) -> crate::Pending {
+        crate::Pending {
+            num_bytes: 1 << 30,
+            oldest: Some(tidewater_types::Instant(0)),
+            streams: 1,
+        }
+    }
+
+    fn changed(&self) -> tidewater_types::BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    fn seal(&self, _bytes_max: u64) -> crate::SealedBatch {
+        self.0.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        crate::SealedBatch::default()
+    }
+
+    fn committed(&self, _report: &crate::CommitReport) {
+        panic!("nothing was sealed");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_tail_that_seals_nothing_is_not_asked_in_a_busy_loop() {
+    let rig = Rig::new(small_config()).await;
+    rig.uploader.stop().await;
+    let tail = Arc::new(StuckTail(std::sync::atomic::AtomicU64::new(0)));
+    let _uploader = rig.tier.start_uploader(NODE, rig.node_epoch, tail.clone());
+    tokio::time::sleep(10 * HOUR + HOUR / 2).await;
+    assert_eq!(
+        tail.0.load(std::sync::atomic::Ordering::Relaxed),
+        11,
+        "at once and after each upload age"
+    );
+}

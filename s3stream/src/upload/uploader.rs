@@ -168,21 +168,21 @@ impl UploadLoop {
 
     async fn work(&self) -> TierError {
         let mut timer: Timer = None;
-        let mut is_idle = false;
+        // How much was pending when nothing could be sealed.
+        let mut unsealable = None;
         loop {
-            let flushes = self.wait(&mut timer, is_idle).await;
+            let flushes = self.wait(&mut timer, unsealable.take()).await;
             let mut wanted = if flushes.is_empty() {
                 0
             } else {
                 self.tail.pending().num_bytes
             };
-            is_idle = false;
             loop {
+                let pending = self.tail.pending().num_bytes;
                 match self.upload_batch().await {
                     Ok(Some(num_bytes)) => wanted = wanted.saturating_sub(num_bytes),
                     Ok(None) => {
-                        // Nothing to seal although something is pending: wait until that changes.
-                        is_idle = true;
+                        unsealable = Some(pending);
                         break;
                     }
                     Err(err) => return err,
@@ -199,34 +199,45 @@ impl UploadLoop {
     }
 
     /// Waits for a reason to upload; the flushes that ask for it, if any.
-    async fn wait(&self, timer: &mut Timer, mut is_idle: bool) -> Vec<oneshot::Sender<()>> {
+    ///
+    /// If nothing of `unsealable` pending bytes could be sealed, the same amount is no reason
+    /// until the age of an upload has passed again.
+    async fn wait(
+        &self,
+        timer: &mut Timer,
+        mut unsealable: Option<u64>,
+    ) -> Vec<oneshot::Sender<()>> {
+        let again = self.env.now().after(self.config.upload_age);
         loop {
             // Both are asked before the state is looked at, so that no change goes unseen.
             let mut changed = self.tail.changed();
             let has_changed = futures_util::poll!(&mut changed).is_ready();
-            is_idle &= !has_changed;
             let flushes = std::mem::take(&mut self.shared.control.lock().flushes);
             let pending = self.tail.pending();
-            if !flushes.is_empty() || (!is_idle && self.is_due(&pending)) {
+            let is_stuck = unsealable == Some(pending.num_bytes);
+            if !flushes.is_empty() || (!is_stuck && self.is_due(&pending)) {
                 return flushes;
             }
             if has_changed {
                 continue;
             }
-            let deadline = pending
-                .oldest
-                .filter(|_| !is_idle)
-                .map(|oldest| oldest.after(self.config.upload_age));
-            self.set_timer(timer, deadline);
+            let due = |oldest: Instant| {
+                if is_stuck {
+                    again
+                } else {
+                    oldest.after(self.config.upload_age)
+                }
+            };
+            self.set_timer(timer, pending.oldest.map(due));
             let request = std::pin::pin!(self.shared.request.notified());
             let woken = select(request, changed);
             match timer {
-                Some((_, sleep)) => match select(woken, sleep).await {
-                    Either::Left((Either::Right(_), _)) => is_idle = false,
-                    Either::Left((Either::Left(_), _)) => {}
-                    Either::Right(_) => *timer = None,
-                },
-                None => is_idle &= matches!(woken.await, Either::Left(_)),
+                Some((_, sleep)) => {
+                    if let Either::Right(_) = select(woken, sleep).await {
+                        (*timer, unsealable) = (None, None);
+                    }
+                }
+                None => drop(woken.await),
             }
         }
     }
