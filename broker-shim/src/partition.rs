@@ -22,9 +22,9 @@ use tidewater_types::Offset;
 use tokio::sync::OnceCell;
 use tracing::error;
 
-use crate::broker::Refusal;
 use crate::producer::{Decision, ProducerLedger, ProducerLimits};
 use crate::records::{BatchHeader, ValidBatch};
+use crate::refusal::Refusal;
 
 /// Bytes read at a time when producers' state is rebuilt.
 const REPLAY_BYTES: usize = 4 << 20;

@@ -14,8 +14,8 @@ use tidewater_protocol::messages::find_coordinator_response::{
     Coordinator, FindCoordinatorResponse,
 };
 
-use super::Call;
-use crate::broker::Refusal;
+use super::call::Call;
+use crate::refusal::Refusal;
 
 const ENDPOINT_BROKERS: i8 = 1;
 const ENDPOINT_CONTROLLERS: i8 = 2;
@@ -63,7 +63,7 @@ pub(crate) async fn find_coordinator(
 ) -> FindCoordinatorResponse {
     let facts = &call.broker.facts;
     let ready = match request.key_type {
-        KEY_GROUP => call.broker.groups.ready(&call.broker).await,
+        KEY_GROUP => call.groups.ready(&call.broker).await,
         other => {
             let message = format!("coordinators of key type {other} are not served");
             Err(Refusal::new(ErrorCode::INVALID_REQUEST, message))

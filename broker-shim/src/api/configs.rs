@@ -14,8 +14,9 @@ use tidewater_protocol::messages::describe_configs_response::{
     DescribeConfigsSynonym,
 };
 
-use super::Call;
-use crate::broker::{Facts, Refusal, unknown_topic};
+use super::call::Call;
+use crate::broker::{Facts, unknown_topic};
+use crate::refusal::Refusal;
 use crate::topics::configs::{Key, Kind, TOPIC_KEYS};
 
 /// Set on the topic.

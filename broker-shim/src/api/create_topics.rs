@@ -13,9 +13,10 @@ use tidewater_protocol::messages::create_topics_response::{
     CreatableTopicConfigs, CreatableTopicResult, CreateTopicsResponse,
 };
 
-use super::Call;
+use super::call::Call;
 use super::configs::{SOURCE_DEFAULT, SOURCE_TOPIC};
-use crate::broker::{NewTopic, Refusal};
+use crate::broker::NewTopic;
+use crate::refusal::Refusal;
 use crate::topics::configs::TOPIC_KEYS;
 
 pub(crate) async fn handle(call: &Call, request: CreateTopicsRequest) -> CreateTopicsResponse {

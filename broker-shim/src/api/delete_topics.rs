@@ -13,8 +13,8 @@ use tidewater_protocol::messages::delete_topics_response::{
 };
 use tidewater_protocol::{ErrorCode, Uuid};
 
-use super::Call;
-use crate::broker::Refusal;
+use super::call::Call;
+use crate::refusal::Refusal;
 
 pub(crate) async fn handle(call: &Call, request: DeleteTopicsRequest) -> DeleteTopicsResponse {
     let by_name = |name| DeleteTopicState {

@@ -24,9 +24,9 @@ use tidewater_protocol::{ErrorCode, Records};
 use tidewater_stream_store::Stream;
 use tidewater_types::{BoxFuture, Offset};
 
-use super::Call;
-use crate::broker::Refusal;
+use super::call::Call;
 use crate::partition::{from_wire, wire};
+use crate::refusal::Refusal;
 
 /// Most bytes of one answer, Kafka's `fetch.max.bytes` of brokers.
 const RESPONSE_BYTES_MAX: usize = 55 << 20;

@@ -17,7 +17,7 @@ use tidewater_protocol::messages::describe_groups_response::{
 use tidewater_protocol::messages::list_groups_request::ListGroupsRequest;
 use tidewater_protocol::messages::list_groups_response::{ListGroupsResponse, ListedGroup};
 
-use super::Call;
+use super::call::Call;
 
 const DEAD: &str = "Dead";
 const CLASSIC: &str = "classic";
@@ -40,7 +40,7 @@ pub(crate) async fn describe(
 }
 
 async fn describe_one(call: &Call, group_id: String) -> DescribedGroup {
-    let found = match call.broker.groups.describe(&call.broker, &group_id).await {
+    let found = match call.groups.describe(&call.broker, &group_id).await {
         Ok(found) => found,
         Err(error) => {
             let error_code = error.code();
@@ -87,7 +87,7 @@ async fn describe_one(call: &Call, group_id: String) -> DescribedGroup {
 }
 
 pub(crate) async fn list(call: &Call, request: ListGroupsRequest) -> ListGroupsResponse {
-    let groups = match call.broker.groups.list(&call.broker).await {
+    let groups = match call.groups.list(&call.broker).await {
         Ok(groups) => groups,
         Err(error) => {
             return ListGroupsResponse {
@@ -121,7 +121,7 @@ pub(crate) async fn list(call: &Call, request: ListGroupsRequest) -> ListGroupsR
 pub(crate) async fn delete(call: &Call, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
     let mut results = Vec::new();
     for group_id in request.groups_names {
-        let error = call.broker.groups.delete(&call.broker, &group_id).await;
+        let error = call.groups.delete(&call.broker, &group_id).await;
         results.push(DeletableGroupResult {
             group_id,
             error_code: error.code(),

@@ -17,7 +17,7 @@ use tidewater_protocol::messages::sync_group_request::SyncGroupRequest;
 use tidewater_protocol::messages::sync_group_response::SyncGroupResponse;
 use tidewater_protocol::{ErrorCode, Uuid};
 
-use super::Call;
+use super::call::Call;
 use crate::group::{self, LeaveMember, Protocol};
 
 pub(crate) async fn join(call: &Call, request: JoinGroupRequest) -> JoinGroupResponse {
@@ -46,7 +46,7 @@ pub(crate) async fn join(call: &Call, request: JoinGroupRequest) -> JoinGroupRes
         can_skip_assignment: version >= 9,
         random: Uuid(call.broker.random_uuid()).to_string(),
     };
-    let joined = call.broker.groups.join(&call.broker, asked).await;
+    let joined = call.groups.join(&call.broker, asked).await;
     let members = joined
         .members
         .into_iter()
@@ -80,7 +80,7 @@ pub(crate) async fn sync(call: &Call, request: SyncGroupRequest) -> SyncGroupRes
         protocol: request.protocol_name,
         assignments: assignments.map(|a| (a.member_id, a.assignment)).collect(),
     };
-    let synced = call.broker.groups.sync(&call.broker, asked).await;
+    let synced = call.groups.sync(&call.broker, asked).await;
     SyncGroupResponse {
         error_code: synced.error.code(),
         protocol_type: synced.protocol_type,
@@ -97,7 +97,7 @@ pub(crate) async fn heartbeat(call: &Call, request: HeartbeatRequest) -> Heartbe
         member_id: request.member_id,
         group_instance_id: request.group_instance_id,
     };
-    let error = call.broker.groups.heartbeat(&call.broker, asked).await;
+    let error = call.groups.heartbeat(&call.broker, asked).await;
     HeartbeatResponse {
         error_code: error.code(),
         ..Default::default()
@@ -123,7 +123,7 @@ pub(crate) async fn leave(call: &Call, request: LeaveGroupRequest) -> LeaveGroup
         group: request.group_id,
         members,
     };
-    let left = call.broker.groups.leave(&call.broker, asked).await;
+    let left = call.groups.leave(&call.broker, asked).await;
     if !many {
         // The one member's error is the response's.
         let own = left

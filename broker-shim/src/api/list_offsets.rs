@@ -16,10 +16,10 @@ use tidewater_protocol::messages::list_offsets_response::{
 };
 use tidewater_types::Offset;
 
-use super::Call;
-use crate::broker::Refusal;
+use super::call::Call;
 use crate::partition::{Partition, wire};
 use crate::records::{BatchHeader, TimestampedOffset, find_timestamp, max_timestamp};
+use crate::refusal::Refusal;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;

@@ -11,7 +11,7 @@ use tidewater_protocol::messages::metadata_response::{
     MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
 };
 
-use super::Call;
+use super::call::Call;
 use crate::topics::names;
 use crate::topics::registry::Topic;
 

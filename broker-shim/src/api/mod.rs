@@ -10,6 +10,7 @@
 //!
 //! *IO: none*
 
+mod call;
 mod cluster;
 mod configs;
 mod create_topics;
@@ -24,53 +25,34 @@ mod partitions;
 mod produce;
 mod producer_id;
 mod stats;
+mod table;
 mod versions;
 
 use std::sync::Arc;
 
-use tidewater_protocol::{ApiKey, Encoder, Message, RequestHeader, encode_response_header};
+use bytes::Bytes;
+use tidewater_protocol::{ApiKey, Message};
 use tidewater_types::BoxFuture;
-use tracing::{debug, error};
+use tracing::error;
 
 use crate::broker::Broker;
+use crate::coordinator::Groups;
 use crate::net::{Handler, Reply, Request, STATS_API_KEY, Staged, encode_stats_response};
-
-/// The APIs that are served, with the first and the last version.
-pub(crate) const SUPPORTED: &[(ApiKey, i16, i16)] = &[
-    // Versions 0 to 2 are only advertised: old librdkafka turns compression off otherwise.
-    (ApiKey::Produce, 0, 13),
-    (ApiKey::Fetch, 4, 18),
-    (ApiKey::ListOffsets, 1, 11),
-    (ApiKey::Metadata, 0, 13),
-    (ApiKey::OffsetCommit, 2, 10),
-    (ApiKey::OffsetFetch, 1, 10),
-    (ApiKey::FindCoordinator, 0, 6),
-    (ApiKey::JoinGroup, 0, 9),
-    (ApiKey::Heartbeat, 0, 4),
-    (ApiKey::LeaveGroup, 0, 5),
-    (ApiKey::SyncGroup, 0, 5),
-    (ApiKey::DescribeGroups, 0, 6),
-    (ApiKey::ListGroups, 0, 5),
-    (ApiKey::ApiVersions, 0, 4),
-    (ApiKey::CreateTopics, 2, 7),
-    (ApiKey::DeleteTopics, 1, 6),
-    (ApiKey::InitProducerId, 0, 5),
-    (ApiKey::DescribeConfigs, 1, 4),
-    (ApiKey::CreatePartitions, 0, 3),
-    (ApiKey::DeleteGroups, 0, 2),
-    (ApiKey::DescribeCluster, 0, 2),
-];
-
-/// The part of a request every handler needs.
-pub(crate) struct Call {
-    pub(crate) broker: Arc<Broker>,
-    pub(crate) header: RequestHeader,
-    pub(crate) client_host: String,
-}
+use call::{Call, malformed, reply};
+use table::SUPPORTED;
 
 /// Answers requests with the broker's state.
 pub(crate) struct Api {
-    pub(crate) broker: Arc<Broker>,
+    broker: Arc<Broker>,
+    groups: Arc<Groups>,
+}
+
+impl Api {
+    /// The APIs of `broker`, and the groups it coordinates.
+    pub(crate) fn new(broker: Arc<Broker>) -> Self {
+        let groups = Arc::default();
+        Self { broker, groups }
+    }
 }
 
 impl Handler for Api {
@@ -84,31 +66,33 @@ impl Handler for Api {
     }
 
     fn handle(&self, request: Request) -> BoxFuture<'_, Staged> {
-        Box::pin(dispatch(&self.broker, request))
+        let Request {
+            header,
+            body,
+            client_host,
+            ..
+        } = request;
+        let (broker, groups) = (Arc::clone(&self.broker), Arc::clone(&self.groups));
+        let call = Call {
+            broker,
+            groups,
+            header,
+            client_host,
+        };
+        if call.header.api_key == STATS_API_KEY {
+            let json = stats::json(&call.broker);
+            let segments = encode_stats_response(call.header.correlation_id, json);
+            return Box::pin(std::future::ready(Staged::ready(Reply::Segments(segments))));
+        }
+        match ApiKey::from_i16(call.header.api_key) {
+            Some(api) => Box::pin(dispatch(call, api, body)),
+            None => Box::pin(std::future::ready(Staged::ready(Reply::Close))),
+        }
     }
 }
 
-async fn dispatch(broker: &Arc<Broker>, request: Request) -> Staged {
-    let Request {
-        header,
-        mut body,
-        client_host,
-        ..
-    } = request;
-    let (key, version) = (header.api_key, header.api_version);
-    let call = Call {
-        broker: Arc::clone(broker),
-        header,
-        client_host,
-    };
-    if key == STATS_API_KEY {
-        let json = stats::json(&call.broker);
-        let segments = encode_stats_response(call.header.correlation_id, json);
-        return Staged::ready(Reply::Segments(segments));
-    }
-    let Some(api) = ApiKey::from_i16(key) else {
-        return Staged::ready(Reply::Close);
-    };
+async fn dispatch(call: Call, api: ApiKey, mut body: Bytes) -> Staged {
+    let version = call.header.api_version;
     /// Decodes the body, runs the handler, encodes its answer.
     macro_rules! answer {
         ($handler:path) => {
@@ -160,27 +144,6 @@ async fn dispatch(broker: &Arc<Broker>, request: Request) -> Staged {
                 "an API is in the table but has no handler"
             );
             Staged::ready(Reply::Close)
-        }
-    }
-}
-
-fn malformed(call: &Call, error: &tidewater_protocol::DecodeError) -> Reply {
-    let (key, version) = (call.header.api_key, call.header.api_version);
-    debug!(key, version, %error, host = call.client_host, "malformed request; closing");
-    Reply::Close
-}
-
-/// The response's segments: header and message.
-pub(crate) fn reply<M: Message>(request: &RequestHeader, message: &M) -> Reply {
-    let mut out = Encoder::new();
-    let (key, version) = (request.api_key, request.api_version);
-    let encoded = encode_response_header(&mut out, key, version, request.correlation_id)
-        .and_then(|()| message.encode(&mut out, version));
-    match encoded {
-        Ok(()) => Reply::Segments(out.finish()),
-        Err(error) => {
-            error!(message = M::NAME, version, %error, "a response cannot be encoded; closing");
-            Reply::Close
         }
     }
 }

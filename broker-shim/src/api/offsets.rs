@@ -20,7 +20,7 @@ use tidewater_protocol::messages::offset_fetch_response::{
 };
 use tidewater_protocol::{ErrorCode, Uuid};
 
-use super::Call;
+use super::call::Call;
 use crate::group::{CommitPartition, CommitRequest, CommittedOffset};
 
 /// First version that names topics by id, in both APIs.
@@ -89,7 +89,7 @@ pub(crate) async fn commit(call: &Call, request: OffsetCommitRequest) -> OffsetC
             knows_group_not_found: version >= NOT_FOUND_VERSION,
             partitions,
         };
-        let committed = call.broker.groups.commit(&call.broker, asked).await;
+        let committed = call.groups.commit(&call.broker, asked).await;
         for ((topic, partition), error) in places.into_iter().zip(committed.errors) {
             topics[topic].partitions[partition].error_code = error.code();
         }
@@ -164,7 +164,7 @@ fn single(group: OffsetFetchResponseGroup, version: i16) -> OffsetFetchResponse 
 
 async fn fetch_group(call: &Call, asked: OffsetFetchRequestGroup) -> OffsetFetchResponseGroup {
     let group_id = asked.group_id.clone();
-    let committed = match call.broker.groups.offsets(&call.broker, &group_id).await {
+    let committed = match call.groups.offsets(&call.broker, &group_id).await {
         Ok(committed) => committed,
         Err(error) => {
             // Each partition that was asked for is answered as unknown beside the error.

@@ -15,8 +15,9 @@ use tidewater_protocol::messages::create_partitions_response::{
     CreatePartitionsResponse, CreatePartitionsTopicResult,
 };
 
-use super::Call;
-use crate::broker::{Refusal, unknown_topic};
+use super::call::Call;
+use crate::broker::unknown_topic;
+use crate::refusal::Refusal;
 
 pub(crate) async fn handle(
     call: &Call,

@@ -20,11 +20,11 @@ use tidewater_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
 };
 
-use super::{Call, reply};
-use crate::broker::Refusal;
+use super::call::{Call, reply};
 use crate::net::{Reply, Staged};
 use crate::partition::{Partition, Placed, wire};
 use crate::records::{DecompressionLimit, ProduceRules, TimestampType, validate_produce};
+use crate::refusal::Refusal;
 use crate::topics::names;
 use crate::topics::registry::Topic;
 

@@ -10,7 +10,7 @@ use tidewater_protocol::ErrorCode;
 use tidewater_protocol::messages::init_producer_id_request::InitProducerIdRequest;
 use tidewater_protocol::messages::init_producer_id_response::InitProducerIdResponse;
 
-use super::Call;
+use super::call::Call;
 
 pub(crate) async fn handle(call: &Call, request: InitProducerIdRequest) -> InitProducerIdResponse {
     let refuse = |code: ErrorCode| InitProducerIdResponse {

@@ -9,7 +9,8 @@ use tidewater_protocol::messages::api_versions_request::ApiVersionsRequest;
 use tidewater_protocol::messages::api_versions_response::{ApiVersion, ApiVersionsResponse};
 use tidewater_protocol::{ApiKey, ErrorCode};
 
-use super::{Call, SUPPORTED};
+use super::call::Call;
+use super::table::SUPPORTED;
 
 /// Answers the table. From version 3 on the client must name its software legally.
 pub(crate) async fn handle(call: &Call, request: ApiVersionsRequest) -> ApiVersionsResponse {

@@ -17,8 +17,9 @@ use tidewater_protocol::{ErrorCode, Uuid};
 use tidewater_stream_store::{MetaError, MetaOp};
 use tidewater_types::StreamId;
 
-use super::{Broker, Refusal};
+use super::Broker;
 use crate::partition::Partition;
+use crate::refusal::Refusal;
 use crate::topics::record::{self, TopicRecord};
 use crate::topics::registry::Topic;
 use crate::topics::{configs, names};

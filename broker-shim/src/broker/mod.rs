@@ -9,7 +9,6 @@
 mod admin;
 mod open;
 mod producer_ids;
-mod refusal;
 
 use std::sync::Arc;
 
@@ -19,9 +18,7 @@ use tidewater_types::Env;
 pub(crate) use admin::{NewTopic, unknown_topic};
 pub(crate) use open::{OpenError, Parts};
 pub(crate) use producer_ids::IdSource;
-pub(crate) use refusal::Refusal;
 
-use crate::coordinator::Groups;
 use crate::topics::registry::Registry;
 
 /// What the broker is, for answers to clients.
@@ -43,7 +40,6 @@ pub(crate) struct Broker {
     pub(crate) facts: Facts,
     pub(crate) topics: Registry,
     pub(crate) producer_ids: IdSource,
-    pub(crate) groups: Groups,
     /// Held while topics are created, changed or deleted.
     admin: tokio::sync::Mutex<()>,
 }

@@ -13,7 +13,6 @@ use tidewater_stream_store::{StoreConfig, StoreError, StreamStore, WalOpener, bu
 use tidewater_types::Env;
 
 use super::{Broker, Facts, IdSource};
-use crate::coordinator::Groups;
 use crate::partition::Partition;
 use crate::topics::record::{BadRecord, KEY_PREFIX, TopicRecord};
 use crate::topics::registry::{Registry, Topic};
@@ -64,7 +63,6 @@ impl Broker {
             facts,
             topics,
             producer_ids: IdSource::default(),
-            groups: Groups::default(),
             admin: tokio::sync::Mutex::default(),
         }))
     }

@@ -13,8 +13,8 @@ use tidewater_protocol::ErrorCode;
 use tidewater_stream_store::{MetaError, MetaOp, Metadata};
 use tokio::sync::Mutex;
 
-use super::Refusal;
 use crate::producer::{IdBlock, IdRefill, ProducerIds};
+use crate::refusal::Refusal;
 
 const KEY: &str = "producer-ids/next";
 

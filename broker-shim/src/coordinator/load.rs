@@ -13,10 +13,10 @@ use tidewater_types::Env;
 use tracing::error;
 
 use super::shard::now;
-use crate::broker::Refusal;
 use crate::group::{Coordinator, GroupConfig};
 use crate::partition::{from_wire, wire};
 use crate::records::{BatchHeader, DecompressionLimit, records};
+use crate::refusal::Refusal;
 
 /// Bytes read at a time.
 const READ_BYTES: usize = 4 << 20;

@@ -20,12 +20,13 @@ use tidewater_stream_store::Stream;
 use tokio::sync::{Mutex, OnceCell};
 use tracing::error;
 
-use crate::broker::{Broker, NewTopic, Refusal};
+use crate::broker::{Broker, NewTopic};
 use crate::group::{
     CommitRequest, CommitResponse, CommittedOffset, GroupDescription, HeartbeatRequest,
     JoinRequest, JoinResponse, LeaveRequest, LeaveResponse, ListedGroup, Response, SyncRequest,
     SyncResponse, partition_for,
 };
+use crate::refusal::Refusal;
 use crate::topics::names::CONSUMER_OFFSETS;
 
 use shard::Shard;

@@ -32,11 +32,14 @@ use crate::api::Api;
 use crate::banner::{self, BannerFacts};
 use crate::broker::{Broker, Facts, OpenError, Parts};
 use crate::config::{HostPort, ServeConfig, WalLocation};
-use crate::datadir::DataDir;
 use crate::exit::{Code, Exit};
 use crate::net::{self, Limits};
 use crate::ready::{self, ReadyFile};
 use crate::signals::stop_on_signals;
+
+mod datadir;
+
+use datadir::DataDir;
 
 /// Where the device WAL is, below the data directory.
 const WAL_FILE: &str = "wal/device.wal";
@@ -63,9 +66,7 @@ pub(crate) async fn run(config: ServeConfig) -> Result<(), Exit> {
         frame_bytes_max: config.max_request_bytes,
         ..Limits::default()
     };
-    let api = Arc::new(Api {
-        broker: Arc::clone(&broker),
-    });
+    let api = Arc::new(Api::new(Arc::clone(&broker)));
     let (stopping, stopped) = watch::channel(false);
     let serving = tokio::spawn(net::serve(bound, api, limits, env, stopped));
     let facts = ready::Facts {

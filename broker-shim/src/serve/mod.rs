@@ -1,0 +1,9 @@
+//! A broker's life: start, run, stop.
+//!
+//! *Owns*: the way in. *Does not own*: the order of a start; see driver.rs.
+//!
+//! *IO: driver* (`driver.rs`)
+
+mod driver;
+
+pub(crate) use driver::run;
