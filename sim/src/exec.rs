@@ -15,6 +15,8 @@
 //!
 //! *IO: none*
 
+mod queue;
+
 use std::collections::{BTreeSet, BinaryHeap};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,6 +31,7 @@ use tidewater_types::{BoxFuture, Instant};
 
 use crate::rng::Rng;
 use crate::trace::{Event, Trace};
+use queue::{Due, Ready, Scheduled, TaskKey, TaskWaker};
 
 /// Whose tasks die together: one life of one node. 0 is the world, which never dies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,17 +89,6 @@ struct Core {
     ready: Arc<Ready>,
 }
 
-#[derive(Default)]
-struct Ready {
-    queue: Mutex<Vec<TaskKey>>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct TaskKey {
-    slot: usize,
-    generation: u32,
-}
-
 struct State {
     now_ns: u64,
     slots: Vec<Slot>,
@@ -116,53 +108,6 @@ struct Slot {
     used: bool,
     future: Option<BoxFuture<'static, ()>>,
     waker: Arc<TaskWaker>,
-}
-
-struct TaskWaker {
-    key: TaskKey,
-    queued: AtomicBool,
-    ready: Arc<Ready>,
-}
-
-impl Wake for TaskWaker {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        if !self.queued.swap(true, Ordering::Relaxed) {
-            self.ready.queue.lock().push(self.key);
-        }
-    }
-}
-
-enum Due {
-    Wake(Waker),
-    Call(Box<dyn FnOnce() + Send>),
-}
-
-struct Scheduled {
-    at_ns: u64,
-    number: u64,
-    due: Due,
-}
-
-impl PartialEq for Scheduled {
-    fn eq(&self, other: &Self) -> bool {
-        self.number == other.number
-    }
-}
-impl Eq for Scheduled {}
-impl PartialOrd for Scheduled {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-impl Ord for Scheduled {
-    /// The earliest event is the greatest, as `BinaryHeap` pops the greatest.
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (other.at_ns, other.number).cmp(&(self.at_ns, self.number))
-    }
 }
 
 impl Executor {

@@ -19,9 +19,9 @@ use tidewater_s3stream::{FsckOptions, Severity};
 use tidewater_stream_store::{Stream, StreamStore};
 use tidewater_types::{Env, Lsn, Offset, StreamId, sometimes};
 
-use super::life::{Node, excuse, read_checked};
+use super::node::{Node, excuse, read_checked};
 use super::opener::SimOpener;
-use super::{World, store_config};
+use super::world::{World, store_config};
 use crate::bucket::SimBucket;
 use crate::check::Violation;
 use crate::check::streams::{Seen, StreamModel};
@@ -29,7 +29,7 @@ use crate::disk::{CrashStyle, Device};
 use crate::env::SimEnv;
 use crate::exec::{Executor, Tag};
 use crate::plan::Plan;
-use crate::scenario::{LIMITS, failure_of, holds, wal_config};
+use crate::scenario::common::{LIMITS, failure_of, holds, wal_config};
 
 type Streams = BTreeMap<StreamId, StreamModel>;
 

@@ -14,11 +14,12 @@ use std::sync::Arc;
 use tidewater_types::{Env, ErrorKind, Lsn, WalId, sometimes};
 use tidewater_wal::{DeviceWal, Identity, OpenMode, WalError};
 
-use super::{Work, World, live};
+use super::lives::live;
+use super::world::{Work, World};
 use crate::check::Violation;
 use crate::env::SimEnv;
 use crate::plan::{Damage, End, Life};
-use crate::scenario::wal_config;
+use crate::scenario::common::wal_config;
 
 const CHECKER: &str = "damage";
 /// Byte positions of the superblock slots (docs/formats/wal.md).

@@ -15,7 +15,7 @@ use tidewater_types::{Env, ErrorKind, Lsn, sometimes};
 use tidewater_wal::{DeviceWal, Frame, Wal, WalError};
 use tokio::sync::oneshot;
 
-use super::{Work, World, open_mode};
+use super::world::{Work, World, open_mode};
 use crate::check::watermarks::WatermarkModel;
 use crate::check::{Violation, payload, value_of};
 use crate::disk::SimDisk;
@@ -23,7 +23,7 @@ use crate::env::SimEnv;
 use crate::exec::Tag;
 use crate::plan::{End, Life};
 use crate::rng::Rng;
-use crate::scenario::{unreadable, wal_config};
+use crate::scenario::common::{unreadable, wal_config};
 
 /// What the tasks of a life share.
 #[derive(Clone)]
@@ -324,7 +324,12 @@ async fn trimmer(node: Node, mut rng: Rng) {
             let mut promised: Vec<Lsn> = model.frames.promised().map(|(_, lsn)| lsn).collect();
             promised.sort_unstable();
             let floor = promised.len() / 2;
-            (promised.len() > 2).then(|| promised[floor + rng.index(promised.len() - floor)])
+            match promised.len() {
+                // Few frames may still hold every segment: a healed life must be able to go on.
+                0..=2 if node.work == Work::Healed => Some(node.wal.watermarks().durable),
+                0..=2 => None,
+                num_promised => Some(promised[floor + rng.index(num_promised - floor)]),
+            }
         };
         if let Some(lsn) = picked {
             node.world.trimmed(lsn);

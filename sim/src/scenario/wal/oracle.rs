@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tidewater_types::{Env, Lsn};
 use tidewater_wal::{DeviceWal, OpenMode, Wal};
 
-use super::{World, identity};
+use super::world::{World, identity};
 use crate::check::Violation;
 use crate::check::frames::FrameModel;
 use crate::check::watermarks::WatermarkModel;
@@ -24,7 +24,7 @@ use crate::disk::{CrashStyle, Device};
 use crate::env::SimEnv;
 use crate::exec::{Executor, Tag};
 use crate::plan::Plan;
-use crate::scenario::{LIMITS, failure_of, holds, wal_config};
+use crate::scenario::common::{LIMITS, failure_of, holds, wal_config};
 
 const CHECKER: &str = "durable";
 

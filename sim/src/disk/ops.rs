@@ -1,0 +1,213 @@
+//! One operation of the simulated disk: what it does when it starts and when it ends.
+//!
+//! *Owns*: the operations under way, which fault strikes one. *Does not own*: its time (device.rs), durability
+//! (state.rs).
+//!
+//! *IO: none*
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::task::Waker;
+
+use tidewater_wal::{AlignedBuf, Completion, DiskOp};
+use tokio::sync::oneshot;
+
+use super::faults::{DiskFaults, DiskShape, Fault};
+use super::state::Layers;
+use crate::rng::Rng;
+
+/// What unread memory holds.
+const POISON: u8 = 0xa5;
+const EIO: i32 = 5;
+const ENOSPC: i32 = 28;
+
+pub(super) struct State {
+    pub(super) shape: DiskShape,
+    pub(super) faults: DiskFaults,
+    pub(super) rng: Rng,
+    pub(super) layers: Layers,
+    /// The user the device is open for.
+    pub(super) session: u64,
+    pub(super) open: bool,
+    pub(super) late_landing: bool,
+    pub(super) pending: BTreeMap<u64, Pending>,
+    pub(super) next_pending: u64,
+    pub(super) completions: VecDeque<Completion>,
+    pub(super) waker: Option<Waker>,
+    pub(super) num_ops: u64,
+    pub(super) misdirect_next: bool,
+    /// Who wants to know that this many operations were taken.
+    pub(super) watch: Option<(u64, oneshot::Sender<()>)>,
+    pub(super) counts: BTreeMap<Fault, u64>,
+}
+
+pub(super) struct Pending {
+    pub(super) id: u64,
+    pub(super) session: u64,
+    pub(super) op: Op,
+}
+
+pub(super) enum Op {
+    Read {
+        position: u64,
+        buf: AlignedBuf,
+    },
+    Write {
+        number: u64,
+        buf: AlignedBuf,
+        durable: bool,
+    },
+    Flush {
+        mark: u64,
+    },
+}
+
+impl State {
+    pub(super) fn count(&mut self, fault: Fault) {
+        *self.counts.entry(fault).or_default() += 1;
+    }
+
+    pub(super) fn strikes(&mut self, fault: Fault, per_mille: u32) -> bool {
+        let strikes = self.rng.chance(per_mille);
+        if strikes {
+            self.count(fault);
+        }
+        strikes
+    }
+
+    /// The user is gone; what must be dropped outside the lock.
+    #[must_use]
+    pub(super) fn end_session(&mut self) -> Vec<Completion> {
+        self.open = false;
+        self.waker = None;
+        self.completions.drain(..).collect()
+    }
+
+    pub(super) fn start(&mut self, op: DiskOp) -> (Op, &'static str, u64) {
+        match op {
+            DiskOp::Read { position, mut buf } => {
+                poison(&mut buf);
+                (Op::Read { position, buf }, "read", position)
+            }
+            DiskOp::Write {
+                position,
+                buf,
+                durable,
+            } => {
+                let block = self.shape.block_bytes as u64;
+                let data = filled(&buf);
+                assert!(
+                    position.is_multiple_of(block) && (data.len() as u64).is_multiple_of(block),
+                    "write of {} bytes at {position} is not aligned to {block}",
+                    data.len()
+                );
+                let mut target = position;
+                let misdirected = self.rng.chance(self.faults.misdirected_write);
+                if misdirected || std::mem::take(&mut self.misdirect_next) {
+                    *self.counts.entry(Fault::MisdirectedWrite).or_default() += 1;
+                    target = self.astray(position, block);
+                } else {
+                    // A write that goes astray is the disk's fault, not the writer's.
+                    self.layers.check_protected(position, data);
+                }
+                let number = self.layers.submit(target, data);
+                (
+                    Op::Write {
+                        number,
+                        buf,
+                        durable,
+                    },
+                    if durable { "dsync" } else { "write" },
+                    position,
+                )
+            }
+            DiskOp::Flush => {
+                let mark = self.layers.flush_mark();
+                (Op::Flush { mark }, "flush", mark)
+            }
+        }
+    }
+
+    /// Where a write that should land at `position` lands instead: near in front of it, where
+    /// its own kind lies, or anywhere.
+    pub(super) fn astray(&mut self, position: u64, block: u64) -> u64 {
+        let before = (position / block).min(64);
+        if before > 0 && self.rng.chance(500) {
+            return position - (1 + self.rng.below(before)) * block;
+        }
+        self.rng.below(self.layers.cache.num_bytes() / block) * block
+    }
+
+    pub(super) fn finish_read(&mut self, position: u64, mut buf: AlignedBuf) -> Ended {
+        if self.strikes(Fault::ReadEio, self.faults.read_eio) {
+            return (Err(io::Error::from_raw_os_error(EIO)), Some(buf));
+        }
+        let stale = self.strikes(Fault::StaleRead, self.faults.stale_read);
+        let mut limit = buf.capacity();
+        let sectors = limit / self.shape.sector_bytes;
+        if sectors > 1 && self.strikes(Fault::ShortRead, self.faults.short_read) {
+            limit = self.rng.index(sectors) * self.shape.sector_bytes;
+        }
+        let image = if stale {
+            &self.layers.durable
+        } else {
+            &self.layers.cache
+        };
+        let moved = fill(&mut buf, |bytes| image.read(position, &mut bytes[..limit]));
+        (Ok(moved), Some(buf))
+    }
+
+    pub(super) fn finish_write(&mut self, number: u64, buf: AlignedBuf, durable: bool) -> Ended {
+        let len = filled(&buf).len();
+        if self.strikes(Fault::WriteEio, self.faults.write_eio) {
+            self.layers.fail(number, &mut self.rng);
+            return (Err(io::Error::from_raw_os_error(EIO)), Some(buf));
+        }
+        if self.strikes(Fault::Enospc, self.faults.enospc) {
+            self.layers.cancel(number);
+            return (Err(io::Error::from_raw_os_error(ENOSPC)), Some(buf));
+        }
+        let sectors = len / self.shape.sector_bytes;
+        let mut moved = len;
+        if sectors > 1 && self.strikes(Fault::ShortWrite, self.faults.short_write) {
+            moved = self.rng.index(sectors) * self.shape.sector_bytes;
+        }
+        self.layers.complete(number, moved);
+        if durable {
+            self.layers.make_durable(number);
+        }
+        (Ok(moved), Some(buf))
+    }
+
+    pub(super) fn finish_flush(&mut self, mark: u64) -> io::Result<usize> {
+        if self.strikes(Fault::FlushEio, self.faults.flush_eio) {
+            self.layers.flush_failed(mark);
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
+        if !self.strikes(Fault::LyingFlush, self.faults.lying_flush) {
+            self.layers.flush(mark);
+        }
+        Ok(0)
+    }
+}
+
+/// How an operation ended: bytes moved, and the buffer given back.
+pub(super) type Ended = (io::Result<usize>, Option<AlignedBuf>);
+
+/// The bytes a write carries.
+fn filled(buf: &AlignedBuf) -> &[u8] {
+    buf.as_slice()
+}
+
+/// Fills the whole buffer with what unread memory may hold.
+fn poison(buf: &mut AlignedBuf) {
+    buf.as_mut_slice().fill(POISON);
+    buf.clear();
+}
+
+/// Lets `read` fill the buffer; the number of bytes it read.
+fn fill(buf: &mut AlignedBuf, read: impl FnOnce(&mut [u8]) -> usize) -> usize {
+    let moved = read(buf.as_mut_slice());
+    buf.set_len(moved);
+    moved
+}

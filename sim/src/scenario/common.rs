@@ -1,0 +1,73 @@
+//! What the scenarios share: limits, the small WAL, how a stop becomes a failure.
+//!
+//! *Owns*: these helpers. *Does not own*: any scenario.
+//!
+//! *IO: none*
+
+use std::time::Duration;
+
+use tidewater_wal::{DeviceWalConfig, WalError, WalMode};
+
+use crate::check::Violation;
+use crate::exec::{Limits, Stop};
+use crate::plan::{Plan, Sync};
+
+/// What a run may take; a run that needs more hangs.
+pub(crate) const LIMITS: Limits = Limits {
+    polls: 3_000_000,
+    time: Duration::from_secs(3600),
+};
+
+/// Whether reads that failed explain the refusal: both superblocks unreadable is told as damage.
+pub(crate) fn unreadable(plan: &Plan, error: &WalError) -> bool {
+    plan.disk_faults.read_eio > 0 && matches!(error, WalError::SuperblocksDamaged { .. })
+}
+
+/// What a run's end says is wrong.
+pub(crate) fn failure_of(outcome: Result<Result<(), Violation>, Stop>) -> Option<Violation> {
+    match outcome {
+        Ok(result) => result.err(),
+        Err(stop @ Stop::Panic { .. }) => Some(Violation::new("panic", stop.to_string())),
+        Err(stop) => Some(Violation::new("liveness", stop.to_string())),
+    }
+}
+
+/// The settings of the WAL: small, so that the ring wraps and fills.
+pub(crate) fn wal_config(plan: &Plan, sync: Sync) -> DeviceWalConfig {
+    DeviceWalConfig {
+        capacity_bytes: plan.segments * 64 * 1024,
+        mode: match sync {
+            Sync::Flush => WalMode::RingSync,
+            Sync::Dsync => WalMode::RingDsync,
+        },
+        ..DeviceWalConfig::tiny()
+    }
+}
+
+/// Whether `needle` stands somewhere in `bytes`.
+pub(crate) fn holds(bytes: &[u8], needle: &[u8]) -> bool {
+    let (Some(first), len) = (needle.get(..16), needle.len()) else {
+        return false;
+    };
+    bytes
+        .windows(16)
+        .enumerate()
+        .any(|(at, window)| window == first && bytes.get(at..at + len) == Some(needle))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::holds;
+    use crate::check::payload;
+
+    #[test]
+    fn bytes_are_found_whole_or_not_at_all() {
+        let needle = payload(5, 100);
+        let around = [vec![0; 37], needle.clone(), vec![1; 9]].concat();
+        assert!(holds(&around, &needle));
+        assert!(!holds(&around[..130], &needle));
+        let mut torn = around;
+        torn[100] ^= 1;
+        assert!(!holds(&torn, &needle));
+    }
+}
