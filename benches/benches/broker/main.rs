@@ -69,9 +69,7 @@ fn run() -> Result<(), Failure> {
         .skip(1)
         .filter(|word| !word.starts_with('-'))
         .collect();
-    let wanted = |name: &str| {
-        filters.is_empty() || filters.iter().any(|filter| name.contains(filter.as_str()))
-    };
+    let wanted = |name: &str| filters.is_empty() || filters.iter().any(|filter| filter == name);
     let data = place.folder("TIDEWATER_BENCH_DATA", "data")?;
     println!("{}", place.headline(&data));
     let folder = data.join(format!("broker-bench-{}", std::process::id()));

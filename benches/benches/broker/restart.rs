@@ -27,8 +27,8 @@ const TOPIC: &str = "load";
 const PARTITIONS: i32 = 3;
 const BATCH_RECORDS: usize = 64;
 const RECORD_BYTES: usize = 1024;
-/// What waits in the log when the broker is killed.
-const FILL_MIB: u64 = 512;
+/// What waits in the log when the broker is killed: less than the 256 MiB that the store lets wait.
+const FILL_MIB: u64 = 192;
 const FILL_WAIT: Duration = Duration::from_secs(300);
 /// Uploads wait for more than that, so the whole of it is in the WAL.
 const PAUSED: [&str; 6] = [
@@ -89,7 +89,7 @@ fn one_round(bench: &mut Bench, product: Product) -> Result<Round, Failure> {
     bench.quiet.wait();
     let begun = Instant::now();
     let load = Load::start(running.address);
-    load.wait_for(FILL_MIB << 20)?;
+    let load = load.filled(FILL_MIB << 20)?;
     let fill_mb_per_s = (FILL_MIB << 20) as f64 / begun.elapsed().as_secs_f64() / 1e6;
     let killed = running.kill()?;
     let acknowledged = load.end()?;
@@ -100,7 +100,7 @@ fn one_round(bench: &mut Bench, product: Product) -> Result<Round, Failure> {
     })?;
     let acked = killed.elapsed();
     let mut client = Client::connect(running.address)?;
-    for (index, end) in (0..PARTITIONS).zip(acknowledged) {
+    for (index, (end, _)) in (0..PARTITIONS).zip(acknowledged) {
         let found = client.latest_offset(TOPIC, index)?;
         if found < end {
             let name = product.name();
@@ -117,15 +117,18 @@ fn one_round(bench: &mut Bench, product: Product) -> Result<Round, Failure> {
     })
 }
 
+/// The offset behind the last acknowledged record, and why there are no more.
+type Outcome = (i64, Option<Failure>);
+
 /// Producers, one a partition and one request at a time each, until the broker goes away.
-pub(crate) struct Load {
+struct Load {
     acknowledged_bytes: Arc<AtomicU64>,
     stop: Arc<AtomicBool>,
-    producers: Vec<JoinHandle<i64>>,
+    producers: Vec<JoinHandle<Outcome>>,
 }
 
 impl Load {
-    pub(crate) fn start(address: SocketAddr) -> Self {
+    fn start(address: SocketAddr) -> Self {
         let acknowledged_bytes = Arc::new(AtomicU64::new(0));
         let stop = Arc::new(AtomicBool::new(false));
         let producers = (0..PARTITIONS)
@@ -141,19 +144,25 @@ impl Load {
         }
     }
 
-    fn wait_for(&self, num_bytes: u64) -> Result<(), Failure> {
+    /// Waits until so much is acknowledged.
+    fn filled(self, num_bytes: u64) -> Result<Self, Failure> {
         let begun = Instant::now();
         while self.acknowledged_bytes.load(Ordering::Relaxed) < num_bytes {
-            if begun.elapsed() > FILL_WAIT || self.producers.iter().all(JoinHandle::is_finished) {
-                return Err("the load came to an end before the log was filled".into());
+            if self.producers.iter().any(JoinHandle::is_finished) {
+                let failures = self.end()?.into_iter().filter_map(|(_, failure)| failure);
+                let all: Vec<_> = failures.map(|failure| failure.to_string()).collect();
+                return Err(format!("the load failed: {}", all.join("; ")).into());
+            }
+            if begun.elapsed() > FILL_WAIT {
+                return Err("the log was not filled in time".into());
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        Ok(())
+        Ok(self)
     }
 
-    /// Ends the load; the offset behind the last acknowledged record of each partition.
-    fn end(self) -> Result<Vec<i64>, Failure> {
+    /// Ends the load; what came of each partition.
+    fn end(self) -> Result<Vec<Outcome>, Failure> {
         self.stop.store(true, Ordering::Relaxed);
         let ended = self.producers.into_iter().map(JoinHandle::join);
         ended
@@ -162,19 +171,20 @@ impl Load {
     }
 }
 
-/// The offset behind the last acknowledged record, once a request fails or `stop` is set.
-fn produce(address: SocketAddr, index: i32, sum: &AtomicU64, stop: &AtomicBool) -> i64 {
+/// Produces until a request fails or `stop` is set.
+fn produce(address: SocketAddr, index: i32, sum: &AtomicU64, stop: &AtomicBool) -> Outcome {
     let records = batch(BATCH_RECORDS, RECORD_BYTES);
     let mut end = 0;
-    let Ok(mut client) = Client::connect(address) else {
-        return end;
+    let mut client = match Client::connect(address) {
+        Ok(client) => client,
+        Err(error) => return (end, Some(error)),
     };
     while !stop.load(Ordering::Relaxed) {
-        let Ok(base) = client.produce(TOPIC, index, records.clone()) else {
-            break;
-        };
-        end = base + BATCH_RECORDS as i64;
+        match client.produce(TOPIC, index, records.clone()) {
+            Ok(base) => end = base + BATCH_RECORDS as i64,
+            Err(error) => return (end, Some(error)),
+        }
         sum.fetch_add((BATCH_RECORDS * RECORD_BYTES) as u64, Ordering::Relaxed);
     }
-    end
+    (end, None)
 }

@@ -67,7 +67,7 @@ impl Tools {
             output.push(&partial);
             let plugin = "org.apache.maven.plugins:maven-dependency-plugin:3.6.0";
             let status = Command::new("mvn")
-                .args(["-q", "-B", "-f"])
+                .args(["-q", "-B", "-Dstyle.color=never", "-f"])
                 .arg(&project)
                 .arg(format!("{plugin}:copy-dependencies"))
                 .arg("-DincludeScope=runtime")
