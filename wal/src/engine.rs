@@ -113,6 +113,10 @@ impl Engine {
                 self.complete(now, completion);
             }
             progress |= self.poll_timer(cx, now);
+            // Acknowledge before the next submission, which may block on a portable disk.
+            if progress || !self.groups.is_empty() {
+                self.publish();
+            }
             if !self.abandoned {
                 while let Some(effect) = self.core.poll_effect(now) {
                     progress = true;
@@ -121,9 +125,6 @@ impl Engine {
                         Effect::Group(entry) => self.groups.push(entry),
                     }
                 }
-            }
-            if progress {
-                self.publish();
             }
             self.start_reads();
             if self.is_done() {

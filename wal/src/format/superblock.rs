@@ -175,7 +175,11 @@ impl Superblock {
             return Err(Flaw::Field("more epochs than the length has room for"));
         }
         let epochs_end = FIXED_BYTES + ENTRY_BYTES * num_epochs;
-        let reserved = [&bytes[20..24], &bytes[84..88], &bytes[epochs_end..checksum_at]];
+        let reserved = [
+            &bytes[20..24],
+            &bytes[84..88],
+            &bytes[epochs_end..checksum_at],
+        ];
         if reserved.into_iter().flatten().any(|&byte| byte != 0) {
             return Err(Flaw::Field("reserved bytes in use"));
         }

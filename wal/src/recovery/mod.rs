@@ -16,6 +16,8 @@
 pub(crate) mod create;
 mod damage;
 mod scan;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
@@ -276,7 +278,11 @@ async fn rewrite_tail(
             )
             .await?;
         let whole = group::decode(buf.as_slice());
-        if !whole.is_ok_and(|header| header.lsn == entry.lsn && header.position == entry.position) {
+        let expected = (entry.lsn, entry.position);
+        let is_same = |header: group::GroupHeader| {
+            (header.lsn, header.position) == expected || mutant!(8) || mutant!(9)
+        };
+        if !whole.is_ok_and(is_same) {
             return Err(WalError::Corrupt {
                 path: io.path().to_owned(),
                 position: entry.position,
@@ -307,7 +313,10 @@ async fn begin_epoch(
 ) -> Result<(Start, usize), WalError> {
     // A file may be shorter than the segments in use: its length is not always as durable as
     // what lies in it.
-    let used = scanned.index.highest_position().map_or(0, |position| old.segment(position) + 1);
+    let used = scanned
+        .index
+        .highest_position()
+        .map_or(0, |position| old.segment(position) + 1);
     let existing = old.segments_in(io.num_bytes()).max(used);
     let (position, entered) = first_position(&old, scanned, existing);
     let mut chain = scanned.chain.clone();

@@ -78,7 +78,8 @@ fn judge(known: &mut Known, frames: &[(Lsn, Bytes)]) {
 }
 
 async fn work(wal: &DeviceWal, env: &TestEnv, known: &Arc<Mutex<Known>>, mut rng: Rng) {
-    for _ in 0..rng.below(200) {
+    let most = if rng.one_in(4) { 2000 } else { 200 };
+    for _ in 0..rng.below(most) {
         let num_bytes = if rng.one_in(6) {
             rng.below(20_000)
         } else {
@@ -166,7 +167,11 @@ pub(crate) fn lives(seed: u64) {
             if rng.one_in(8) {
                 model.0.lock().failing_flushes = 1;
             }
-            let rounds = rng.below(3000);
+            let rounds = if rng.one_in(4) {
+                rng.below(20_000)
+            } else {
+                rng.below(3000)
+            };
             env.run_for(work(&wal, &env, &known, rng.clone()), rounds);
             rng.next();
             if rng.one_in(6) {

@@ -97,6 +97,13 @@ impl Model {
         state.durable[at] ^= 0x40;
     }
 
+    /// Puts `bytes` at `position`, durably.
+    pub(crate) fn overwrite(&self, position: u64, bytes: &[u8]) {
+        let mut state = self.0.lock();
+        apply(&mut state.cached, position, bytes);
+        apply(&mut state.durable, position, bytes);
+    }
+
     /// The disk after a power failure.
     pub(crate) fn power_failure(&self) -> Self {
         let mut state = self.0.lock();
