@@ -14,11 +14,13 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use parking_lot::Mutex;
-use tidewater_types::{BoxFuture, ClusterId, Env, Instant, sometimes};
+use tidewater_types::{BoxFuture, ClusterId, Env, Instant, Lsn, sometimes};
 use tidewater_wal::{
     DeviceWal, DeviceWalConfig, Identity, OpenMode, RecoveryReport, WalError, peek_identity,
 };
+use tracing::warn;
 
 use crate::opener::{FrameSink, OpenedWal, WalExpectation, WalOpener};
 
@@ -109,34 +111,30 @@ impl DeviceWalOpener {
     fn open_blocking(
         self,
         expect: WalExpectation,
-        on_frame: FrameSink,
+        mut on_frame: FrameSink,
     ) -> Result<OpenedWal, WalError> {
-        let exists = self.path.exists();
-        let identity = Identity {
-            cluster: expect.cluster,
-            node: expect.node,
-            wal: expect.wal,
-        };
         // A WAL that was never named may be created; one that was must be there.
-        let mode = if exists || expect.wal.is_some() {
+        let mode = if self.path.exists() || expect.wal.is_some() {
             OpenMode::Existing
         } else {
             OpenMode::Create
         };
-        let sink = Arc::new(Mutex::new(on_frame));
-        let started = std::time::Instant::now();
-        let (wal, report) = loop {
-            let sink = Arc::clone(&sink);
-            let on_frame = move |lsn, frame| sink.lock()(lsn, frame);
-            let (env, config) = (Arc::clone(&self.env), self.config.clone());
-            match DeviceWal::open(&self.path, env, config, identity, mode, on_frame) {
-                // A killed owner keeps the lock until its last write has landed.
-                Err(WalError::Busy { .. }) if started.elapsed() < LOCK_WAIT => {
-                    std::thread::sleep(LOCK_PAUSE);
-                }
-                opened => break opened?,
+        let (mode, opened) = match self.attempt(&expect, mode) {
+            Err(loss) if expect.accept_data_loss && can_be_set_aside(&loss) => {
+                self.set_aside(&loss)?;
+                let unnamed = WalExpectation {
+                    wal: None,
+                    ..expect
+                };
+                (OpenMode::Create, self.attempt(&unnamed, OpenMode::Create)?)
             }
+            opened => (mode, opened?),
         };
+        let (wal, report, frames) = opened;
+        // Only now: the frames of a WAL that was set aside must not be taken for durable.
+        for (lsn, frame) in frames {
+            on_frame(lsn, frame);
+        }
         sometimes!("store: device wal opened");
         let id = Some(wal.wal_id());
         let report = (mode == OpenMode::Existing).then(|| describe(&report));
@@ -146,6 +144,66 @@ impl DeviceWalOpener {
             report,
         })
     }
+
+    /// Opens the WAL; the frames it recovered come with it.
+    fn attempt(&self, expect: &WalExpectation, mode: OpenMode) -> Result<Attempt, WalError> {
+        let identity = Identity {
+            cluster: expect.cluster,
+            node: expect.node,
+            wal: expect.wal,
+        };
+        let started = std::time::Instant::now();
+        loop {
+            let frames = Arc::new(Mutex::new(Vec::new()));
+            let sink = Arc::clone(&frames);
+            let on_frame = move |lsn, frame| sink.lock().push((lsn, frame));
+            let (env, config) = (Arc::clone(&self.env), self.config.clone());
+            match DeviceWal::open(&self.path, env, config, identity, mode, on_frame) {
+                // A killed owner keeps the lock until its last write has landed.
+                Err(WalError::Busy { .. }) if started.elapsed() < LOCK_WAIT => {
+                    std::thread::sleep(LOCK_PAUSE);
+                }
+                Err(error) => return Err(error),
+                Ok((wal, report)) => {
+                    let frames = std::mem::take(&mut *frames.lock());
+                    return Ok((wal, report, frames));
+                }
+            }
+        }
+    }
+
+    /// Renames a WAL that is given up; nothing is deleted.
+    fn set_aside(&self, loss: &WalError) -> Result<(), WalError> {
+        warn!(%loss, "the WAL is given up as asked: what only it held is lost");
+        if !self.path.exists() {
+            return Ok(());
+        }
+        let mut name = self.path.clone().into_os_string();
+        name.push(format!(".set-aside-{}", self.env.wall_ms()));
+        std::fs::rename(&self.path, &name).map_err(|cause| WalError::Io {
+            operation: "rename",
+            path: self.path.display().to_string(),
+            position: 0,
+            cause: Arc::new(cause),
+        })
+    }
+}
+
+/// A WAL that opened, what recovery did, and the frames it found.
+type Attempt = (DeviceWal, RecoveryReport, Vec<(Lsn, Bytes)>);
+
+/// Whether accepting the loss of data lets an empty WAL take this one's place. A WAL of a newer
+/// format or one in use is not lost.
+fn can_be_set_aside(loss: &WalError) -> bool {
+    matches!(
+        loss,
+        WalError::Missing { .. }
+            | WalError::ForeignCluster { .. }
+            | WalError::ForeignNode { .. }
+            | WalError::ForeignWal { .. }
+            | WalError::SuperblocksDamaged { .. }
+            | WalError::Corrupt { .. }
+    )
 }
 
 /// What the operator should know of a recovery, in one line.
