@@ -264,7 +264,7 @@ async fn adopt(
             durable_since: shared.env.now(),
         };
         stream.tail.lock().accept(entry);
-        shared.became_durable(&stream, item);
+        shared.adopt(&stream, item);
     }
     Ok(())
 }

@@ -33,6 +33,7 @@ pub(crate) struct UploadQueue {
     num_bytes: u64,
     /// One past the LSN of the last item ever pushed.
     pushed_end: Lsn,
+    num_pushed: u64,
 }
 
 impl UploadQueue {
@@ -46,6 +47,7 @@ impl UploadQueue {
         );
         self.pushed_end = item.lsn.checked_add(1).expect("lsns do not run out");
         self.num_bytes += item.num_bytes;
+        self.num_pushed += 1;
         self.items.push_back(item);
     }
 
@@ -58,9 +60,9 @@ impl UploadQueue {
         )
     }
 
-    /// Whether nothing waits.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.items.is_empty()
+    /// Whether all of `num_submitted` frames were pushed and are committed.
+    pub(crate) fn is_drained(&self, num_submitted: u64) -> bool {
+        self.items.is_empty() && self.num_pushed == num_submitted
     }
 
     /// All bytes waiting, sealed or not.
@@ -135,6 +137,18 @@ mod tests {
         queue.commit_sealed();
         assert_eq!(queue.trim_point(), Lsn(31));
         assert_eq!(queue.num_bytes(), 0);
+    }
+
+    #[test]
+    fn a_submitted_item_that_is_not_pushed_keeps_the_queue_undrained() {
+        let mut queue = UploadQueue::default();
+        queue.push(item(1, 5));
+        assert!(!queue.is_drained(1));
+        queue.seal(100);
+        queue.commit_sealed();
+        assert!(queue.is_drained(1));
+        // Durable, perhaps, and on its way here: the WAL is all that holds it.
+        assert!(!queue.is_drained(2));
     }
 
     #[test]

@@ -86,13 +86,12 @@ pub(crate) struct Shared {
     pub(crate) failed_notify: Notify,
     pub(crate) uploader: Mutex<Option<Arc<Uploader>>>,
     submission: Mutex<Submission>,
-    /// Entries that became visible and wait for their upload, or were uploaded.
-    num_pumped: AtomicU64,
 }
 
 /// The order of submission to the WAL.
 struct Submission {
     pump: mpsc::UnboundedSender<Pumped>,
+    /// Frames that are in the upload queue, were, or will be.
     num_submitted: u64,
 }
 
@@ -161,7 +160,6 @@ impl Shared {
                 pump: sender,
                 num_submitted: 0,
             }),
-            num_pumped: AtomicU64::new(0),
         };
         (Arc::new(shared), receiver)
     }
@@ -216,7 +214,6 @@ impl Shared {
                         durable_since: self.env.now(),
                     };
                     self.became_durable(&pumped.stream, item);
-                    self.num_pumped.fetch_add(1, Ordering::Release);
                 }
                 Err(error) => {
                     self.wal_failed(error);
@@ -226,24 +223,38 @@ impl Shared {
         }
     }
 
+    /// One entry that recovery found becomes visible and waits for its upload.
+    pub(crate) fn adopt(&self, stream: &StreamInner, item: Item) {
+        self.submission.lock().num_submitted += 1;
+        self.became_durable(stream, item);
+    }
+
     /// One entry is durable: it becomes visible and waits for its upload.
-    pub(crate) fn became_durable(&self, stream: &StreamInner, item: Item) {
-        stream.tail.lock().mark_durable(item.end_offset);
-        self.queue.lock().push(item);
+    fn became_durable(&self, stream: &StreamInner, item: Item) {
+        {
+            // Both under the tail's lock: whoever sees the entry and asks for a flush gets it.
+            let mut tail = stream.tail.lock();
+            tail.mark_durable(item.end_offset);
+            self.queue.lock().push(item);
+        }
         stream.changed.notify_waiters();
         self.queue_grew.notify_waiters();
     }
 
     /// Lets the WAL forget what is in committed objects.
     pub(crate) fn trim_wal(&self) {
-        // Held so that no append slips in between the look at the queue and the trim.
+        // Held so that no append slips in between the look at the queue and the trim. The queue
+        // counts what it was given itself: a count beside it could tell of an entry that was
+        // pushed after the look, and its frame would be trimmed although no object holds it.
         let submission = self.submission.lock();
-        let (is_empty, trim_point) = {
+        let (is_drained, trim_point) = {
             let queue = self.queue.lock();
-            (queue.is_empty(), queue.trim_point())
+            (
+                queue.is_drained(submission.num_submitted),
+                queue.trim_point(),
+            )
         };
-        let all_pumped = self.num_pumped.load(Ordering::Acquire) == submission.num_submitted;
-        if is_empty && all_pumped {
+        if is_drained {
             // Everything the WAL ever took is committed, its last frame too.
             self.wal.trim(self.wal.watermarks().accepted);
         } else {
