@@ -10,6 +10,10 @@
 //!    trace is a failure.
 //!
 //! *IO: driver*
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a driver: campaigns run on real threads and are timed by a real clock"
+)]
 
 mod cli;
 mod hunt;

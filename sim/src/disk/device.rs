@@ -55,6 +55,7 @@ impl Device {
             waker: None,
             num_ops: 0,
             misdirect_next: false,
+            recent: VecDeque::new(),
             watch: None,
             counts: BTreeMap::new(),
         };

@@ -18,6 +18,8 @@ use crate::rng::Rng;
 
 /// What unread memory holds.
 const POISON: u8 = 0xa5;
+/// Writes whose place is remembered.
+const RECENT_WRITES: usize = 16;
 const EIO: i32 = 5;
 const ENOSPC: i32 = 28;
 
@@ -36,6 +38,8 @@ pub(super) struct State {
     pub(super) waker: Option<Waker>,
     pub(super) num_ops: u64,
     pub(super) misdirect_next: bool,
+    /// Where the last writes went, the newest last.
+    pub(super) recent: VecDeque<u64>,
     /// Who wants to know that this many operations were taken.
     pub(super) watch: Option<(u64, oneshot::Sender<()>)>,
     pub(super) counts: BTreeMap<Fault, u64>,
@@ -110,6 +114,10 @@ impl State {
                     // A write that goes astray is the disk's fault, not the writer's.
                     self.layers.check_protected(position, data);
                 }
+                if self.recent.len() == RECENT_WRITES {
+                    self.recent.pop_front();
+                }
+                self.recent.push_back(position);
                 let number = self.layers.submit(target, data);
                 (
                     Op::Write {
@@ -128,12 +136,14 @@ impl State {
         }
     }
 
-    /// Where a write that should land at `position` lands instead: near in front of it, where
-    /// its own kind lies, or anywhere.
-    pub(super) fn astray(&mut self, position: u64, block: u64) -> u64 {
-        let before = (position / block).min(64);
-        if before > 0 && self.rng.chance(500) {
-            return position - (1 + self.rng.below(before)) * block;
+    /// Where a write that goes astray lands: where one of the last writes went (a stale
+    /// address), or anywhere.
+    fn astray(&mut self, position: u64, block: u64) -> u64 {
+        if !self.recent.is_empty() && self.rng.chance(700) {
+            let place = self.rng.index(self.recent.len());
+            if self.recent[place] != position {
+                return self.recent[place];
+            }
         }
         self.rng.below(self.layers.cache.num_bytes() / block) * block
     }

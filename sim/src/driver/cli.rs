@@ -5,6 +5,10 @@
 //! *Does not own*: the runs.
 //!
 //! *IO: driver*
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a driver: campaigns run on real threads and are timed by a real clock"
+)]
 
 use std::fs;
 use std::process::ExitCode;

@@ -87,7 +87,14 @@ fn rot(world: &World) {
         let places: Vec<_> = model.places.values().cloned().collect();
         (!places.is_empty()).then(|| {
             let range = places[model.rng.index(places.len())].clone();
-            let position = range.start + model.rng.below(range.end - range.start);
+            // Often at the head, where header and first frames lie: much of a group is padding.
+            let len = range.end - range.start;
+            let near = if model.rng.chance(700) {
+                len.min(200)
+            } else {
+                len
+            };
+            let position = range.start + model.rng.below(near);
             (position, u8::try_from(model.rng.below(8)).expect("small"))
         })
     };

@@ -319,6 +319,11 @@ async fn trimmer(node: Node, mut rng: Rng) {
     loop {
         let pause = Duration::from_micros(rng.between(20, 3000));
         node.world.handle.sleep(pause).await;
+        let marks = node.wal.watermarks();
+        if node.work == Work::Healed && marks.accepted == marks.durable {
+            // No frame waits for room: what is there stays, to be damaged or read.
+            continue;
+        }
         let picked = {
             let model = node.world.model.lock();
             let mut promised: Vec<Lsn> = model.frames.promised().map(|(_, lsn)| lsn).collect();
@@ -326,7 +331,7 @@ async fn trimmer(node: Node, mut rng: Rng) {
             let floor = promised.len() / 2;
             match promised.len() {
                 // Few frames may still hold every segment: a healed life must be able to go on.
-                0..=2 if node.work == Work::Healed => Some(node.wal.watermarks().durable),
+                0..=2 if node.work == Work::Healed => Some(marks.durable),
                 0..=2 => None,
                 num_promised => Some(promised[floor + rng.index(num_promised - floor)]),
             }
