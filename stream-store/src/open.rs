@@ -31,6 +31,9 @@ use crate::shared::{Parts, Shared, StreamInner};
 use crate::tail::Tail;
 use crate::uplink::Uplink;
 
+/// Bytes of a log entry that opening one stream takes, with room to spare.
+const OPENING_BYTES: usize = 64;
+
 /// One frame the WAL gave back.
 type Frames = Vec<(Lsn, Bytes)>;
 
@@ -60,11 +63,6 @@ pub(crate) async fn open(
     // as a request of an earlier life may commit more until the new epoch fences it.
     let tails = recover_tails(tier.metadata(), &frames)?;
     let node_epoch = register(tier.metadata(), &config, opened.id).await?;
-    let recovered_bytes = tails
-        .values()
-        .flatten()
-        .map(|(_, _, body)| body.len() as u64)
-        .sum();
     let report = opened.report;
     let parts = Parts {
         env,
@@ -72,10 +70,10 @@ pub(crate) async fn open(
         tier,
         config,
         node_epoch,
-        recovered_bytes,
     };
     let (shared, durable) = Shared::new(parts);
     adopt(&shared, tails, &frames).await?;
+    shared.take_recovered_room();
     // What was committed before may fill the ring: without this nothing could be appended, so
     // nothing be committed, so nothing ever be trimmed.
     shared.trim_wal();
@@ -257,6 +255,7 @@ async fn adopt(
         };
         let item = Item {
             stream: head.stream,
+            stream_epoch: stream.epoch,
             lsn,
             base_offset: entry.base_offset,
             end_offset: entry.end_offset(),
@@ -269,8 +268,18 @@ async fn adopt(
     Ok(())
 }
 
-/// Opens streams of this node with new epochs, all in one transaction. Those open already stay.
+/// Opens streams of this node with new epochs, in as few transactions as fit the metadata log.
+/// Those open already stay.
 pub(crate) async fn open_streams(shared: &Arc<Shared>, ids: &[StreamId]) -> Result<(), StoreError> {
+    let _opening = shared.opening.lock().await;
+    let at_once = shared.config.tier.meta.entry_bytes_max / (2 * OPENING_BYTES);
+    for ids in ids.chunks(at_once.max(1)) {
+        open_some(shared, ids).await?;
+    }
+    Ok(())
+}
+
+async fn open_some(shared: &Arc<Shared>, ids: &[StreamId]) -> Result<(), StoreError> {
     let mut txn = Vec::new();
     let mut opened = Vec::new();
     for &id in ids {

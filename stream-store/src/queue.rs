@@ -12,12 +12,14 @@
 
 use std::collections::VecDeque;
 
-use tidewater_types::{Instant, Lsn, Offset, StreamId};
+use tidewater_types::{Epoch, Instant, Lsn, Offset, StreamId};
 
 /// One durable entry waiting for its upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Item {
     pub(crate) stream: StreamId,
+    /// The epoch it was appended under.
+    pub(crate) stream_epoch: Epoch,
     pub(crate) lsn: Lsn,
     pub(crate) base_offset: Offset,
     pub(crate) end_offset: Offset,
@@ -113,6 +115,7 @@ mod tests {
     fn item(lsn: u64, num_bytes: u64) -> Item {
         Item {
             stream: StreamId(1),
+            stream_epoch: Epoch(1),
             lsn: Lsn(lsn),
             base_offset: Offset(lsn),
             end_offset: Offset(lsn + 1),

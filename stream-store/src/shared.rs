@@ -79,6 +79,11 @@ pub(crate) struct Shared {
     pub(crate) queue: Mutex<UploadQueue>,
     pub(crate) queue_grew: Notify,
     pub(crate) room: Semaphore,
+    /// Bytes that recovery found beyond the room there is: given back to nobody.
+    room_owed: AtomicU64,
+    /// Held while streams are opened: two openings of one stream would take two epochs, and the
+    /// handle on the first be dropped with what was appended through it.
+    pub(crate) opening: tokio::sync::Mutex<()>,
     /// Committed entries still in memory, oldest first: (stream, end offset, bytes).
     pub(crate) cached: Mutex<Cached>,
     pub(crate) reads: ReadCounts,
@@ -130,17 +135,13 @@ pub(crate) struct Parts {
     pub(crate) tier: Tier,
     pub(crate) config: StoreConfig,
     pub(crate) node_epoch: Epoch,
-    pub(crate) recovered_bytes: u64,
 }
 
 impl Shared {
     /// The store's inside, and the receiving end that `pump` drains.
     pub(crate) fn new(parts: Parts) -> (Arc<Self>, mpsc::UnboundedReceiver<Pumped>) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let room = parts
-            .config
-            .waiting_bytes_max
-            .saturating_sub(parts.recovered_bytes);
+        let room = parts.config.waiting_bytes_max;
         let shared = Self {
             env: parts.env,
             wal: parts.wal,
@@ -151,6 +152,8 @@ impl Shared {
             queue: Mutex::default(),
             queue_grew: Notify::new(),
             room: Semaphore::new(usize::try_from(room).unwrap_or(Semaphore::MAX_PERMITS)),
+            room_owed: AtomicU64::new(0),
+            opening: tokio::sync::Mutex::default(),
             cached: Mutex::default(),
             reads: ReadCounts::default(),
             failed: Mutex::default(),
@@ -207,6 +210,7 @@ impl Shared {
                 Ok(lsn) => {
                     let item = Item {
                         stream: pumped.stream.id,
+                        stream_epoch: pumped.stream.epoch,
                         lsn,
                         base_offset: pumped.base_offset,
                         end_offset: pumped.end_offset,
@@ -260,6 +264,28 @@ impl Shared {
         } else {
             self.wal.trim(trim_point);
         }
+    }
+
+    /// Payload bytes are in objects, or will never be: others may have their room.
+    pub(crate) fn give_room_back(&self, num_bytes: u64) {
+        let owed = |owed: u64| Some(owed - owed.min(num_bytes));
+        let owed = self
+            .room_owed
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, owed)
+            .unwrap_or_default();
+        let free = usize::try_from(num_bytes.saturating_sub(owed)).expect("room fits usize");
+        self.room.add_permits(free);
+    }
+
+    /// What recovery found takes its room, and what there is not is owed.
+    pub(crate) fn take_recovered_room(&self) {
+        let recovered = self.queue.lock().num_bytes();
+        let free = usize::try_from(recovered).unwrap_or(usize::MAX);
+        let taken = self.room.forget_permits(free);
+        self.room_owed.store(
+            recovered - u64::try_from(taken).expect("no more than was asked for"),
+            Ordering::Relaxed,
+        );
     }
 
     /// Notes that the WAL has failed for good and wakes everybody who waits.

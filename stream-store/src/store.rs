@@ -140,7 +140,7 @@ impl StreamStore {
         Ok(opened.remove(0))
     }
 
-    /// Opens many streams in one metadata transaction, in the order given.
+    /// Opens many streams in few metadata transactions; answers in the order given.
     ///
     /// # Errors
     /// Those of [`StreamStore::open_stream`].

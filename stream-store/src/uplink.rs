@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidewater_s3stream::{CommitReport, Pending, SealedBatch, SealedRange, Tail as TailPort};
-use tidewater_types::{BoxFuture, StreamId, mutant};
+use tidewater_types::{BoxFuture, StreamId, mutant, sometimes};
 use tracing::warn;
 
 use crate::error::StoreError;
@@ -41,23 +41,21 @@ impl TailPort for Uplink {
     }
 
     fn seal(&self, bytes_max: u64) -> SealedBatch {
-        let items = self.shared.queue.lock().seal(bytes_max);
-        if mutant!(28) {
-            let sealed_end = self.shared.queue.lock().sealed_end();
-            self.shared.wal.trim(sealed_end);
+        loop {
+            let items = self.shared.queue.lock().seal(bytes_max);
+            if mutant!(28) {
+                let sealed_end = self.shared.queue.lock().sealed_end();
+                self.shared.wal.trim(sealed_end);
+            }
+            let is_empty = items.is_empty();
+            let ranges = self.ranges(items);
+            if is_empty || !ranges.is_empty() {
+                return SealedBatch { ranges };
+            }
+            // Nothing of it will ever be committed: it must not stand in the way of the rest.
+            sometimes!("store: a whole batch was of deleted streams");
+            self.let_go();
         }
-        let mut by_stream: BTreeMap<StreamId, Vec<Item>> = BTreeMap::new();
-        for item in items {
-            by_stream.entry(item.stream).or_default().push(item);
-        }
-        let ranges = by_stream
-            .into_iter()
-            .filter_map(|(id, items)| {
-                let stream = self.shared.streams.lock().get(&id).cloned()?;
-                Some(seal_range(&stream, &items))
-            })
-            .collect();
-        SealedBatch { ranges }
     }
 
     fn committed(&self, report: &CommitReport) {
@@ -79,18 +77,38 @@ impl TailPort for Uplink {
                 stream.changed.notify_waiters();
             }
         }
-        let done = shared.queue.lock().commit_sealed();
-        shared.trim_wal();
-        let freed: u64 = done.iter().map(|item| item.num_bytes).sum();
-        shared
-            .room
-            .add_permits(usize::try_from(freed).expect("room fits usize"));
+        let done = self.let_go();
         self.cache(&done);
         shared.queue_grew.notify_waiters();
     }
 }
 
 impl Uplink {
+    /// The sealed items as ranges, without those of streams that are gone.
+    fn ranges(&self, items: Vec<Item>) -> Vec<SealedRange> {
+        let mut by_stream: BTreeMap<StreamId, Vec<Item>> = BTreeMap::new();
+        for item in items {
+            by_stream.entry(item.stream).or_default().push(item);
+        }
+        let range = |(id, mut items): (StreamId, Vec<Item>)| {
+            let stream = self.shared.streams.lock().get(&id).cloned()?;
+            // A stream that came back under a new epoch does not hold what an older one took.
+            items.retain(|item| item.stream_epoch == stream.epoch);
+            (!items.is_empty()).then(|| seal_range(&stream, &items))
+        };
+        by_stream.into_iter().filter_map(range).collect()
+    }
+
+    /// The sealed items are in objects or will never be: the queue, the WAL and the room let go
+    /// of them.
+    fn let_go(&self) -> Vec<Item> {
+        let shared = &self.shared;
+        let done = shared.queue.lock().commit_sealed();
+        shared.trim_wal();
+        shared.give_room_back(done.iter().map(|item| item.num_bytes).sum());
+        done
+    }
+
     /// Keeps the committed entries for readers at the tail, within the budget.
     fn cache(&self, done: &[Item]) {
         let shared = &self.shared;
@@ -104,7 +122,9 @@ impl Uplink {
             }
         }
         for (id, end) in release {
-            if let Some(stream) = shared.streams.lock().get(&id) {
+            // Not under the lock of the map: a failing append holds its tail and asks for the map.
+            let stream = shared.streams.lock().get(&id).cloned();
+            if let Some(stream) = stream {
                 stream.tail.lock().release(end);
             }
         }
