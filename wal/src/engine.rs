@@ -56,6 +56,7 @@ pub(crate) struct Engine {
     reads_begun: u64,
     closing: bool,
     abandoned: bool,
+    blocked: bool,
 }
 
 impl Engine {
@@ -80,6 +81,7 @@ impl Engine {
             reads_begun: 0,
             closing: false,
             abandoned: false,
+            blocked: false,
         }
     }
 
@@ -126,6 +128,9 @@ impl Engine {
                     }
                 }
             }
+            // Only the decisions find out that the ring is full, and who closes must hear of it.
+            let blocked = self.core.is_blocked();
+            progress |= std::mem::replace(&mut self.blocked, blocked) != blocked;
             self.start_reads();
             if self.is_done() {
                 return Poll::Ready(());

@@ -26,3 +26,209 @@ fn every_seeded_bug_that_a_crash_reveals_is_noticed() {
     }
     assert_eq!(survivors, Vec::<u16>::new());
 }
+
+mod faults {
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use tidewater_types::Lsn;
+
+    use crate::port::{Append, Frame, Wal};
+    use crate::testing::env::TestEnv;
+    use crate::testing::lives::open;
+    use crate::testing::model::Model;
+    use crate::testing::{conformance, frame_bytes};
+    use crate::{DeviceWal, DeviceWalConfig, MemoryWal, OpenMode, WalError};
+
+    fn create(env: &TestEnv, model: &Model, config: DeviceWalConfig) -> DeviceWal {
+        env.run(open(model, env, config, OpenMode::Create))
+            .unwrap()
+            .0
+    }
+
+    fn fresh() -> (TestEnv, Model, DeviceWal) {
+        let (env, model) = (TestEnv::default(), Model::new(3));
+        let wal = create(&env, &model, DeviceWalConfig::tiny());
+        (env, model, wal)
+    }
+
+    fn start(wal: &DeviceWal, body: Bytes) -> Result<Append, WalError> {
+        wal.append(wal.try_reserve(body.len())?, Frame::from(body))
+    }
+
+    #[test]
+    fn model_and_memory_pass_the_conformance_suite() {
+        let (env, _, wal) = fresh();
+        env.run(conformance(Arc::new(wal), Arc::new(env.clone())));
+        let wal = MemoryWal::new(Arc::new(env.clone()), 60_000, 50);
+        env.run(conformance(Arc::new(wal), Arc::new(env.clone())));
+    }
+
+    #[test]
+    fn a_failed_flush_poisons_and_fails_every_waiting_append() {
+        let (env, model, wal) = fresh();
+        env.pass(Duration::from_millis(5));
+        model.0.lock().failing_flushes = 1;
+        let appends: Vec<_> = (0..5)
+            .map(|n| start(&wal, frame_bytes(n, 100)).unwrap())
+            .collect();
+        for append in appends {
+            assert!(matches!(env.run(append), Err(WalError::Poisoned { .. })));
+        }
+        assert!(matches!(wal.try_reserve(1), Err(WalError::Poisoned { .. })));
+        assert!(matches!(
+            env.run(wal.reserve(1)),
+            Err(WalError::Poisoned { .. })
+        ));
+        assert!(matches!(
+            env.run(wal.close()),
+            Err(WalError::Poisoned { .. })
+        ));
+        assert_eq!(wal.watermarks().durable, Lsn(0));
+    }
+
+    #[test]
+    fn a_failed_write_poisons() {
+        let (env, model, wal) = fresh();
+        env.pass(Duration::from_millis(5));
+        model.0.lock().failing_writes = 1;
+        let append = start(&wal, frame_bytes(1, 100)).unwrap();
+        let error = env.run(append).unwrap_err();
+        assert!(
+            error.to_string().contains("write of model at position"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_lone_append_costs_one_write_and_one_flush() {
+        let (env, model, wal) = fresh();
+        env.run(start(&wal, frame_bytes(1, 100)).unwrap()).unwrap();
+        env.pass(Duration::from_millis(10));
+        let before = model.counts();
+        env.run(start(&wal, frame_bytes(2, 100)).unwrap()).unwrap();
+        let after = model.counts();
+        assert_eq!(after, (before.0 + 1, before.1 + 1));
+    }
+
+    #[test]
+    fn a_burst_shares_its_flushes() {
+        let (env, model, wal) = fresh();
+        env.pass(Duration::from_millis(10));
+        let before = model.0.lock().flushes;
+        let appends: Vec<_> = (0..100)
+            .map(|n| start(&wal, frame_bytes(n, 100)).unwrap())
+            .collect();
+        for append in appends {
+            env.run(append).unwrap();
+        }
+        assert!(
+            model.0.lock().flushes - before <= 3,
+            "{} flushes",
+            model.0.lock().flushes - before
+        );
+    }
+
+    #[test]
+    fn a_disk_without_space_says_full_and_goes_on_when_space_returns() {
+        let (env, model) = (TestEnv::default(), Model::new(9));
+        // The first segment is there; its zeros are a hole that the disk cannot fill.
+        let wal = create(&env, &model, DeviceWalConfig::tiny());
+        model.0.lock().refusing_writes = true;
+        env.pass(Duration::from_millis(5));
+        let append = start(&wal, frame_bytes(1, 100)).unwrap();
+        env.pass(Duration::from_millis(20));
+        assert_eq!(wal.watermarks().durable, Lsn(0));
+        model.0.lock().refusing_writes = false;
+        env.run(append).unwrap();
+        // Now the segment is there and a group finds no space.
+        model.0.lock().refusing_writes = true;
+        let append = start(&wal, frame_bytes(2, 100)).unwrap();
+        env.pass(Duration::from_millis(20));
+        assert!(matches!(wal.try_reserve(1), Err(WalError::Full)));
+        assert!(matches!(env.run(wal.reserve(1)), Err(WalError::Full)));
+        model.0.lock().refusing_writes = false;
+        let lsn = env.run(append).unwrap();
+        assert_eq!(env.run(wal.read(lsn)).unwrap(), frame_bytes(2, 100));
+        env.run(start(&wal, frame_bytes(3, 100)).unwrap()).unwrap();
+    }
+
+    #[test]
+    fn a_full_ring_says_full_and_recovers_after_a_trim() {
+        let (env, _, wal) = fresh();
+        let mut waiting = Vec::new();
+        let full = loop {
+            let body = frame_bytes(waiting.len() as u64, 3000);
+            match env.run(wal.reserve(body.len())) {
+                Ok(permit) => waiting.push(wal.append(permit, body.into()).unwrap()),
+                Err(error) => break error,
+            }
+        };
+        assert!(matches!(full, WalError::Full), "{full}");
+        let marks = wal.watermarks();
+        assert!(marks.durable < marks.accepted, "some wait in the pool");
+        wal.trim(marks.durable);
+        let lsns: Vec<_> = waiting
+            .into_iter()
+            .map(|append| env.run(append).unwrap())
+            .collect();
+        assert!(lsns.is_sorted());
+        assert!(env.run(wal.reserve(3000)).is_ok());
+    }
+
+    #[test]
+    fn closing_a_full_ring_ends_with_full() {
+        let (env, _, wal) = fresh();
+        while let Ok(permit) = env.run(wal.reserve(3000)) {
+            drop(wal.append(permit, frame_bytes(1, 3000).into()).unwrap());
+        }
+        assert!(matches!(env.run(wal.close()), Err(WalError::Full)));
+    }
+
+    #[test]
+    fn many_laps_of_a_small_ring() {
+        let (env, model, wal) = fresh();
+        let mut last = Vec::new();
+        for n in 0..2000u64 {
+            let body = frame_bytes(n, 2000 + 13 * (n as usize % 50));
+            let lsn = env.run(start(&wal, body.clone()).unwrap()).unwrap();
+            last.push((lsn, body));
+            if n % 7 == 0 {
+                last.drain(..last.len() / 2);
+                wal.trim(last[0].0);
+            }
+        }
+        for (lsn, body) in &last {
+            assert_eq!(env.run(wal.read(*lsn)).unwrap(), body);
+        }
+        assert!(
+            model.image().len() <= 64 * 1024 * 4,
+            "a ring that is trimmed stays small"
+        );
+        env.run(wal.close()).unwrap();
+        let (_, found, _) = env
+            .run(open(
+                &model,
+                &env,
+                DeviceWalConfig::tiny(),
+                OpenMode::Existing,
+            ))
+            .unwrap();
+        assert_eq!(found, last);
+    }
+
+    #[test]
+    fn the_largest_frame_fits_and_one_byte_more_does_not() {
+        let (env, _, wal) = fresh();
+        let max = wal.frame_bytes_max();
+        for n in 0..5 {
+            let lsn = env.run(start(&wal, frame_bytes(n, max)).unwrap()).unwrap();
+            assert_eq!(env.run(wal.read(lsn)).unwrap(), frame_bytes(n, max));
+        }
+        assert!(matches!(
+            wal.try_reserve(max + 1),
+            Err(WalError::FrameTooLarge { .. })
+        ));
+    }
+}

@@ -311,6 +311,11 @@ async fn begin_epoch(
     old: Geometry,
     scanned: &Scanned,
 ) -> Result<(Start, usize), WalError> {
+    if !scanned.sealed {
+        // The flush of the last life that wrote this slot may have failed: then it sits in a
+        // cache only, marked clean, and tearing the other slot now would leave none.
+        write_slot(io, &superblock, chosen).await?;
+    }
     // A file may be shorter than the segments in use: its length is not always as durable as
     // what lies in it.
     let used = scanned

@@ -42,6 +42,8 @@ pub(crate) struct State {
     waker: Option<Waker>,
     /// Bytes the file may have.
     pub(crate) space: usize,
+    /// No write finds space.
+    pub(crate) refusing_writes: bool,
     /// Flushes to fail from now on.
     pub(crate) failing_flushes: u32,
     /// Writes to fail from now on.
@@ -72,6 +74,7 @@ impl Model {
             late: Vec::new(),
             waker: None,
             space: usize::MAX,
+            refusing_writes: false,
             failing_flushes: 0,
             failing_writes: 0,
             short_one_in: 0,
@@ -87,6 +90,12 @@ impl Model {
     /// What a reader sees.
     pub(crate) fn image(&self) -> Vec<u8> {
         self.0.lock().cached.clone()
+    }
+
+    /// Writes and flushes done.
+    pub(crate) fn counts(&self) -> (u64, u64) {
+        let state = self.0.lock();
+        (state.writes, state.flushes)
     }
 
     /// Flips one bit, durably.
@@ -193,7 +202,7 @@ impl State {
             return Err(io::Error::from_raw_os_error(EIO));
         }
         let end = usize::try_from(position).unwrap() + buf.len();
-        if end > self.space && end > self.cached.len() {
+        if self.refusing_writes || (end > self.space && end > self.cached.len()) {
             return Err(io::Error::from_raw_os_error(ENOSPC));
         }
         let mut num_bytes = buf.len();
