@@ -9,7 +9,8 @@ import struct
 SLOTS = (0, 32 * 1024)
 RING = 64 * 1024
 BLOCK = 4096
-VERSION_AT, CHECKSUM_AT, LENGTH_AT, SEQUENCE_AT, TRIM_POSITION_AT = 8, 12, 16, 24, 120
+VERSION_AT, LENGTH_AT, SEQUENCE_AT, TRIM_POSITION_AT = 8, 12, 24, 120
+CHECKSUM_BYTES = 4
 GROUP_MAGIC = b"TWgr"
 GROUP_HEADER_BYTES = 80
 
@@ -48,13 +49,14 @@ def _slot(file, at):
 
 
 def _checksum(slot):
-    return crc32c(bytes(slot[:CHECKSUM_AT]) + bytes(slot[CHECKSUM_AT + 4:]))
+    """The checksum stands last and covers what is in front of it."""
+    return crc32c(bytes(slot[:-CHECKSUM_BYTES]))
 
 
 def slots_are_valid(path):
     """Whether each slot has the checksum that this file computes: the check of the checker."""
     with open(path, "rb") as file:
-        return [struct.unpack_from("<I", slot, CHECKSUM_AT)[0] == _checksum(slot) for slot in (_slot(file, at) for at in SLOTS)]
+        return [struct.unpack("<I", slot[-CHECKSUM_BYTES:])[0] == _checksum(slot) for slot in (_slot(file, at) for at in SLOTS)]
 
 
 def set_version(path, version):
@@ -63,7 +65,7 @@ def set_version(path, version):
         for at in SLOTS:
             slot = _slot(file, at)
             struct.pack_into("<H", slot, VERSION_AT, version)
-            struct.pack_into("<I", slot, CHECKSUM_AT, _checksum(slot))
+            slot[-CHECKSUM_BYTES:] = struct.pack("<I", _checksum(slot))
             file.seek(at)
             file.write(slot)
 
