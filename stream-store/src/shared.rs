@@ -14,7 +14,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use tidewater_s3stream::{Entry, StateSnapshot, Tier, Uploader};
@@ -89,6 +89,8 @@ pub(crate) struct Shared {
     pub(crate) reads: ReadCounts,
     pub(crate) failed: Mutex<Option<Arc<str>>>,
     pub(crate) failed_notify: Notify,
+    /// The uploader is asked to stop: its end is no failure.
+    pub(crate) closing: AtomicBool,
     pub(crate) uploader: Mutex<Option<Arc<Uploader>>>,
     submission: Mutex<Submission>,
 }
@@ -128,6 +130,18 @@ impl Cached {
     }
 }
 
+/// Dropped with the pump: without it nothing becomes durable for anybody any more, so if it ends
+/// by a panic, that is the store's end and must not pass unnoticed.
+struct PumpEnd {
+    shared: Arc<Shared>,
+}
+
+impl Drop for PumpEnd {
+    fn drop(&mut self) {
+        self.shared.fail("the task that acknowledges appends ended");
+    }
+}
+
 /// The ports and facts a store is built from.
 pub(crate) struct Parts {
     pub(crate) env: Arc<dyn Env>,
@@ -158,6 +172,7 @@ impl Shared {
             reads: ReadCounts::default(),
             failed: Mutex::default(),
             failed_notify: Notify::new(),
+            closing: AtomicBool::new(false),
             uploader: Mutex::default(),
             submission: Mutex::new(Submission {
                 pump: sender,
@@ -205,6 +220,9 @@ impl Shared {
 
     /// Makes durable entries visible, in LSN order, until the WAL fails or the store is dropped.
     pub(crate) async fn pump(self: Arc<Self>, mut durable: mpsc::UnboundedReceiver<Pumped>) {
+        let _end = PumpEnd {
+            shared: Arc::clone(&self),
+        };
         while let Some(pumped) = durable.recv().await {
             match pumped.append.await {
                 Ok(lsn) => {
@@ -310,6 +328,18 @@ impl Shared {
         self.failed.lock().as_ref().map(|cause| StoreError::Closed {
             cause: Arc::clone(cause),
         })
+    }
+
+    /// Completes when the store has failed for good, with the reason.
+    pub(crate) async fn failed(&self) -> StoreError {
+        loop {
+            let mut notified = std::pin::pin!(self.failed_notify.notified());
+            notified.as_mut().enable();
+            if let Some(failure) = self.failure() {
+                return failure;
+            }
+            notified.await;
+        }
     }
 
     /// Adds to a counter.

@@ -218,14 +218,7 @@ impl StreamStore {
 
     /// Completes when the store has failed for good, with the reason.
     pub async fn failed(&self) -> StoreError {
-        loop {
-            let mut notified = std::pin::pin!(self.shared.failed_notify.notified());
-            notified.as_mut().enable();
-            if let Some(failure) = self.shared.failure() {
-                return failure;
-            }
-            notified.await;
-        }
+        self.shared.failed().await
     }
 
     /// Makes every accepted append durable and visible, stops uploading and closes the WAL.
@@ -234,6 +227,7 @@ impl StreamStore {
     /// # Errors
     /// [`StoreError::Wal`] if the WAL cannot be made durable.
     pub async fn close(&self) -> Result<(), StoreError> {
+        self.shared.closing.store(true, Ordering::Release);
         let uploader = self.shared.uploader.lock().take();
         if let Some(uploader) = uploader {
             uploader.stop().await;

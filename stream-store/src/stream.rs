@@ -318,7 +318,8 @@ impl Stream {
     /// up to about `bytes_max` bytes of payload.
     ///
     /// # Errors
-    /// [`StoreError::OutOfRange`] below the start or above the end; tier errors.
+    /// [`StoreError::OutOfRange`] below the start or above the end; [`StoreError::Closed`] and
+    /// [`StoreError::NoStream`] at the high watermark, if it will never move again; tier errors.
     pub async fn fetch(&self, offset: Offset, bytes_max: usize) -> Result<Fetched, StoreError> {
         let (found, mut start, mut high_watermark, end) = {
             let tail = self.inner.tail.lock();
@@ -339,7 +340,12 @@ impl Stream {
                     end,
                 });
             }
-            Found::Held(entries) if entries.is_empty() => (entries, ReadSource::Nothing),
+            Found::Held(entries) if entries.is_empty() => {
+                if let Some(refusal) = self.refusal() {
+                    return Err(refusal);
+                }
+                (entries, ReadSource::Nothing)
+            }
             Found::Held(entries) => {
                 Shared::count(&self.shared.reads.tail, 1);
                 (entries, ReadSource::Tail)
@@ -380,32 +386,39 @@ impl Stream {
     /// # Errors
     /// Tier errors.
     pub async fn find_timestamp(&self, timestamp_ms: i64) -> Result<Option<Entry>, StoreError> {
-        let (start, committed) = {
+        // The tail first: what it lets go of meanwhile is in the objects by then.
+        let (start, committed, in_tail) = {
             let tail = self.inner.tail.lock();
-            (tail.start(), tail.committed())
+            let start = tail.start();
+            let wanted = |entry: &&Entry| {
+                entry.end_offset() > start && entry.timestamp_ms_max >= timestamp_ms
+            };
+            (
+                start,
+                tail.committed(),
+                tail.visible().find(wanted).cloned(),
+            )
         };
-        if start < committed {
-            let found = self
-                .shared
-                .tier
-                .find_timestamp(self.inner.id, start, timestamp_ms)
-                .await?;
-            if found.is_some() {
-                return Ok(found);
-            }
+        if start >= committed {
+            return Ok(in_tail);
         }
-        let tail = self.inner.tail.lock();
-        // Entries at or above `committed` are held: they cannot have been released before this
-        // call's look at the objects.
-        Ok(tail
-            .visible()
-            .find(|entry| entry.end_offset() > start && entry.timestamp_ms_max >= timestamp_ms)
-            .cloned())
+        let in_objects = self
+            .shared
+            .tier
+            .find_timestamp(self.inner.id, start, timestamp_ms)
+            .await?;
+        let found = in_objects.into_iter().chain(in_tail);
+        Ok(found.min_by_key(|entry| entry.base_offset))
     }
 
     /// The greatest timestamp of any visible entry; `None` of an empty stream.
     #[must_use]
     pub fn timestamp_ms_max(&self) -> Option<i64> {
+        // The tail first: what it lets go of meanwhile is in the objects by then.
+        let in_tail = {
+            let tail = self.inner.tail.lock();
+            tail.visible().map(|entry| entry.timestamp_ms_max).max()
+        };
         let in_objects = self.shared.tier.metadata().read(|state| {
             let stream = state.stream(self.inner.id)?;
             let live = stream
@@ -413,11 +426,7 @@ impl Stream {
                 .filter(|(range, _)| range.end() > stream.start);
             live.map(|(_, range)| range.timestamp_ms_max).max()
         });
-        let tail = self.inner.tail.lock();
-        tail.visible()
-            .map(|entry| entry.timestamp_ms_max)
-            .max()
-            .max(in_objects)
+        in_tail.max(in_objects)
     }
 
     /// Moves the log start up to `start`, at most the high watermark. What lies below can no longer

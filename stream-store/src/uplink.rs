@@ -12,7 +12,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use futures_util::FutureExt as _;
+use futures_util::future::{Either, select};
 use tidewater_s3stream::{CommitReport, Pending, SealedBatch, SealedRange, Tail as TailPort};
 use tidewater_types::{BoxFuture, StreamId, mutant, sometimes};
 use tracing::warn;
@@ -24,6 +27,22 @@ use crate::shared::{Shared, StreamInner};
 /// What the tier's uploader pulls from.
 pub(crate) struct Uplink {
     pub(crate) shared: Arc<Shared>,
+}
+
+impl Drop for Uplink {
+    /// The upload loop lets go of it when it ends: by a fence, damage or a panic, unless the store
+    /// is closed. Appends would fill the WAL and then wait for ever; better to say why now.
+    fn drop(&mut self) {
+        if self.shared.closing.load(Ordering::Acquire) {
+            return;
+        }
+        let uploader = self.shared.uploader.lock().clone();
+        let reason = uploader.and_then(|uploader| uploader.ended().now_or_never());
+        match reason {
+            Some(reason) => self.shared.fail(&format!("uploads ended: {reason}")),
+            None => self.shared.fail("uploads ended"),
+        }
+    }
 }
 
 impl TailPort for Uplink {
@@ -161,5 +180,11 @@ pub(crate) async fn flush(shared: &Arc<Shared>) -> Result<(), StoreError> {
         };
         return Err(shared.failure().unwrap_or_else(closed));
     };
-    uploader.flush().await.map_err(StoreError::from)
+    // A loop that died of a panic answers nobody.
+    let flushed = std::pin::pin!(uploader.flush());
+    let failed = std::pin::pin!(shared.failed());
+    match select(flushed, failed).await {
+        Either::Left((flushed, _)) => flushed.map_err(StoreError::from),
+        Either::Right((failure, _)) => Err(failure),
+    }
 }
