@@ -1,0 +1,378 @@
+//! The steps of `cargo xtask test`, in order.
+//!
+//! *Owns*: what each step runs, and its limit.
+//! *Does not own*: how a command is run (`process.rs`) and where tools come from (`tools.rs`).
+//!
+//! Invariants
+//! 1. A step brings what it needs, so that `--only` works on a clean checkout.
+//! 2. The broker is never built together with the simulator: that would turn the seeded bugs on.
+//!
+//! *IO: driver*
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use super::broker::Broker;
+use super::process::Processes;
+use super::tools::Tools;
+use crate::services::{seaweed, work_dir};
+
+/// One step.
+pub(crate) struct Step {
+    pub(crate) name: &'static str,
+    pub(crate) about: &'static str,
+    pub(crate) run: fn(&mut Context) -> Result<(), String>,
+}
+
+/// What steps share.
+pub(crate) struct Context {
+    root: PathBuf,
+    work: PathBuf,
+    tools: Tools,
+    processes: Processes,
+    is_broker_built: bool,
+}
+
+const BUILD_WITHIN: Duration = Duration::from_secs(1_500);
+const TESTS_WITHIN: Duration = Duration::from_secs(1_800);
+const SIM_WITHIN: Duration = Duration::from_secs(900);
+const CLIENT_WITHIN: Duration = Duration::from_secs(300);
+const CHAOS_WITHIN: Duration = Duration::from_secs(660);
+
+/// Seeds a scenario: enough to notice, campaigns do the rest.
+const SEEDS: &str = "200";
+const SCENARIOS: &[&str] = &["wal", "store"];
+
+pub(crate) const STEPS: &[Step] = &[
+    Step {
+        name: "fmt",
+        about: "every file is formatted",
+        run: |c| c.cargo(&["fmt", "--all", "--check"]),
+    },
+    Step {
+        name: "tidy",
+        about: "sizes, headers, imports, cycles, formats, licences",
+        run: tidy,
+    },
+    Step {
+        name: "judge",
+        about: "the judge of histories finds golden bad ones",
+        run: judge,
+    },
+    Step {
+        name: "clippy",
+        about: "no warning in any target",
+        run: |c| {
+            c.cargo(&[
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--",
+                "-D",
+                "warnings",
+            ])
+        },
+    },
+    Step {
+        name: "unit",
+        about: "tests of all crates but the simulator, without seeded bugs",
+        run: |c| c.cargo(&["test", "--workspace", "--exclude", SIM]),
+    },
+    Step {
+        name: "sim-unit",
+        about: "tests of the simulator",
+        run: |c| c.cargo(&["test", "--package", SIM]),
+    },
+    Step {
+        name: "docs",
+        about: "the API's documentation builds without a warning",
+        run: docs,
+    },
+    Step {
+        name: "package",
+        about: "every library can be packaged",
+        run: package,
+    },
+    Step {
+        name: "release",
+        about: "release builds of the broker and the simulator",
+        run: release,
+    },
+    Step {
+        name: "sim-seeds",
+        about: "200 seeds of each scenario",
+        run: sim_seeds,
+    },
+    Step {
+        name: "sim-mutants",
+        about: "every seeded bug is found",
+        run: sim_mutants,
+    },
+    Step {
+        name: "s3",
+        about: "the bucket's tests against SeaweedFS",
+        run: s3,
+    },
+    Step {
+        name: "client-kcat",
+        about: "kcat",
+        run: kcat,
+    },
+    Step {
+        name: "client-confluent",
+        about: "confluent-kafka",
+        run: |c| python_client(c, "confluent_smoke.py"),
+    },
+    Step {
+        name: "client-aiokafka",
+        about: "aiokafka",
+        run: |c| python_client(c, "aiokafka_smoke.py"),
+    },
+    Step {
+        name: "client-kafka-python",
+        about: "kafka-python",
+        run: |c| python_client(c, "kafka_python_smoke.py"),
+    },
+    Step {
+        name: "client-kafkajs",
+        about: "KafkaJS",
+        run: kafkajs,
+    },
+    Step {
+        name: "client-java",
+        about: "the Java client",
+        run: java,
+    },
+    Step {
+        name: "refusals",
+        about: "what must be refused is; a full disk is survived",
+        run: |c| chaos(c, &["refusals.py"]),
+    },
+    Step {
+        name: "kill",
+        about: "10 kills under load: nothing acknowledged is lost",
+        run: |c| chaos(c, &["kill_loop.py", "--kills", "10"]),
+    },
+    Step {
+        name: "kill-cold",
+        about: "the same, read from objects with the log trimmed",
+        run: |c| chaos(c, &["kill_loop.py", "--kills", "3", "--trim-cold"]),
+    },
+    Step {
+        name: "kill-s3",
+        about: "the same, with SeaweedFS as the bucket",
+        run: kill_s3,
+    },
+];
+
+const SIM: &str = "tidewater-sim";
+
+impl Context {
+    pub(crate) fn new(root: &Path, processes: Processes) -> Self {
+        let work = work_dir(root);
+        Self {
+            root: root.to_owned(),
+            tools: Tools::new(root, &work),
+            work,
+            processes,
+            is_broker_built: false,
+        }
+    }
+
+    /// Runs a command in the root folder.
+    fn run(&mut self, command: &mut Command, limit: Duration) -> Result<(), String> {
+        command.current_dir(&self.root);
+        self.processes.run(command, limit)
+    }
+
+    fn cargo(&mut self, args: &[&str]) -> Result<(), String> {
+        self.run(&mut cargo(args), TESTS_WITHIN)
+    }
+
+    /// The release build of the broker.
+    fn broker_binary(&mut self) -> Result<PathBuf, String> {
+        if !self.is_broker_built {
+            self.run(
+                &mut cargo(&["build", "--release", "--package", "tidewater-broker"]),
+                BUILD_WITHIN,
+            )?;
+            self.is_broker_built = true;
+        }
+        Ok(self.root.join("target/release/tidewater"))
+    }
+
+    fn sim(&mut self, args: &[&str]) -> Result<(), String> {
+        self.run(
+            &mut cargo(&["build", "--release", "--package", SIM]),
+            BUILD_WITHIN,
+        )?;
+        let mut command = Command::new(self.root.join("target/release").join(SIM));
+        self.run(command.args(args), SIM_WITHIN)
+    }
+
+    /// Runs a client's check against a broker of its own.
+    fn client(&mut self, command: &mut Command) -> Result<(), String> {
+        let binary = self.broker_binary()?;
+        let folder = self.work.join(format!("client-{}", std::process::id()));
+        let broker = Broker::start(&mut self.processes, &binary, &folder)?;
+        command
+            .arg(&broker.address)
+            .env("PYTHONDONTWRITEBYTECODE", "1");
+        let checked = self.run(command, CLIENT_WITHIN);
+        let stopped = broker.stop(&mut self.processes, checked.is_ok());
+        match (checked, stopped) {
+            (Err(check), Err(words)) => Err(format!("{check}{words}")),
+            (checked, stopped) => checked.and(stopped),
+        }
+    }
+
+    fn script(&self, folder: &str, name: &str) -> PathBuf {
+        self.root.join("broker-shim/tests").join(folder).join(name)
+    }
+}
+
+/// Cargo as the one that runs us, without what it set for our own build.
+fn cargo(args: &[&str]) -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    for (name, _) in std::env::vars_os() {
+        if name.to_string_lossy().starts_with("CARGO_PKG_")
+            || name.to_string_lossy().starts_with("CARGO_MANIFEST_")
+        {
+            command.env_remove(name);
+        }
+    }
+    command.args(args);
+    command
+}
+
+fn tidy(context: &mut Context) -> Result<(), String> {
+    context.run(&mut cargo(&["xtask", "tidy"]), TESTS_WITHIN)
+}
+
+fn judge(context: &mut Context) -> Result<(), String> {
+    let script = context.script("chaos", "test_history.py");
+    context.run(
+        Command::new("python3")
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .arg(script),
+        CLIENT_WITHIN,
+    )
+}
+
+fn docs(context: &mut Context) -> Result<(), String> {
+    let mut command = cargo(&["doc", "--workspace", "--no-deps"]);
+    context.run(command.env("RUSTDOCFLAGS", "-D warnings"), TESTS_WITHIN)
+}
+
+fn package(context: &mut Context) -> Result<(), String> {
+    let chores = [
+        "--exclude",
+        "tidewater-xtask",
+        "--exclude",
+        "tidewater-benches",
+    ];
+    let mut command = cargo(&[
+        "package",
+        "--workspace",
+        "--no-verify",
+        "--allow-dirty",
+        "--quiet",
+    ]);
+    context.run(command.args(chores), TESTS_WITHIN)
+}
+
+fn release(context: &mut Context) -> Result<(), String> {
+    context.broker_binary()?;
+    context.run(
+        &mut cargo(&["build", "--release", "--package", SIM]),
+        BUILD_WITHIN,
+    )
+}
+
+fn sim_seeds(context: &mut Context) -> Result<(), String> {
+    SCENARIOS
+        .iter()
+        .try_for_each(|scenario| context.sim(&["run", "--seeds", SEEDS, "--scenario", scenario]))
+}
+
+fn sim_mutants(context: &mut Context) -> Result<(), String> {
+    context.sim(&["mutants"])
+}
+
+fn s3(context: &mut Context) -> Result<(), String> {
+    let store = seaweed::start(&context.work)?;
+    let mut command = cargo(&[
+        "test",
+        "--package",
+        "tidewater-bucket",
+        "--test",
+        "s3",
+        "--",
+        "--ignored",
+    ]);
+    context.run(command.envs(store.env()), TESTS_WITHIN)
+}
+
+fn kcat(context: &mut Context) -> Result<(), String> {
+    context.tools.kcat(&mut context.processes)?;
+    let script = context.script("clients", "kcat_smoke.sh");
+    context.client(&mut Command::new(script))
+}
+
+fn python_client(context: &mut Context, script: &str) -> Result<(), String> {
+    let python = context.tools.python(&mut context.processes)?;
+    let script = context.script("clients", script);
+    context.client(Command::new(python).arg(script))
+}
+
+fn kafkajs(context: &mut Context) -> Result<(), String> {
+    let modules = context.tools.node_modules(&mut context.processes)?;
+    let script = context.script("clients", "kafkajs_smoke.js");
+    context.client(
+        Command::new("node")
+            .env("NODE_PATH", modules)
+            .env("KAFKAJS_NO_PARTITIONER_WARNING", "1")
+            .arg(script),
+    )
+}
+
+fn java(context: &mut Context) -> Result<(), String> {
+    let class_path = context.tools.java(&mut context.processes)?;
+    context.client(Command::new("java").args(["-Xmx256m", "-cp", &class_path, "tidewater.Smoke"]))
+}
+
+fn chaos(context: &mut Context, args: &[&str]) -> Result<(), String> {
+    let mut command = chaos_command(context, args)?;
+    context.run(&mut command, CHAOS_WITHIN)
+}
+
+fn kill_s3(context: &mut Context) -> Result<(), String> {
+    let mut command = chaos_command(
+        context,
+        &[
+            "kill_loop.py",
+            "--kills",
+            "3",
+            "--trim-cold",
+            "--bucket",
+            "s3",
+        ],
+    )?;
+    let store = seaweed::start(&context.work)?;
+    context.run(command.envs(store.env()), CHAOS_WITHIN)
+}
+
+/// A script of the chaos folder; the first of `args` is its name.
+fn chaos_command(context: &mut Context, args: &[&str]) -> Result<Command, String> {
+    let binary = context.broker_binary()?;
+    let python = context.tools.python(&mut context.processes)?;
+    let mut command = Command::new(python);
+    command
+        .env("TIDEWATER_BINARY", binary)
+        .env("PYTHONDONTWRITEBYTECODE", "1");
+    command
+        .arg(context.script("chaos", args[0]))
+        .args(&args[1..]);
+    Ok(command)
+}
