@@ -444,7 +444,12 @@ impl Core {
         self.failure = Some(WalError::Poisoned {
             cause: Arc::new(cause),
         });
-        self.effects.clear();
+        // What was not handed to the disk never completes: nobody may wait for it.
+        for effect in std::mem::take(&mut self.effects) {
+            if let Effect::Submit { id, .. } = effect {
+                self.flights.retain(|flight| flight.id != id);
+            }
+        }
     }
 }
 

@@ -130,7 +130,9 @@ impl Engine {
             }
             // Only the decisions find out that the ring is full, and who closes must hear of it.
             let blocked = self.core.is_blocked();
-            progress |= std::mem::replace(&mut self.blocked, blocked) != blocked;
+            if std::mem::replace(&mut self.blocked, blocked) != blocked {
+                self.publish();
+            }
             self.start_reads();
             if self.is_done() {
                 return Poll::Ready(());
