@@ -179,80 +179,8 @@ impl DeviceWalConfig {
     /// # Errors
     /// [`ConfigError`] names the first such setting.
     pub fn validate(&self) -> Result<(), ConfigError> {
-        let rules: [(&'static str, u64, bool, &'static str); 11] = [
-            (
-                "segment_bytes",
-                self.segment_bytes,
-                self.segment_bytes.is_power_of_two()
-                    && (64 * KIB..=1024 * MIB).contains(&self.segment_bytes),
-                "a power of two from 64 KiB to 1 GiB",
-            ),
-            (
-                "capacity_bytes",
-                self.capacity_bytes,
-                self.capacity_bytes / self.segment_bytes.max(1) >= 2
-                    && self.capacity_bytes < 1 << 50,
-                "at least two segments and below 1 PiB",
-            ),
-            (
-                "pool_bytes",
-                self.pool_bytes,
-                (4 * KIB..1 << 31).contains(&self.pool_bytes),
-                "4 KiB to 2 GiB",
-            ),
-            (
-                "depth",
-                self.depth as u64,
-                (1..=64).contains(&self.depth),
-                "1 to 64",
-            ),
-            (
-                "window_bytes",
-                self.window_bytes,
-                (32 * KIB..=self.segment_bytes).contains(&self.window_bytes)
-                    && self.window_bytes.is_multiple_of(16 * KIB),
-                "a multiple of 16 KiB from 32 KiB to segment_bytes",
-            ),
-            (
-                "group_bytes_max",
-                self.group_bytes_max,
-                self.group_bytes_max >= 4 * KIB
-                    && self.group_bytes_max + 16 * KIB <= self.window_bytes,
-                "4 KiB to window_bytes less 16 KiB",
-            ),
-            (
-                "reserve_ms_max",
-                self.reserve_ms_max,
-                self.reserve_ms_max <= 600_000,
-                "0 to 600000",
-            ),
-            (
-                "mark_idle_ms",
-                self.mark_idle_ms,
-                self.mark_idle_ms <= 60_000,
-                "0 to 60000",
-            ),
-            (
-                "retry_ms",
-                self.retry_ms,
-                (1..=60_000).contains(&self.retry_ms),
-                "1 to 60000",
-            ),
-            (
-                "zero_ahead",
-                self.zero_ahead as u64,
-                (1..=64).contains(&self.zero_ahead),
-                "1 to 64",
-            ),
-            (
-                "recovery_read_bytes",
-                self.recovery_read_bytes,
-                self.recovery_read_bytes.is_power_of_two()
-                    && (32 * KIB..=64 * MIB).contains(&self.recovery_read_bytes),
-                "a power of two from 32 KiB to 64 MiB",
-            ),
-        ];
-        match rules.into_iter().find(|(_, _, holds, _)| !holds) {
+        let broken = self.size_rules().into_iter().chain(self.count_rules());
+        match broken.into_iter().find(|(_, _, holds, _)| !holds) {
             None => Ok(()),
             Some((field, value, _, expected)) => Err(ConfigError {
                 field,
@@ -261,7 +189,76 @@ impl DeviceWalConfig {
             }),
         }
     }
+
+    fn size_rules(&self) -> [Rule; 6] {
+        let (segment, window) = (self.segment_bytes, self.window_bytes);
+        let (group, read) = (self.group_bytes_max, self.recovery_read_bytes);
+        let (capacity, pool) = (self.capacity_bytes, self.pool_bytes);
+        let power = |value: u64, from: u64, to: u64| {
+            value.is_power_of_two() && (from..=to).contains(&value)
+        };
+        let segment_fits = power(segment, 64 * KIB, 1024 * MIB);
+        let capacity_fits = capacity / segment.max(1) >= 2 && capacity < 1 << 50;
+        let window_fits = (32 * KIB..=segment).contains(&window) && window.is_multiple_of(16 * KIB);
+        let group_fits = group >= 4 * KIB && group.saturating_add(16 * KIB) <= window;
+        let read_fits = power(read, 32 * KIB, 64 * MIB);
+        let pool_fits = (4 * KIB..1 << 31).contains(&pool);
+        [
+            (
+                "segment_bytes",
+                segment,
+                segment_fits,
+                "a power of two from 64 KiB to 1 GiB",
+            ),
+            (
+                "capacity_bytes",
+                capacity,
+                capacity_fits,
+                "at least two segments and below 1 PiB",
+            ),
+            ("pool_bytes", pool, pool_fits, "4 KiB to 2 GiB"),
+            (
+                "window_bytes",
+                window,
+                window_fits,
+                "a multiple of 16 KiB from 32 KiB to segment_bytes",
+            ),
+            (
+                "group_bytes_max",
+                group,
+                group_fits,
+                "4 KiB to window_bytes less 16 KiB",
+            ),
+            (
+                "recovery_read_bytes",
+                read,
+                read_fits,
+                "a power of two from 32 KiB to 64 MiB",
+            ),
+        ]
+    }
+
+    fn count_rules(&self) -> [Rule; 5] {
+        let (depth, ahead) = (self.depth as u64, self.zero_ahead as u64);
+        let (reserve, mark, retry) = (self.reserve_ms_max, self.mark_idle_ms, self.retry_ms);
+        let small = 1..=64;
+        [
+            ("depth", depth, small.contains(&depth), "1 to 64"),
+            ("zero_ahead", ahead, small.contains(&ahead), "1 to 64"),
+            ("reserve_ms_max", reserve, reserve <= 600_000, "0 to 600000"),
+            ("mark_idle_ms", mark, mark <= 60_000, "0 to 60000"),
+            (
+                "retry_ms",
+                retry,
+                (1..=60_000).contains(&retry),
+                "1 to 60000",
+            ),
+        ]
+    }
 }
+
+/// A setting, its value, whether it holds, and what it must be.
+type Rule = (&'static str, u64, bool, &'static str);
 
 #[cfg(test)]
 mod tests {

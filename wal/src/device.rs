@@ -11,20 +11,16 @@
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use bytes::Bytes;
 use tidewater_types::{BoxFuture, Env, Lsn, WalId};
 
-use crate::config::{DeviceWalConfig, Identity, OpenMode, WalMode};
-use crate::core::{Core, Tuning};
+use crate::config::{DeviceWalConfig, Identity, OpenMode};
 use crate::disk::Disk;
-use crate::engine::Engine;
 use crate::error::WalError;
-use crate::format::group::{HEADER_BYTES, PREFIX_BYTES};
-use crate::io::DiskIo;
+use crate::opening::prepare;
 use crate::port::{Append, Frame, Permit, Wal, WalCounters, Watermarks};
-use crate::recovery::{RecoveryReport, recover};
+use crate::recovery::RecoveryReport;
 use crate::shared::Shared;
 
 /// A write-ahead log in a ring of segments on a file or block device.
@@ -50,7 +46,10 @@ impl DeviceWal {
         mode: OpenMode,
         on_frame: impl FnMut(Lsn, Bytes) + Send + 'static,
     ) -> Result<(Self, RecoveryReport), WalError> {
-        crate::driver::open(path, env, config, identity, mode, Box::new(on_frame))
+        let opened = crate::driver::open(path, env, config, identity, mode, Box::new(on_frame))?;
+        let (shared, report, on_drop) = opened;
+        let on_drop = Some(on_drop);
+        Ok((Self { shared, on_drop }, report))
     }
 
     /// Opens the WAL on any disk, with the engine as a task of `env`. Never blocks. The caller
@@ -109,16 +108,6 @@ impl DeviceWal {
     pub fn frame_bytes_max(&self) -> usize {
         self.shared.frame_bytes_max
     }
-
-    pub(crate) fn from_parts(
-        shared: Arc<Shared>,
-        on_drop: Box<dyn FnOnce() + Send + Sync>,
-    ) -> Self {
-        Self {
-            shared,
-            on_drop: Some(on_drop),
-        }
-    }
 }
 
 impl std::fmt::Debug for DeviceWal {
@@ -136,75 +125,6 @@ impl Drop for DeviceWal {
             on_drop();
         }
     }
-}
-
-/// A recovered WAL whose engine does not run yet.
-pub(crate) struct Opened {
-    pub(crate) engine: Engine,
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) report: RecoveryReport,
-}
-
-/// Recovers the WAL on `disk`.
-pub(crate) async fn prepare(
-    disk: Box<dyn Disk>,
-    env: Arc<dyn Env>,
-    config: DeviceWalConfig,
-    identity: Identity,
-    mode: OpenMode,
-    note: String,
-    mut on_frame: Box<dyn FnMut(Lsn, Bytes) + Send>,
-) -> Result<Opened, WalError> {
-    config.validate().map_err(|error| {
-        let crate::config::ConfigError {
-            field,
-            value,
-            expected,
-        } = error;
-        WalError::Config {
-            field,
-            value,
-            expected,
-        }
-    })?;
-    let mut io = DiskIo::new(disk);
-    let recovered = recover(&mut io, &*env, &config, &identity, mode, &mut *on_frame).await?;
-    drop(on_frame);
-    let (start, report) = (recovered.start, recovered.report);
-    let tuning = Tuning {
-        durable_writes: config.mode == WalMode::RingDsync,
-        depth: config.depth,
-        group_bytes_max: config.group_bytes_max,
-        mark_idle: Duration::from_millis(config.mark_idle_ms),
-        retry: Duration::from_millis(config.retry_ms),
-        zero_ahead: config.zero_ahead,
-    };
-    let pool_bytes = usize::try_from(config.pool_bytes).expect("validated");
-    let group = usize::try_from(start.geometry.group_bytes_max()).expect("a group");
-    let frame_bytes_max = (group - HEADER_BYTES).min(pool_bytes) - PREFIX_BYTES;
-    let limits = (
-        frame_bytes_max,
-        pool_bytes,
-        Duration::from_millis(config.reserve_ms_max),
-    );
-    let description = format!("{} ({note})", io.path());
-    let marks = (report.trimmed, report.end);
-    let shared = Arc::new(Shared::new(
-        env,
-        report.wal,
-        description,
-        limits,
-        marks,
-        recovered.index,
-    ));
-    let path = start.path.clone();
-    let core = Core::new(start, tuning);
-    let engine = Engine::new(core, io.into_disk(), shared.clone(), path, report.trimmed);
-    Ok(Opened {
-        engine,
-        shared,
-        report,
-    })
 }
 
 impl Wal for DeviceWal {

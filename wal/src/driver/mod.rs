@@ -10,7 +10,12 @@
 //!    last write of the holder has landed.
 //!
 //! *IO: driver*
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a driver is where threads and files belong"
+)]
 
+mod aside;
 mod file;
 mod portable;
 #[cfg(test)]
@@ -18,6 +23,8 @@ mod tests;
 mod thread;
 #[cfg(target_os = "linux")]
 mod uring;
+
+pub use aside::set_aside;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};
@@ -27,11 +34,12 @@ use bytes::Bytes;
 use tidewater_types::{Env, Lsn, mutant};
 
 use crate::config::{DeviceWalConfig, Identity, OpenMode, WalMode};
-use crate::device::{DeviceWal, Opened, prepare};
 use crate::disk::Disk;
 use crate::error::WalError;
 use crate::format::superblock::{SLOT_BYTES, SLOT_POSITIONS, Superblock, choose};
+use crate::opening::{Opened, prepare};
 use crate::recovery::RecoveryReport;
+use crate::shared::Shared;
 use file::WalFile;
 use thread::Parker;
 
@@ -39,7 +47,10 @@ use thread::Parker;
 const DROP_WAIT: Duration = Duration::from_secs(5);
 
 type OnFrame = Box<dyn FnMut(Lsn, Bytes) + Send>;
-type Answer = Result<(DeviceWal, RecoveryReport), WalError>;
+/// Waits until a dropped WAL has given its file back.
+type OnDrop = Box<dyn FnOnce() + Send + Sync>;
+type Answer = Result<(Arc<Shared>, RecoveryReport, OnDrop), WalError>;
+type ChosenDisk = (Box<dyn Disk>, Arc<dyn Parker>, String);
 
 /// Opens the file at `path` on a thread of its own and waits for recovery.
 pub(crate) fn open(
@@ -89,8 +100,7 @@ impl Job {
         let (ended, wait) = mpsc::sync_channel::<()>(1);
         let wait = parking_lot::Mutex::new(wait);
         let on_drop = Box::new(move || wait.lock().recv_timeout(DROP_WAIT).unwrap_or(()));
-        let wal = DeviceWal::from_parts(shared, on_drop);
-        if answer.send(Ok((wal, report))).is_ok() {
+        if answer.send(Ok((shared, report, on_drop))).is_ok() {
             thread::block_on(engine.run(), &*parker);
         }
         drop(ended);
@@ -133,10 +143,7 @@ impl Job {
 }
 
 /// The disk for the mode asked for; `auto` is resolved, and the note says why.
-fn choose_disk(
-    file: WalFile,
-    config: &mut DeviceWalConfig,
-) -> Result<(Box<dyn Disk>, Arc<dyn Parker>, String), WalError> {
+fn choose_disk(file: WalFile, config: &mut DeviceWalConfig) -> Result<ChosenDisk, WalError> {
     let refused = match config.mode {
         WalMode::Portable => "as asked for".to_owned(),
         #[cfg(target_os = "linux")]
@@ -167,11 +174,7 @@ fn choose_disk(
     Ok(portable(file, config, &refused))
 }
 
-fn portable(
-    file: WalFile,
-    config: &mut DeviceWalConfig,
-    why: &str,
-) -> (Box<dyn Disk>, Arc<dyn Parker>, String) {
+fn portable(file: WalFile, config: &mut DeviceWalConfig, why: &str) -> ChosenDisk {
     config.mode = WalMode::Portable;
     let cache = if file.is_direct() {
         "O_DIRECT"

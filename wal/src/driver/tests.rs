@@ -73,8 +73,8 @@ impl Env for RealEnv {
     }
 
     fn random(&self, _label: &'static str) -> u64 {
-        use std::hash::{BuildHasher, Hasher, RandomState};
-        RandomState::new().build_hasher().finish()
+        static DRAWS: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+        DRAWS.fetch_add(0x9e37_79b9, std::sync::atomic::Ordering::Relaxed)
     }
 }
 

@@ -11,7 +11,7 @@
 
 use tidewater_types::{Env, WalId};
 
-use super::{read_slots, write_slot};
+use super::superblocks::{read_slots, write_slot};
 use crate::config::{DeviceWalConfig, Identity};
 use crate::error::WalError;
 use crate::format::Flaw;

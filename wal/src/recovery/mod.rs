@@ -16,6 +16,7 @@
 pub(crate) mod create;
 mod damage;
 mod scan;
+mod superblocks;
 #[cfg(test)]
 mod tests;
 
@@ -27,15 +28,14 @@ use tidewater_types::{Env, Epoch, Lsn, WalId, mutant, sometimes};
 use crate::config::{DeviceWalConfig, Identity, OpenMode};
 use crate::core::Start;
 use crate::error::WalError;
-use crate::format::superblock::{
-    EPOCHS_MAX, EpochStart, SLOT_BYTES, SLOT_POSITIONS, Superblock, TrimPoint, choose,
-};
+use crate::format::superblock::{EPOCHS_MAX, EpochStart, Superblock, TrimPoint, choose};
 use crate::format::{Flaw, VERSION, group, round_up};
 use crate::index::Index;
 use crate::io::DiskIo;
 use crate::ring::{Geometry, Ring};
-use crate::slots::{drop_trimmed_epochs, padded};
+use crate::slots::drop_trimmed_epochs;
 use scan::{Scan, Scanned};
+use superblocks::{read_slots, write_slot};
 
 /// What recovery found and did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,24 +179,7 @@ async fn read_superblock(
     Ok((superblock, chosen, damaged))
 }
 
-/// Both slots as they are.
-pub(crate) async fn read_slots(io: &mut DiskIo) -> Result<[Result<Superblock, Flaw>; 2], WalError> {
-    let mut slots = [Err(Flaw::Blank), Err(Flaw::Blank)];
-    for (slot, position) in slots.iter_mut().zip(SLOT_POSITIONS) {
-        // A slot that cannot be read is as good as a damaged one.
-        *slot = match io.read(position, SLOT_BYTES).await {
-            Ok(bytes) => Superblock::decode(bytes.as_slice(), position),
-            Err(_) => Err(Flaw::Field("cannot be read")),
-        };
-    }
-    Ok(slots)
-}
-
-pub(crate) fn check_identity(
-    path: &str,
-    found: &Superblock,
-    expected: &Identity,
-) -> Result<(), WalError> {
+fn check_identity(path: &str, found: &Superblock, expected: &Identity) -> Result<(), WalError> {
     let path = path.to_owned();
     if found.cluster != expected.cluster {
         return Err(WalError::ForeignCluster {
@@ -316,30 +299,11 @@ async fn begin_epoch(
         // cache only, marked clean, and tearing the other slot now would leave none.
         write_slot(io, &superblock, chosen).await?;
     }
-    // A file may be shorter than the segments in use: its length is not always as durable as
-    // what lies in it.
-    let used = scanned
-        .index
-        .highest_position()
-        .map_or(0, |position| old.segment(position) + 1);
-    let existing = old.segments_in(io.num_bytes()).max(used);
+    let existing = segments_existing(io, &old, scanned);
     let (position, entered) = first_position(&old, scanned, existing);
     let mut chain = scanned.chain.clone();
     chain.extend(entered);
-    let wanted = u32::try_from(config.capacity_bytes / old.segment_bytes).unwrap_or(u32::MAX);
-    let geometry = Geometry {
-        segment_count: wanted.max(existing).max(2),
-        window_bytes: config.window_bytes,
-        ..old
-    };
-    if geometry.window_bytes > geometry.segment_bytes {
-        let value = geometry.window_bytes;
-        return Err(WalError::Config {
-            field: "window_bytes",
-            value,
-            expected: "at most the segment recorded",
-        });
-    }
+    let geometry = next_geometry(config, old, existing)?;
     let last = superblock.epochs.last().map_or(Epoch(0), |last| last.epoch);
     let mut epoch = last.next().expect("2^64 epochs are never used up");
     if scanned.index.is_empty() {
@@ -364,10 +328,9 @@ async fn begin_epoch(
     drop_trimmed_epochs(&mut superblock);
     let count = superblock.epochs.len();
     if count > EPOCHS_MAX {
-        return Err(WalError::EpochsFull {
-            path: io.path().to_owned(),
-            count: count - 1,
-        });
+        let path = io.path().to_owned();
+        let count = count - 1;
+        return Err(WalError::EpochsFull { path, count });
     }
     superblock.segment_count = geometry.segment_count;
     superblock.window_bytes = geometry.window_bytes;
@@ -379,33 +342,48 @@ async fn begin_epoch(
     let quarantine = !scanned.sealed;
     let ring = Ring::new(geometry, chain, position, existing, quarantine);
     let (path, lsn) = (io.path().to_owned(), scanned.lsn);
-    Ok((
-        Start {
-            path,
-            superblock,
-            newest_slot: chosen,
-            geometry,
-            ring,
-            epoch,
-            lsn,
-        },
-        count,
-    ))
+    let newest_slot = chosen;
+    let start = Start {
+        path,
+        superblock,
+        newest_slot,
+        geometry,
+        ring,
+        epoch,
+        lsn,
+    };
+    Ok((start, count))
 }
 
-/// Writes one slot and makes it durable.
-pub(crate) async fn write_slot(
-    io: &mut DiskIo,
-    superblock: &Superblock,
-    slot: usize,
-) -> Result<(), WalError> {
-    let position = SLOT_POSITIONS[slot];
-    let bytes = padded(superblock, position);
-    let align = usize::try_from(superblock.block_bytes).expect("a block");
-    let mut buf = crate::buffer::AlignedBuf::new(bytes.len(), align);
-    buf.extend_from_slice(&bytes);
-    io.write(position, buf).await?;
-    io.flush().await
+/// Segments that are there. A file may be shorter than the segments in use: its length is not
+/// always as durable as what lies in it.
+fn segments_existing(io: &DiskIo, old: &Geometry, scanned: &Scanned) -> u32 {
+    let highest = scanned.index.highest_position();
+    let used = highest.map_or(0, |position| old.segment(position) + 1);
+    old.segments_in(io.num_bytes()).max(used)
+}
+
+/// The sizes of the new life: what is recorded stays, the ring may grow.
+fn next_geometry(
+    config: &DeviceWalConfig,
+    old: Geometry,
+    existing: u32,
+) -> Result<Geometry, WalError> {
+    let wanted = u32::try_from(config.capacity_bytes / old.segment_bytes).unwrap_or(u32::MAX);
+    let geometry = Geometry {
+        segment_count: wanted.max(existing).max(2),
+        window_bytes: config.window_bytes,
+        ..old
+    };
+    if geometry.window_bytes > geometry.segment_bytes {
+        let value = geometry.window_bytes;
+        return Err(WalError::Config {
+            field: "window_bytes",
+            value,
+            expected: "at most the segment recorded",
+        });
+    }
+    Ok(geometry)
 }
 
 /// Where the new life's first group goes, and the segment it enters for that.

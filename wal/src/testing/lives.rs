@@ -3,12 +3,11 @@
 //! *IO: none*
 
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tidewater_types::{ClusterId, Env, Lsn, NodeId, set_mutant};
+use tidewater_types::{ClusterId, Env, Lsn, NodeId};
 
 use super::env::{Rng, TestEnv};
 use super::frame_bytes;
@@ -27,6 +26,13 @@ struct Known {
     appended: BTreeMap<Lsn, Vec<Bytes>>,
     trimmed: Lsn,
     number: u64,
+}
+
+impl Known {
+    fn next_frame(&mut self, num_bytes: u64) -> Bytes {
+        self.number += 1;
+        frame_bytes(self.number, usize::try_from(num_bytes).unwrap() + 8)
+    }
 }
 
 pub(crate) fn identity() -> Identity {
@@ -85,25 +91,22 @@ async fn work(wal: &DeviceWal, env: &TestEnv, known: &Arc<Mutex<Known>>, mut rng
         } else {
             rng.below(900)
         };
-        let (lsn, bytes, append) = {
-            let mut known = known.lock();
-            known.number += 1;
-            let bytes = frame_bytes(known.number, usize::try_from(num_bytes).unwrap() + 8);
-            let Ok(permit) = wal.try_reserve(bytes.len()) else {
-                drop(known);
-                env.sleep(std::time::Duration::from_millis(1)).await;
-                continue;
-            };
-            let Ok(append) = wal.append(permit, Frame::new(&bytes[..4], bytes.slice(4..))) else {
-                return;
-            };
-            known
-                .appended
-                .entry(append.lsn())
-                .or_default()
-                .push(bytes.clone());
-            (append.lsn(), bytes, append)
+        let bytes = known.lock().next_frame(num_bytes);
+        let Ok(permit) = wal.try_reserve(bytes.len()) else {
+            env.sleep(std::time::Duration::from_millis(1)).await;
+            continue;
         };
+        let frame = Frame::new(&bytes[..4], bytes.slice(4..));
+        let Ok(append) = wal.append(permit, frame) else {
+            return;
+        };
+        let lsn = append.lsn();
+        known
+            .lock()
+            .appended
+            .entry(lsn)
+            .or_default()
+            .push(bytes.clone());
         let book = known.clone();
         env.spawn(
             "ack",
@@ -128,21 +131,30 @@ async fn work(wal: &DeviceWal, env: &TestEnv, known: &Arc<Mutex<Known>>, mut rng
     }
 }
 
+fn config(rng: &mut Rng) -> DeviceWalConfig {
+    let mode = if rng.one_in(4) {
+        WalMode::RingDsync
+    } else {
+        WalMode::Auto
+    };
+    DeviceWalConfig {
+        mode,
+        ..DeviceWalConfig::tiny()
+    }
+}
+
+/// Whether a creation came to its second slot, and so maybe to its end.
+fn may_exist(model: &Model) -> bool {
+    model.image().get(32 * 1024).is_some_and(|&byte| byte != 0)
+}
+
 /// Runs the lives that follow from `seed`; panics if something acknowledged is lost.
 pub(crate) fn lives(seed: u64) {
     let mut rng = Rng(seed);
     let env = TestEnv::default();
     let mut model = Model::new(rng.next());
     let known = Arc::new(Mutex::new(Known::default()));
-    let mode = if rng.one_in(4) {
-        WalMode::RingDsync
-    } else {
-        WalMode::Auto
-    };
-    let config = DeviceWalConfig {
-        mode,
-        ..DeviceWalConfig::tiny()
-    };
+    let config = config(&mut rng);
     let mut created = false;
     for _ in 0..6 {
         {
@@ -182,13 +194,12 @@ pub(crate) fn lives(seed: u64) {
         } else {
             env.kill();
             // A creation that came to its end without being heard.
-            created = created || matches!(model.image().get(32 * 1024), Some(&byte) if byte != 0);
+            created = created || may_exist(&model);
         }
         model.0.lock().failing_flushes = 0;
         if rng.one_in(2) {
             model = model.power_failure();
-            created &= !model.image().is_empty();
-            created = created && model.image().get(32 * 1024).is_some_and(|&byte| byte != 0);
+            created = created && may_exist(&model);
         } else {
             model.kill();
         }
@@ -204,13 +215,16 @@ pub(crate) fn lives(seed: u64) {
     }
 }
 
+#[cfg(feature = "mutants")]
 /// Seeds until the mutant is noticed, if it is within `most`.
 pub(crate) fn seeds_to_kill(mutant: u16, most: u64) -> Option<u64> {
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
-    set_mutant(mutant);
-    let killed = (0..most).find(|seed| catch_unwind(AssertUnwindSafe(|| lives(*seed))).is_err());
-    set_mutant(0);
+    tidewater_types::set_mutant(mutant);
+    let killed = (0..most).find(|seed| {
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| lives(*seed))).is_err()
+    });
+    tidewater_types::set_mutant(0);
     std::panic::set_hook(hook);
     killed.map(|seed| seed + 1)
 }
