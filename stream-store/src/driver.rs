@@ -19,6 +19,7 @@ use parking_lot::Mutex;
 use tidewater_types::{BoxFuture, ClusterId, Env, Instant, Lsn, sometimes};
 use tidewater_wal::{
     DeviceWal, DeviceWalConfig, Identity, OpenMode, RecoveryReport, WalError, peek_identity,
+    set_aside,
 };
 use tracing::warn;
 
@@ -121,7 +122,8 @@ impl DeviceWalOpener {
         };
         let (mode, opened) = match self.attempt(&expect, mode) {
             Err(loss) if expect.accept_data_loss && can_be_set_aside(&loss) => {
-                self.set_aside(&loss)?;
+                let kept = set_aside(&self.path)?;
+                warn!(%loss, ?kept, "the WAL is given up as asked: what only it held is lost");
                 let unnamed = WalExpectation {
                     wal: None,
                     ..expect
@@ -170,22 +172,6 @@ impl DeviceWalOpener {
                 }
             }
         }
-    }
-
-    /// Renames a WAL that is given up; nothing is deleted.
-    fn set_aside(&self, loss: &WalError) -> Result<(), WalError> {
-        warn!(%loss, "the WAL is given up as asked: what only it held is lost");
-        if !self.path.exists() {
-            return Ok(());
-        }
-        let mut name = self.path.clone().into_os_string();
-        name.push(format!(".set-aside-{}", self.env.wall_ms()));
-        std::fs::rename(&self.path, &name).map_err(|cause| WalError::Io {
-            operation: "rename",
-            path: self.path.display().to_string(),
-            position: 0,
-            cause: Arc::new(cause),
-        })
     }
 }
 
