@@ -25,14 +25,14 @@ while read -r word group; do
     case $word in
     add) known="$known $group" ;;
     end)
-        kill -KILL -- "-$group" 2>/dev/null
+        kill -s KILL -- "-$group" 2>/dev/null
         left=""
         for one in $known; do [ "$one" = "$group" ] || left="$left $one"; done
         known=$left
         ;;
     esac
 done
-for group in $known; do kill -KILL -- "-$group" 2>/dev/null; done
+for group in $known; do kill -s KILL -- "-$group" 2>/dev/null; done
 "#;
 
 /// Starts children and sees to their end.
