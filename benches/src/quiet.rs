@@ -26,6 +26,8 @@ pub struct Quiet {
     patience: Duration,
     shares: Vec<f64>,
     num_repeated: usize,
+    num_waits: usize,
+    num_in_vain: usize,
 }
 
 impl Quiet {
@@ -45,15 +47,22 @@ impl Quiet {
             patience: Duration::from_secs(seconds),
             shares: Vec::new(),
             num_repeated: 0,
+            num_waits: 0,
+            num_in_vain: 0,
         })
     }
 
     /// Waits, as long as there is patience, until others leave the processors alone.
     pub fn wait(&mut self) {
-        while !self.patience.is_zero() {
+        self.num_waits += 1;
+        loop {
             let before = Watch::begin();
             std::thread::sleep(LOOK);
             if before.share() <= SHARE_MAX {
+                return;
+            }
+            if self.patience.is_zero() {
+                self.num_in_vain += 1;
                 return;
             }
             self.patience = self.patience.saturating_sub(LOOK);
@@ -89,13 +98,19 @@ impl Quiet {
             .filter(|share| **share > SHARE_MAX)
             .count();
         let worst = self.shares.iter().copied().fold(0.0, f64::max);
-        format!(
-            "other processes: {disturbed} of {} slices disturbed (worst {:.0} % of the CPU), {} \
-             repeated",
-            self.shares.len(),
-            worst * 100.0,
-            self.num_repeated
-        )
+        let mut verdict = format!(
+            "other processes: {} of {} measurements began while they were busy",
+            self.num_in_vain, self.num_waits
+        );
+        if !self.shares.is_empty() {
+            verdict += &format!(
+                "; {disturbed} of {} slices disturbed (worst {:.0} % of the CPU), {} repeated",
+                self.shares.len(),
+                worst * 100.0,
+                self.num_repeated
+            );
+        }
+        verdict
     }
 }
 
@@ -155,6 +170,8 @@ mod tests {
             patience: Duration::ZERO,
             shares: Vec::new(),
             num_repeated: 0,
+            num_waits: 0,
+            num_in_vain: 0,
         };
         let mut times = 0;
         let answer: Result<i32, ()> = quiet.measure(|| {

@@ -94,6 +94,7 @@ fn run() -> Result<(), Failure> {
     // Only when all is well: a failure leaves the brokers' logs to look at.
     remove(&bench.folder)?;
     print(&rows);
+    println!("{}", bench.quiet.verdict());
     println!("written to {}", Row::publish(&rows, &place)?.display());
     Ok(())
 }
