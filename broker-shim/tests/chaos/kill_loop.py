@@ -42,7 +42,7 @@ class Load:
         self.stop_reading = threading.Event()
         self.failures = []
         self.unknown = 0
-        self.ack_times = []  # monotonic time of the latest acknowledgement, one cell
+        self.ack_times = []  # monotonic time of the latest acknowledgement to a writer, one cell
 
     def fail(self, what):
         with self.lock:
@@ -56,7 +56,8 @@ class Load:
                 self.failures.append(f"a record was given up although the producer had time: {error}")
                 return
             self.history.acknowledge(message.partition(), message.offset(), message.value().decode().split("|")[0])
-            self.ack_times[:] = [time.monotonic()]
+            if message.value().startswith(b"p"):
+                self.ack_times[:] = [time.monotonic()]
 
 
 def write(load, name):
@@ -127,7 +128,7 @@ def create_topic(address, partitions):
 
 
 def wait_ack(load, since, seconds=90):
-    """The time from `since` to the first acknowledgement after it."""
+    """The time of the first acknowledgement to a writer after `since`."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if load.failures:
@@ -136,6 +137,22 @@ def wait_ack(load, since, seconds=90):
             return load.ack_times[0]
         time.sleep(0.002)
     raise Died(f"no acknowledgement within {seconds} s after the restart")
+
+
+def new_client_ack(load, name):
+    """The time of the first acknowledgement to a client that knows nothing of the kill. Clients that were connected
+    wait for up to two seconds before they come back (librdkafka 2.16), whatever the broker does."""
+    acknowledged = []
+
+    def delivered(error, message):
+        acknowledged.append(time.monotonic())
+        load.acknowledged(error, message)
+
+    producer = Producer({"bootstrap.servers": load.address, "acks": "all", "linger.ms": 0, "delivery.timeout.ms": 90000, **CLIENT})
+    producer.produce(TOPIC, value=f"{name}:0|", partition=0, on_delivery=delivered)
+    if producer.flush(90) or load.failures:
+        raise Died("a new client gets no acknowledgement after the restart")
+    return acknowledged[0]
 
 
 def kill_once(broker, load, chance, times):
@@ -150,8 +167,10 @@ def kill_once(broker, load, chance, times):
         times["recoveries_killed"] += 1
     broker.start()
     ready = time.monotonic()
+    new_client = new_client_ack(load, f"n{len(times['ready_ms'])}")
     first_ack = wait_ack(load, ready)
     times["ready_ms"].append((ready - killed) * 1000)
+    times["new_client_ack_ms"].append((new_client - killed) * 1000)
     times["first_ack_ms"].append((first_ack - killed) * 1000)
 
 
@@ -192,7 +211,7 @@ def done(records, end):
 def run(broker, options, summary):
     """The whole life: load, kills, final read. Returns the problems found."""
     chance = random.Random(options.seed)
-    times = summary["times"] = {"ready_ms": [], "first_ack_ms": [], "recoveries_killed": 0}
+    times = summary["times"] = {"ready_ms": [], "new_client_ack_ms": [], "first_ack_ms": [], "recoveries_killed": 0}
     broker.start()
     create_topic(broker.address, options.partitions)
     load = Load(broker.address, options)
@@ -204,7 +223,7 @@ def run(broker, options, summary):
         wait_ack(load, 0)
         for number in range(options.kills):
             kill_once(broker, load, chance, times)
-            print(f"kill {number + 1}/{options.kills}: ready after {times['ready_ms'][-1]:.0f} ms, first ack after {times['first_ack_ms'][-1]:.0f} ms", flush=True)
+            print(f"kill {number + 1}/{options.kills}: ready after {times['ready_ms'][-1]:.0f} ms, new client acknowledged after {times['new_client_ack_ms'][-1]:.0f} ms, the load after {times['first_ack_ms'][-1]:.0f} ms", flush=True)
         time.sleep(options.life)
     finally:
         load.stop_writing.set()
@@ -288,8 +307,8 @@ def main():
         problems = [f"{type(why).__name__}: {why}"]
     alive = broker.is_alive()
     broker.kill()
-    times = summary.pop("times")
-    summary.update(ready_ms=spread(times["ready_ms"]), first_ack_ms=spread(times["first_ack_ms"]), recoveries_killed=times["recoveries_killed"], problems=problems)
+    times = summary.pop("times", {"ready_ms": [], "new_client_ack_ms": [], "first_ack_ms": [], "recoveries_killed": 0})
+    summary.update(ready_ms=spread(times["ready_ms"]), new_client_ack_ms=spread(times["new_client_ack_ms"]), first_ack_ms=spread(times["first_ack_ms"]), recoveries_killed=times["recoveries_killed"], problems=problems)
     for problem in problems:
         print(f"not ok - {problem}", flush=True)
     if problems:
