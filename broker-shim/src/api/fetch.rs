@@ -42,6 +42,8 @@ struct Pass {
     responses: Vec<FetchableTopicResponse>,
     num_bytes: usize,
     any_error: bool,
+    /// More could be read now, but for the limits: waiting would not make the answer larger.
+    any_more: bool,
     /// Where each readable partition would go on.
     next: Vec<(Stream, Offset)>,
 }
@@ -60,10 +62,15 @@ pub(crate) async fn handle(call: &Call, request: FetchRequest) -> FetchResponse 
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0));
     let mut deadline = call.broker.env.sleep(wait);
     let bytes_min = usize::try_from(request.min_bytes).unwrap_or(0);
+    let mut num_bytes_before = None;
     loop {
         let mut pass = look(call, &request).await;
+        // Woken for nothing: the stream is closed, or gives no more than it gave.
+        let in_vain = Some(pass.num_bytes) <= num_bytes_before;
+        num_bytes_before = Some(pass.num_bytes);
         let enough = pass.num_bytes >= bytes_min || pass.any_error || wait.is_zero();
-        if enough || pass.next.is_empty() {
+        // Whoever could read more now would be woken at once, and look again, until the time is up.
+        if enough || in_vain || pass.any_more || pass.next.is_empty() {
             return respond(call, pass);
         }
         let next = std::mem::take(&mut pass.next);
@@ -111,6 +118,7 @@ async fn look(call: &Call, request: &FetchRequest) -> Pass {
         responses: Vec::new(),
         num_bytes: 0,
         any_error: false,
+        any_more: false,
         next: Vec::new(),
     };
     for topic in &request.topics {
@@ -119,6 +127,7 @@ async fn look(call: &Call, request: &FetchRequest) -> Pass {
             let whole_batch = pass.num_bytes == 0;
             let data = match one(call, isolation, topic, asked, (left, whole_batch)).await {
                 Ok((data, stream, next)) => {
+                    pass.any_more |= wire(next) < data.high_watermark;
                     pass.next.push((stream, next));
                     data
                 }
