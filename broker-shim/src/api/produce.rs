@@ -141,7 +141,11 @@ async fn append(
     topic: &Topic,
     data: PartitionProduceData,
 ) -> Result<(Arc<Partition>, Placed), Fault> {
-    if names::is_internal(&topic.name) && call.header.client_id.as_deref() != Some(ADMIN_CLIENT) {
+    // The group coordinator writes its log itself and keeps its state with it: what another wrote
+    // there it would not know, and the producers' state would take the place of the groups'.
+    let is_owned = topic.name == names::CONSUMER_OFFSETS;
+    let is_admin = call.header.client_id.as_deref() == Some(ADMIN_CLIENT);
+    if is_owned || (names::is_internal(&topic.name) && !is_admin) {
         let message = format!("{} is an internal topic", topic.name);
         return Err(Refusal::new(ErrorCode::INVALID_TOPIC_EXCEPTION, message).into());
     }
