@@ -18,7 +18,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tidewater_protocol::ErrorCode;
 use tidewater_stream_store::{AppendRequest, StateSnapshot, StateSource, Stream};
-use tidewater_types::Offset;
+use tidewater_types::{Offset, mutant};
 use tokio::sync::OnceCell;
 use tracing::error;
 
@@ -89,7 +89,12 @@ impl Partition {
                 max_timestamp,
             } => {
                 let log_append_time = batch.append_ms.map_or(-1, |_| max_timestamp);
-                let end = from_wire(last_offset + 1).expect("the ledger holds valid offsets");
+                let end = if mutant!(42) {
+                    // Known, so taken for durable.
+                    self.stream.start()
+                } else {
+                    from_wire(last_offset + 1).expect("the ledger holds valid offsets")
+                };
                 return Ok(Placed {
                     base_offset,
                     end,
@@ -130,6 +135,9 @@ impl Partition {
 
     async fn load(&self, now_ms: i64) -> Result<Arc<Mutex<ProducerLedger>>, Refusal> {
         let limits = ProducerLimits::default();
+        // What is on its way belongs to the state too, and is read once it is durable.
+        let end = self.stream.end();
+        self.stream.wait_durable(end).await?;
         let start = self.stream.start();
         let mut ledger = match self.stream.snapshot().await? {
             Some(snapshot) => ProducerLedger::restore(limits, &snapshot.bytes).map_err(damaged)?,
@@ -138,7 +146,10 @@ impl Partition {
         let mut next = from_wire(ledger.next_offset())
             .unwrap_or_default()
             .max(start);
-        let end = self.stream.high_watermark();
+        if mutant!(43) {
+            ledger = ProducerLedger::new(limits, wire(end));
+            next = end;
+        }
         while next < end {
             let fetched = self.stream.fetch(next, REPLAY_BYTES).await?;
             for entry in &fetched.entries {

@@ -23,6 +23,10 @@ const READ_BYTES: usize = 4 << 20;
 
 pub(crate) async fn load(stream: &Stream, env: &Arc<dyn Env>) -> Result<Coordinator, Refusal> {
     let config = GroupConfig::default();
+    // What an earlier shard appended may be under way still; without it the groups would be those
+    // of a log that is about to end otherwise.
+    let end = stream.end();
+    stream.wait_durable(end).await?;
     let mut groups = match stream.snapshot().await? {
         Some(snapshot) => Coordinator::restore(config, &snapshot.bytes).map_err(damaged)?,
         None => Coordinator::new(config),
@@ -30,7 +34,6 @@ pub(crate) async fn load(stream: &Stream, env: &Arc<dyn Env>) -> Result<Coordina
     let known = from_wire(groups.next_offset()).unwrap_or_default();
     let mut next = known.max(stream.start());
     groups.skip_to(wire(next));
-    let end = stream.high_watermark();
     while next < end {
         let fetched = stream.fetch(next, READ_BYTES).await?;
         assert!(
