@@ -90,7 +90,9 @@ impl Broker {
             match metadata.propose(txn).await {
                 Ok(()) => return self.serve(new.name, record).await.map(|()| created),
                 Err(MetaError::Rejected { .. }) => {
-                    if metadata.read(|state| state.key(&key).is_some()) {
+                    if let Some(stored) = self.stored(&new.name)? {
+                        // Of a request whose outcome was unknown, or that ended half-way.
+                        self.serve(new.name.clone(), stored).await?;
                         let message = format!("topic {} exists", new.name);
                         return Err(Refusal::new(ErrorCode::TOPIC_ALREADY_EXISTS, message));
                     }
@@ -148,6 +150,19 @@ impl Broker {
         (first..first + count).map(StreamId).collect()
     }
 
+    /// The topic as the metadata knows it.
+    fn stored(&self, name: &str) -> Result<Option<TopicRecord>, Refusal> {
+        let key = record::key(name);
+        let value = self
+            .store
+            .metadata()
+            .read(|state| state.key(&key).map(|(value, _)| value.clone()));
+        let decoded = value.map(|value| TopicRecord::decode(&value)).transpose();
+        decoded.map_err(|cause| {
+            Refusal::new(ErrorCode::KAFKA_STORAGE_ERROR, format!("{key}: {cause}"))
+        })
+    }
+
     /// Opens a committed topic's streams and adds it to the registry.
     async fn serve(&self, name: String, record: TopicRecord) -> Result<(), Refusal> {
         let streams = self.store.open_streams(&record.partitions).await?;
@@ -179,6 +194,11 @@ impl Broker {
             .topics
             .by_name(name)
             .ok_or_else(|| unknown_topic(name))?;
+        if name == names::CONSUMER_OFFSETS {
+            // A group belongs to the partition that its name and their number tell.
+            let message = "the number of partitions of the offsets topic cannot be changed";
+            return Err(Refusal::new(ErrorCode::INVALID_TOPIC_EXCEPTION, message));
+        }
         let current = topic.num_partitions();
         if count <= current || count > PARTITIONS_MAX {
             let message = format!(
@@ -237,7 +257,11 @@ impl Broker {
                 .iter()
                 .map(|&stream| MetaOp::DeleteStream { stream }),
         );
-        self.store.metadata().propose(txn).await?;
+        match self.store.metadata().propose(txn).await {
+            // Deleted by a request whose outcome was unknown, or that ended half-way.
+            Err(MetaError::Rejected { .. }) if self.stored(name)?.is_none() => {}
+            outcome => outcome?,
+        }
         self.topics.remove(name);
         for &stream in streams {
             self.store.forget(stream);

@@ -15,9 +15,9 @@ mod shard;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use tidewater_protocol::ErrorCode;
+use tidewater_protocol::{ErrorCode, Uuid};
 use tidewater_stream_store::Stream;
-use tokio::sync::{Mutex, OnceCell};
+use tokio::sync::Mutex;
 use tracing::error;
 
 use crate::broker::{Broker, NewTopic};
@@ -37,7 +37,14 @@ pub(crate) const OFFSETS_PARTITIONS: i32 = 50;
 /// All groups of the cluster.
 #[derive(Default)]
 pub(crate) struct Groups {
-    slots: OnceCell<Vec<Slot>>,
+    slots: Mutex<Option<Slots>>,
+}
+
+/// The shards of one offsets topic. A topic that takes its place has shards of its own.
+#[derive(Clone)]
+struct Slots {
+    topic_id: Uuid,
+    slots: Arc<Vec<Slot>>,
 }
 
 /// One partition of the offsets topic; its shard is loaded at first use, and again after its
@@ -53,8 +60,16 @@ impl Groups {
         self.slots(broker).await.map(|_| ())
     }
 
-    async fn slots(&self, broker: &Broker) -> Result<&Vec<Slot>, Refusal> {
-        self.slots.get_or_try_init(|| open_slots(broker)).await
+    async fn slots(&self, broker: &Broker) -> Result<Arc<Vec<Slot>>, Refusal> {
+        let mut opened = self.slots.lock().await;
+        let current = broker.topics.by_name(CONSUMER_OFFSETS);
+        if let (Some(opened), Some(current)) = (&*opened, current)
+            && opened.topic_id == current.record.id
+        {
+            return Ok(Arc::clone(&opened.slots));
+        }
+        let slots = open_slots(broker).await?;
+        Ok(Arc::clone(&opened.insert(slots).slots))
     }
 
     async fn shard(&self, broker: &Broker, group: &str) -> Result<Arc<Shard>, Refusal> {
@@ -196,7 +211,7 @@ impl Groups {
         }
         let unavailable = |_| ErrorCode::COORDINATOR_NOT_AVAILABLE;
         let mut listed = Vec::new();
-        for slot in self.slots(broker).await.map_err(unavailable)? {
+        for slot in self.slots(broker).await.map_err(unavailable)?.iter() {
             let shard = slot.shard(broker).await.map_err(unavailable)?;
             listed.extend(shard.read(|groups| groups.list().collect::<Vec<_>>()));
         }
@@ -219,7 +234,7 @@ impl Slot {
     }
 }
 
-async fn open_slots(broker: &Broker) -> Result<Vec<Slot>, Refusal> {
+async fn open_slots(broker: &Broker) -> Result<Slots, Refusal> {
     if broker.topics.by_name(CONSUMER_OFFSETS).is_none() {
         let configs = [
             ("cleanup.policy", "compact"),
@@ -249,5 +264,8 @@ async fn open_slots(broker: &Broker) -> Result<Vec<Slot>, Refusal> {
         stream: partition.stream.clone(),
         shard: Mutex::default(),
     };
-    Ok(topic.partitions.iter().map(slot).collect())
+    Ok(Slots {
+        topic_id: topic.record.id,
+        slots: Arc::new(topic.partitions.iter().map(slot).collect()),
+    })
 }
