@@ -57,7 +57,16 @@ pub(crate) async fn run(config: ServeConfig) -> Result<(), Exit> {
     let env: Arc<dyn Env> = Arc::new(TokioEnv::current());
     let advertised = bound.advertised(config.advertise.as_ref());
     let listen = bound.local().to_string();
-    let broker = open(&config, &env, &advertised).await?;
+    let opened = tokio::select! {
+        biased;
+        // A bucket that does not answer, or a long recovery, is no reason not to go.
+        _ = stop.wait_for(|stopping| *stopping) => None,
+        opened = open(&config, &env, &advertised) => Some(opened?),
+    };
+    let Some(broker) = opened else {
+        info!("stopped before it was open");
+        return Ok(());
+    };
     if let Some(report) = broker.store.recovery_report() {
         info!("{report}");
     }
