@@ -59,7 +59,11 @@ mod tests {
             std::fs::write(&path, [number]).unwrap();
             let name = set_aside(&path).unwrap().unwrap();
             assert_eq!(std::fs::read(&name).unwrap(), [number]);
-            assert!(name.to_str().unwrap().ends_with(&format!("wal.set-aside-{number}")));
+            assert!(
+                name.to_str()
+                    .unwrap()
+                    .ends_with(&format!("wal.set-aside-{number}"))
+            );
             assert!(!path.exists());
         }
     }

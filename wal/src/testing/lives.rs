@@ -174,6 +174,13 @@ pub(crate) fn lives(seed: u64) {
         };
         if let Some(opened) = env.run_for(open(&model, &env, config.clone(), open_mode), rounds) {
             created = true;
+            // A late write of a creation that was killed may have come to its end meanwhile.
+            let opened = match opened {
+                Err(WalError::Exists { .. }) if open_mode == OpenMode::Create => {
+                    env.run(open(&model, &env, config.clone(), OpenMode::Existing))
+                }
+                other => other,
+            };
             let (wal, frames, _) = opened.expect("nothing is damaged");
             judge(&mut known.lock(), &frames);
             if rng.one_in(8) {
@@ -204,14 +211,12 @@ pub(crate) fn lives(seed: u64) {
             model.kill();
         }
     }
-    model.0.lock().space = usize::MAX;
-    model.0.lock().short_one_in = 0;
+    model.heal();
     if created {
-        let (wal, frames, _) = env
+        let (_wal, frames, _) = env
             .run(open(&model, &env, config, OpenMode::Existing))
             .expect("nothing is damaged");
         judge(&mut known.lock(), &frames);
-        drop(wal);
     }
 }
 

@@ -98,6 +98,13 @@ impl Model {
         (state.writes, state.flushes)
     }
 
+    /// No more faults.
+    pub(crate) fn heal(&self) {
+        let mut state = self.0.lock();
+        state.space = usize::MAX;
+        state.short_one_in = 0;
+    }
+
     /// Flips one bit, durably.
     pub(crate) fn flip(&self, position: u64) {
         let mut state = self.0.lock();
