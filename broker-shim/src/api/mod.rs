@@ -26,6 +26,8 @@ mod produce;
 mod producer_id;
 mod stats;
 mod table;
+#[cfg(test)]
+mod tests;
 mod versions;
 
 use std::sync::Arc;
