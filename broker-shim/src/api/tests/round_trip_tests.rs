@@ -103,6 +103,10 @@ async fn records(table: &mut Table) {
             vec![all, fenced, session]
         })
         .await;
+    times_and_ids(table).await;
+}
+
+async fn times_and_ids(table: &mut Table) {
     table
         .ask(|_, version| {
             let partition = |index, timestamp| ListOffsetsPartition {
@@ -208,6 +212,10 @@ async fn groups(table: &mut Table) {
         .await;
     table.ask(|_, _| vec![ListGroupsRequest::default()]).await;
     offsets(table, member, generation).await;
+    leaving(table, member).await;
+}
+
+async fn leaving(table: &mut Table, member: &str) {
     table
         .ask(|_, version| {
             let mut request = LeaveGroupRequest {
@@ -391,6 +399,10 @@ async fn topics(table: &mut Table) {
             requests
         })
         .await;
+    topic_changes(table).await;
+}
+
+async fn topic_changes(table: &mut Table) {
     table
         .ask(|_, version| {
             let topic = |name: &str, num_partitions| CreatableTopic {
