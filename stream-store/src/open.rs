@@ -257,14 +257,17 @@ async fn adopt(
             stream: head.stream,
             stream_epoch: stream.epoch,
             lsn,
+            lsn_end: lsn.checked_add(1).expect("lsns do not run out"),
             base_offset: entry.base_offset,
             end_offset: entry.end_offset(),
             num_bytes: entry.payload.len() as u64,
             durable_since: shared.env.now(),
         };
         stream.tail.lock().accept(entry);
-        shared.adopt(&stream, item);
+        shared.became_durable(&stream, item);
     }
+    let recovered_end = shared.wal.watermarks().accepted;
+    shared.queue.lock().recovered_up_to(recovered_end);
     Ok(())
 }
 

@@ -21,6 +21,8 @@ pub(crate) struct Item {
     /// The epoch it was appended under.
     pub(crate) stream_epoch: Epoch,
     pub(crate) lsn: Lsn,
+    /// One past its frame in the WAL.
+    pub(crate) lsn_end: Lsn,
     pub(crate) base_offset: Offset,
     pub(crate) end_offset: Offset,
     pub(crate) num_bytes: u64,
@@ -33,9 +35,8 @@ pub(crate) struct UploadQueue {
     items: VecDeque<Item>,
     num_sealed: usize,
     num_bytes: u64,
-    /// One past the LSN of the last item ever pushed.
+    /// One past the frame of the last item ever pushed: everything below was pushed.
     pushed_end: Lsn,
-    num_pushed: u64,
 }
 
 impl UploadQueue {
@@ -47,9 +48,8 @@ impl UploadQueue {
             item.lsn,
             self.pushed_end
         );
-        self.pushed_end = item.lsn.checked_add(1).expect("lsns do not run out");
+        self.pushed_end = item.lsn_end;
         self.num_bytes += item.num_bytes;
-        self.num_pushed += 1;
         self.items.push_back(item);
     }
 
@@ -62,9 +62,10 @@ impl UploadQueue {
         )
     }
 
-    /// Whether all of `num_submitted` frames were pushed and are committed.
-    pub(crate) fn is_drained(&self, num_submitted: u64) -> bool {
-        self.items.is_empty() && self.num_pushed == num_submitted
+    /// Notes that recovery found nothing else below `end`: what is not in the queue is committed or
+    /// belongs to a stream that is gone.
+    pub(crate) fn recovered_up_to(&mut self, end: Lsn) {
+        self.pushed_end = self.pushed_end.max(end);
     }
 
     /// All bytes waiting, sealed or not.
@@ -117,6 +118,7 @@ mod tests {
             stream: StreamId(1),
             stream_epoch: Epoch(1),
             lsn: Lsn(lsn),
+            lsn_end: Lsn(lsn + 7),
             base_offset: Offset(lsn),
             end_offset: Offset(lsn + 1),
             num_bytes,
@@ -138,20 +140,19 @@ mod tests {
         assert_eq!(queue.trim_point(), Lsn(30));
         assert_eq!(queue.seal(1).len(), 1);
         queue.commit_sealed();
-        assert_eq!(queue.trim_point(), Lsn(31));
+        assert_eq!(queue.trim_point(), Lsn(37), "the last frame goes too");
         assert_eq!(queue.num_bytes(), 0);
     }
 
     #[test]
-    fn a_submitted_item_that_is_not_pushed_keeps_the_queue_undrained() {
+    fn what_recovery_passed_may_be_trimmed_unless_it_waits() {
         let mut queue = UploadQueue::default();
-        queue.push(item(1, 5));
-        assert!(!queue.is_drained(1));
+        queue.push(item(10, 5));
+        queue.recovered_up_to(Lsn(90));
+        assert_eq!(queue.trim_point(), Lsn(10));
         queue.seal(100);
         queue.commit_sealed();
-        assert!(queue.is_drained(1));
-        // Durable, perhaps, and on its way here: the WAL is all that holds it.
-        assert!(!queue.is_drained(2));
+        assert_eq!(queue.trim_point(), Lsn(90));
     }
 
     #[test]

@@ -91,15 +91,11 @@ pub(crate) struct Shared {
     pub(crate) failed_notify: Notify,
     /// The uploader is asked to stop: its end is no failure.
     pub(crate) closing: AtomicBool,
+    /// An upload is under way because an append waits for room.
+    pub(crate) making_room: AtomicBool,
     pub(crate) uploader: Mutex<Option<Arc<Uploader>>>,
-    submission: Mutex<Submission>,
-}
-
-/// The order of submission to the WAL.
-struct Submission {
-    pump: mpsc::UnboundedSender<Pumped>,
-    /// Frames that are in the upload queue, were, or will be.
-    num_submitted: u64,
+    /// Held over the WAL's append and the pump's queue together.
+    submission: Mutex<mpsc::UnboundedSender<Pumped>>,
 }
 
 /// The committed entries that memory still holds, oldest commit first.
@@ -173,11 +169,9 @@ impl Shared {
             failed: Mutex::default(),
             failed_notify: Notify::new(),
             closing: AtomicBool::new(false),
+            making_room: AtomicBool::new(false),
             uploader: Mutex::default(),
-            submission: Mutex::new(Submission {
-                pump: sender,
-                num_submitted: 0,
-            }),
+            submission: Mutex::new(sender),
         };
         (Arc::new(shared), receiver)
     }
@@ -198,7 +192,7 @@ impl Shared {
             timestamp_ms_max: entry.timestamp_ms_max,
         };
         let frame = Frame::new(&head.encode(), entry.payload.clone());
-        let mut submission = self.submission.lock();
+        let submission = self.submission.lock();
         let append = self
             .wal
             .append(permit, frame)
@@ -213,8 +207,7 @@ impl Shared {
         };
         tail.accept(entry);
         // The pump ends only after the store has failed; then nobody waits for this entry.
-        let _ = submission.pump.send(pumped);
-        submission.num_submitted += 1;
+        let _ = submission.send(pumped);
         Ok(lsn)
     }
 
@@ -224,12 +217,14 @@ impl Shared {
             shared: Arc::clone(&self),
         };
         while let Some(pumped) = durable.recv().await {
+            let lsn_end = pumped.append.end();
             match pumped.append.await {
                 Ok(lsn) => {
                     let item = Item {
                         stream: pumped.stream.id,
                         stream_epoch: pumped.stream.epoch,
                         lsn,
+                        lsn_end,
                         base_offset: pumped.base_offset,
                         end_offset: pumped.end_offset,
                         num_bytes: pumped.num_bytes,
@@ -245,14 +240,8 @@ impl Shared {
         }
     }
 
-    /// One entry that recovery found becomes visible and waits for its upload.
-    pub(crate) fn adopt(&self, stream: &StreamInner, item: Item) {
-        self.submission.lock().num_submitted += 1;
-        self.became_durable(stream, item);
-    }
-
     /// One entry is durable: it becomes visible and waits for its upload.
-    fn became_durable(&self, stream: &StreamInner, item: Item) {
+    pub(crate) fn became_durable(&self, stream: &StreamInner, item: Item) {
         {
             // Both under the tail's lock: whoever sees the entry and asks for a flush gets it.
             let mut tail = stream.tail.lock();
@@ -265,23 +254,8 @@ impl Shared {
 
     /// Lets the WAL forget what is in committed objects.
     pub(crate) fn trim_wal(&self) {
-        // Held so that no append slips in between the look at the queue and the trim. The queue
-        // counts what it was given itself: a count beside it could tell of an entry that was
-        // pushed after the look, and its frame would be trimmed although no object holds it.
-        let submission = self.submission.lock();
-        let (is_drained, trim_point) = {
-            let queue = self.queue.lock();
-            (
-                queue.is_drained(submission.num_submitted),
-                queue.trim_point(),
-            )
-        };
-        if is_drained {
-            // Everything the WAL ever took is committed, its last frame too.
-            self.wal.trim(self.wal.watermarks().accepted);
-        } else {
-            self.wal.trim(trim_point);
-        }
+        let trim_point = self.queue.lock().trim_point();
+        self.wal.trim(trim_point);
     }
 
     /// Payload bytes are in objects, or will never be: others may have their room.

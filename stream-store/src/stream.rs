@@ -18,13 +18,14 @@ use futures_util::FutureExt as _;
 use futures_util::future::{Either, select};
 use tidewater_s3stream::{Entry, MetaOp, StateSnapshot};
 use tidewater_types::{Epoch, Lsn, Offset, StreamId};
-use tidewater_wal::Permit;
+use tidewater_wal::{Permit, WalError};
 use tokio::sync::TryAcquireError;
 
 use crate::error::StoreError;
 use crate::format::frame::HEAD_BYTES;
 use crate::shared::{Shared, StateSource, StreamInner};
 use crate::tail::Found;
+use crate::uplink;
 
 /// What is appended, besides its bytes.
 #[derive(Clone, Copy, Debug)]
@@ -179,8 +180,18 @@ impl Stream {
             });
         }
         let room = self.take_room(num_bytes).await?;
-        let permit = self.shared.wal.reserve(HEAD_BYTES + num_bytes).await?;
+        let permit = self.take_permit(HEAD_BYTES + num_bytes).await?;
         Ok(Reservation { permit, room })
+    }
+
+    async fn take_permit(&self, num_bytes: usize) -> Result<Permit, StoreError> {
+        match self.shared.wal.try_reserve(num_bytes) {
+            Err(WalError::Full) => {
+                uplink::make_room(&self.shared);
+                Ok(self.shared.wal.reserve(num_bytes).await?)
+            }
+            reserved => Ok(reserved?),
+        }
     }
 
     async fn take_room(&self, num_bytes: usize) -> Result<Room, StoreError> {
@@ -188,6 +199,7 @@ impl Stream {
         let wanted = u32::try_from(num_bytes).expect("append_bytes_max is at most 1 GiB");
         let acquired = match shared.room.try_acquire_many(wanted) {
             Err(TryAcquireError::NoPermits) => {
+                uplink::make_room(shared);
                 let patience = Duration::from_millis(shared.config.append_wait_ms_max);
                 let acquire = std::pin::pin!(shared.room.acquire_many(wanted));
                 match select(acquire, shared.env.sleep(patience)).await {
@@ -455,7 +467,7 @@ impl Stream {
         if start > committed {
             // An entry may be trimmed only once an object holds it: the WAL's recovery expects
             // every entry above the committed end.
-            crate::uplink::flush(&self.shared).await?;
+            uplink::flush(&self.shared).await?;
         }
         let op = MetaOp::TrimStream {
             stream,

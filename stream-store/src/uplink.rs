@@ -188,3 +188,18 @@ pub(crate) async fn flush(shared: &Arc<Shared>) -> Result<(), StoreError> {
         Either::Right((failure, _)) => Err(failure),
     }
 }
+
+/// Somebody waits for room: uploads what is there now, whatever the uploader's triggers say.
+pub(crate) fn make_room(shared: &Arc<Shared>) {
+    if shared.making_room.swap(true, Ordering::AcqRel) {
+        return;
+    }
+    let task = Arc::clone(shared);
+    let upload = async move {
+        if let Err(error) = flush(&task).await {
+            warn!(%error, "no room could be made");
+        }
+        task.making_room.store(false, Ordering::Release);
+    };
+    shared.env.spawn("store: make room", Box::pin(upload));
+}

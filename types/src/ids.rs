@@ -86,7 +86,11 @@ impl fmt::Display for ClusterId {
         for digit in 0..22u32 {
             // 22 digits of 6 bits hold 132 bits; the last digit carries 2 bits and 4 zeros.
             let shift = 122i32 - 6 * i32::try_from(digit).expect("small");
-            let index = if shift >= 0 { bits >> shift } else { bits << -shift } & 0x3f;
+            let index = if shift >= 0 {
+                bits >> shift
+            } else {
+                bits << -shift
+            } & 0x3f;
             let index = usize::try_from(index).expect("6 bits");
             write!(f, "{}", char::from(BASE64_URL[index]))?;
         }
@@ -98,7 +102,9 @@ impl FromStr for ClusterId {
     type Err = ParseIdError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = ParseIdError { expected: "22 characters of URL-safe base64" };
+        let wrong = ParseIdError {
+            expected: "22 characters of URL-safe base64",
+        };
         if text.len() != 22 {
             return Err(wrong);
         }
@@ -128,7 +134,9 @@ impl FromStr for WalId {
     type Err = ParseIdError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = ParseIdError { expected: "32 hex digits" };
+        let wrong = ParseIdError {
+            expected: "32 hex digits",
+        };
         if text.len() != 32 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(wrong);
         }

@@ -23,7 +23,7 @@ pub use checksum::crc32c;
 pub use env::{BoxFuture, Env, Instant};
 pub use error_kind::ErrorKind;
 pub use ids::{ClusterId, Epoch, Lsn, NodeId, ParseIdError, StreamId, WalId};
+pub use mutant::{mutant_active, set_mutant, sometimes_hit};
 #[cfg(feature = "mutants")]
 pub use mutant::{sometimes_hits, sometimes_reset};
-pub use mutant::{mutant_active, set_mutant, sometimes_hit};
 pub use offset::{Offset, OffsetRange};

@@ -104,6 +104,9 @@ mod tests {
 
     #[test]
     fn range_shows_as_half_open() {
-        assert_eq!(OffsetRange::new(Offset(1), Offset(4)).unwrap().to_string(), "[1, 4)");
+        assert_eq!(
+            OffsetRange::new(Offset(1), Offset(4)).unwrap().to_string(),
+            "[1, 4)"
+        );
     }
 }

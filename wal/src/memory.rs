@@ -139,7 +139,7 @@ impl Wal for MemoryWal {
         state.counters.bytes += frame.num_bytes() as u64;
         state.frames.push_back((lsn, frame, room));
         done.send(Ok(())).ok();
-        Ok(Append::new(lsn, answer))
+        Ok(Append::new(lsn, end, answer))
     }
 
     fn trim(&self, up_to: Lsn) {

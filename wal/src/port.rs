@@ -129,20 +129,27 @@ impl std::fmt::Debug for Permit {
 #[derive(Debug)]
 pub struct Append {
     lsn: Lsn,
+    end: Lsn,
     done: oneshot::Receiver<Result<(), WalError>>,
 }
 
 impl Append {
-    /// An append at `lsn` that `done` completes.
+    /// An append that takes the log from `lsn` up to and without `end`, and that `done` completes.
     #[must_use]
-    pub fn new(lsn: Lsn, done: oneshot::Receiver<Result<(), WalError>>) -> Self {
-        Self { lsn, done }
+    pub fn new(lsn: Lsn, end: Lsn, done: oneshot::Receiver<Result<(), WalError>>) -> Self {
+        Self { lsn, end, done }
     }
 
     /// The frame's position; valid at once, durable only when the future says so.
     #[must_use]
     pub fn lsn(&self) -> Lsn {
         self.lsn
+    }
+
+    /// One past the frame: a trim up to here lets the frame itself be forgotten.
+    #[must_use]
+    pub fn end(&self) -> Lsn {
+        self.end
     }
 }
 

@@ -217,7 +217,7 @@ impl Shared {
             done,
         });
         wake(state);
-        Ok(Append::new(lsn, answer))
+        Ok(Append::new(lsn, end, answer))
     }
 
     pub(crate) fn trim(&self, up_to: Lsn) {
