@@ -5,7 +5,7 @@
 //! *IO: none*
 
 use tidewater_protocol::ErrorCode;
-use tidewater_stream_store::{MetaError, StoreError, WalError};
+use tidewater_stream_store::{MetaError, StoreError};
 use tidewater_types::ErrorKind;
 use tracing::{error, warn};
 
@@ -30,9 +30,7 @@ impl From<StoreError> for Refusal {
         let code = match (&failure, failure.kind()) {
             (StoreError::OutOfRange { .. }, _) => ErrorCode::OFFSET_OUT_OF_RANGE,
             (StoreError::NoStream { .. }, _) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-            (StoreError::TooLarge { .. } | StoreError::Wal(WalError::FrameTooLarge { .. }), _) => {
-                ErrorCode::MESSAGE_TOO_LARGE
-            }
+            _ if failure.is_too_large() => ErrorCode::MESSAGE_TOO_LARGE,
             (_, ErrorKind::Fenced) => ErrorCode::NOT_LEADER_OR_FOLLOWER,
             // Retriable for every client; nothing that was acknowledged is affected.
             (_, ErrorKind::Full | ErrorKind::Retry | ErrorKind::Closed) => {

@@ -130,6 +130,15 @@ impl StoreError {
         }
     }
 
+    /// Whether the append is larger than the store or its WAL ever takes.
+    #[must_use]
+    pub fn is_too_large(&self) -> bool {
+        matches!(
+            self,
+            Self::TooLarge { .. } | Self::Wal(WalError::FrameTooLarge { .. })
+        )
+    }
+
     /// Whether the data belongs to another cluster or node, or was written by a newer version.
     #[must_use]
     pub fn is_foreign(&self) -> bool {

@@ -10,7 +10,7 @@
 //!
 //! *IO: none*
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use tidewater_types::{Epoch, Instant, Lsn, Offset, StreamId};
 
@@ -35,6 +35,8 @@ pub(crate) struct UploadQueue {
     items: VecDeque<Item>,
     num_sealed: usize,
     num_bytes: u64,
+    /// Items of each stream that has any.
+    streams: BTreeMap<StreamId, usize>,
     /// One past the frame of the last item ever pushed: everything below was pushed.
     pushed_end: Lsn,
 }
@@ -50,15 +52,16 @@ impl UploadQueue {
         );
         self.pushed_end = item.lsn_end;
         self.num_bytes += item.num_bytes;
+        *self.streams.entry(item.stream).or_default() += 1;
         self.items.push_back(item);
     }
 
-    /// Bytes, age and number of the items that are not committed.
+    /// Bytes and age of the items that are not committed, and of how many streams they are.
     pub(crate) fn pending(&self) -> (u64, Option<Instant>, usize) {
         (
             self.num_bytes,
             self.items.front().map(|item| item.durable_since),
-            self.items.len(),
+            self.streams.len(),
         )
     }
 
@@ -92,7 +95,17 @@ impl UploadQueue {
     pub(crate) fn commit_sealed(&mut self) -> Vec<Item> {
         let done: Vec<Item> = self.items.drain(..self.num_sealed).collect();
         self.num_sealed = 0;
-        self.num_bytes -= done.iter().map(|item| item.num_bytes).sum::<u64>();
+        for item in &done {
+            self.num_bytes -= item.num_bytes;
+            let left = self
+                .streams
+                .get_mut(&item.stream)
+                .expect("a stream with items");
+            *left -= 1;
+            if *left == 0 {
+                self.streams.remove(&item.stream);
+            }
+        }
         done
     }
 
@@ -135,13 +148,13 @@ mod tests {
         assert_eq!(queue.seal(10).len(), 2);
         assert_eq!(queue.trim_point(), Lsn(10));
         assert_eq!(queue.sealed_end(), Lsn(30));
-        assert_eq!(queue.pending(), (15, Some(Instant(10)), 3));
+        assert_eq!(queue.pending(), (15, Some(Instant(10)), 1));
         assert_eq!(queue.commit_sealed().len(), 2);
         assert_eq!(queue.trim_point(), Lsn(30));
         assert_eq!(queue.seal(1).len(), 1);
         queue.commit_sealed();
         assert_eq!(queue.trim_point(), Lsn(37), "the last frame goes too");
-        assert_eq!(queue.num_bytes(), 0);
+        assert_eq!(queue.pending(), (0, None, 0));
     }
 
     #[test]

@@ -101,6 +101,8 @@ pub(crate) async fn handle(call: Call, request: ProduceRequest) -> Staged {
             .any(|p| p.answer.error_code != 0);
         return Staged::ready(if failed { Reply::Close } else { Reply::None });
     }
+    // As in Kafka the time-out is for acks=-1; here acks=1 waits for the device too.
+    let timeout_ms = if acks == 1 { i32::MAX } else { timeout_ms };
     Staged::concurrent(async move { finish(&call, topics, timeout_ms).await })
 }
 

@@ -18,10 +18,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use parking_lot::Mutex;
+use tidewater_protocol::ErrorCode;
 use tidewater_stream_store::{AppendRequest, StateSnapshot, StateSource, StoreError, Stream};
 use tidewater_types::{Env, ErrorKind, Offset};
 use tokio::sync::{Notify, mpsc, oneshot};
-use tracing::error;
+use tracing::{error, warn};
 
 use crate::group::{AppendId, Coordinator, Effect, LogRecord, Now, Response, Ticket};
 use crate::partition::wire;
@@ -159,18 +160,28 @@ impl Shard {
     }
 
     async fn append_some(&self, batch: Vec<Asked>) -> Result<(), StoreError> {
-        let mut placed = Vec::with_capacity(batch.len());
+        let mut settled = Vec::with_capacity(batch.len());
         let mut end = Offset(0);
         for (id, records) in batch {
-            let (base_offset, end_offset) = self.append_one(&records).await?;
-            placed.push((id, base_offset));
-            end = end.max(end_offset);
+            match self.append_one(&records).await {
+                Ok((base_offset, end_offset)) => {
+                    settled.push((id, Some(base_offset)));
+                    end = end.max(end_offset);
+                }
+                // One group has grown too large; the others of this log must not suffer for it.
+                Err(error) if error.is_too_large() => {
+                    warn!(%error, "a group's records do not fit the offsets log");
+                    settled.push((id, None));
+                }
+                Err(error) => return Err(error),
+            }
         }
         self.stream.wait_durable(end).await?;
         let mut state = self.state.lock();
-        for (id, base_offset) in placed {
-            self.turn(&mut state, |groups, now| {
-                groups.durable(id, wire(base_offset), now)
+        for (id, base_offset) in settled {
+            self.turn(&mut state, |groups, now| match base_offset {
+                Some(base_offset) => groups.durable(id, wire(base_offset), now),
+                None => groups.refused(id, ErrorCode::UNKNOWN_SERVER_ERROR, now),
             });
         }
         Ok(())

@@ -31,6 +31,7 @@ use super::types::{
 };
 
 mod commit;
+mod refuse;
 mod view;
 
 /// Why the log cannot be replayed.

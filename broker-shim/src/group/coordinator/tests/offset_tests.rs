@@ -306,3 +306,46 @@ fn a_snapshot_and_the_records_behind_it_give_the_whole_state() {
         h.coordinator.snapshot_at(end).unwrap()
     );
 }
+
+#[test]
+fn a_commit_that_does_not_fit_the_log_is_refused_alone() {
+    let mut h = Harness::new(config());
+    let (members, generation) = h.stable(1);
+    h.prompt = false;
+    let large = commit(&mut h, &commit_request(&members[0], generation, "t", 1));
+    let next = commit(&mut h, &commit_request(&members[0], generation, "t", 2));
+    let (id, _) = h.appends.pop_front().unwrap();
+    let now = h.now();
+    let effects = h
+        .coordinator
+        .refused(id, ErrorCode::UNKNOWN_SERVER_ERROR, now);
+    h.carry_out(effects);
+    assert_eq!(code(&h, large), ErrorCode::UNKNOWN_SERVER_ERROR);
+    assert_eq!(committed(&h, "t"), None);
+    h.flush();
+    assert_eq!(code(&h, next), ErrorCode::NONE);
+    assert_eq!(committed(&h, "t"), Some(2));
+}
+
+#[test]
+fn an_assignment_that_does_not_fit_the_log_fails_the_sync_and_the_group_can_go_on() {
+    let mut h = Harness::new(config());
+    h.prompt = false;
+    let first = h.join(&first_join("c0"));
+    let id = h.join_answer(first).member_id.clone();
+    let joined = h.join(&again(&id));
+    let generation = h.join_answer(joined).generation;
+    let sync = h.sync(&id, generation, &[(&id, b"huge")]);
+    let (append, _) = h.appends.pop_front().unwrap();
+    let now = h.now();
+    let effects = h
+        .coordinator
+        .refused(append, ErrorCode::UNKNOWN_SERVER_ERROR, now);
+    h.carry_out(effects);
+    assert_eq!(h.sync_answer(sync).0, ErrorCode::UNKNOWN_SERVER_ERROR);
+    h.prompt = true;
+    let joined = h.join(&again(&id));
+    let generation = h.join_answer(joined).generation;
+    let sync = h.sync(&id, generation, &[(&id, b"small")]);
+    assert_eq!(h.sync_answer(sync), (ErrorCode::NONE, &b"small"[..]));
+}
