@@ -14,7 +14,6 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tidewater_protocol::ErrorCode;
 use tidewater_stream_store::{AppendRequest, StateSnapshot, StateSource, Stream};
@@ -185,7 +184,7 @@ impl StateSource for LedgerSource {
         match self.ledger.lock().snapshot_at(wire(offset)) {
             Ok(bytes) => Some(StateSnapshot {
                 as_of: offset,
-                bytes: Bytes::from(bytes),
+                bytes,
             }),
             Err(error) => {
                 // The older snapshot stays; opening replays a little more.

@@ -9,6 +9,10 @@
 //! acknowledged, says so, and goes on counting.
 //!
 //! *IO: driver*
+#![allow(
+    clippy::disallowed_methods,
+    reason = "a program with a runtime of its own"
+)]
 
 use std::io::Write as _;
 use std::path::PathBuf;

@@ -157,8 +157,7 @@ async fn register(
         let (epoch, named) = known();
         if named != expected && named != wal {
             // Another life named another log meanwhile: it may have acknowledged into that one.
-            let name =
-                |id: Option<WalId>| id.map_or("none".into(), |id| format!("WAL {id}").into());
+            let name = |id: Option<WalId>| id.map_or("none".into(), |id| format!("WAL {id}"));
             return Err(WalError::Missing { path: name(named) }.into());
         }
         let mut txn = vec![MetaOp::RegisterNode { node, epoch }];

@@ -77,7 +77,7 @@ impl WalOpener for MemoryWalOpener {
         Box::pin(async move {
             if let Some(named) = expect.wal.filter(|_| !expect.accept_data_loss) {
                 // The node's acknowledged data may be in the WAL it used before.
-                let path = format!("WAL {named} (a memory WAL was asked for)").into();
+                let path = format!("WAL {named} (a memory WAL was asked for)");
                 return Err(WalError::Missing { path });
             }
             let wal: Arc<dyn Wal> = {
