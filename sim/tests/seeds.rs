@@ -26,7 +26,7 @@ fn twenty_seeds_of_the_store_end_well() {
 /// Seeds that found bugs in their time; what they mean moves with the code, so they are few.
 #[test]
 fn seeds_that_once_failed_end_well() {
-    let wal = [113, 300_779, 303_759, 304_037];
+    let wal = [113, 12_147, 18_863, 300_779, 303_759, 304_037];
     let store = [8, 17, 158, 6_559, 7_218];
     let all = wal.map(|seed| (seed, Scenario::Wal)).into_iter();
     for (seed, scenario) in all.chain(store.map(|seed| (seed, Scenario::Store))) {

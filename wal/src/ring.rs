@@ -6,7 +6,8 @@
 //! Invariants
 //! 1. A segment is in the chain (from the oldest wanted group to the head), chosen as the
 //!    successor, or free; never two of these.
-//! 2. The head never leaves a segment without room for the one block that closes it.
+//! 2. Data never takes the last two blocks of a segment: one is for a mark, one closes it. So the
+//!    end can be marked even when the ring is full.
 //! 3. A segment is given out only once it was zeroed and that is durable, or was used before.
 //!
 //! *IO: none*
@@ -51,10 +52,15 @@ impl Geometry {
             .min(self.segment_count)
     }
 
-    /// Largest padded group in bytes: it leaves a block to close the segment, and closing
-    /// a segment for it stays inside the window.
+    /// Bytes at the end of a segment that no data takes.
+    fn kept_bytes(&self) -> u64 {
+        2 * self.block_bytes
+    }
+
+    /// Largest padded group in bytes: it leaves what is kept at the end of a segment, and
+    /// closing a segment for it stays inside the window.
     pub(crate) fn group_bytes_max(&self) -> u64 {
-        self.window_bytes.min(self.segment_bytes) - self.block_bytes
+        (self.window_bytes.min(self.segment_bytes)).saturating_sub(self.kept_bytes())
     }
 }
 
@@ -120,18 +126,20 @@ impl Ring {
         self.geometry.segment_end(self.head) - self.head
     }
 
-    /// Bytes a group may take in the head's segment.
+    /// Bytes a group of data may take in the head's segment.
     pub(crate) fn room(&self) -> u64 {
-        self.rest() - self.geometry.block_bytes
+        self.rest().saturating_sub(self.geometry.kept_bytes())
+    }
+
+    /// Whether a mark fits in the head's segment.
+    pub(crate) fn has_room_for_mark(&self) -> bool {
+        self.rest() >= self.geometry.kept_bytes()
     }
 
     /// Takes `num_bytes` at the head; answers their position.
     pub(crate) fn advance(&mut self, num_bytes: u64) -> u64 {
-        assert!(
-            num_bytes <= self.room(),
-            "{num_bytes} bytes into room for {}",
-            self.room()
-        );
+        let most = self.rest() - self.geometry.block_bytes;
+        assert!(num_bytes <= most, "{num_bytes} bytes into room for {most}");
         let position = self.head;
         self.head += num_bytes;
         position

@@ -55,6 +55,7 @@ impl Device {
             waker: None,
             num_ops: 0,
             misdirect_next: false,
+            since_astray: Vec::new(),
             recent: VecDeque::new(),
             watch: None,
             counts: BTreeMap::new(),
@@ -183,6 +184,12 @@ impl Device {
     /// Whether the next write lands at another block (beyond contract).
     pub fn misdirect_next(&self, armed: bool) {
         self.state.lock().misdirect_next = armed;
+    }
+
+    /// First bytes of each write taken since the last one that went astray, or since the start.
+    #[must_use]
+    pub fn heads_since_astray(&self) -> Vec<[u8; 4]> {
+        self.state.lock().since_astray.clone()
     }
 
     /// Empties the device: another one stands in its place.

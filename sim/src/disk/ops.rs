@@ -38,6 +38,8 @@ pub(super) struct State {
     pub(super) waker: Option<Waker>,
     pub(super) num_ops: u64,
     pub(super) misdirect_next: bool,
+    /// First bytes of each write taken since the last one that went astray.
+    pub(super) since_astray: Vec<[u8; 4]>,
     /// Where the last writes went, the newest last.
     pub(super) recent: VecDeque<u64>,
     /// Who wants to know that this many operations were taken.
@@ -109,8 +111,10 @@ impl State {
                 let misdirected = self.rng.chance(self.faults.misdirected_write);
                 if misdirected || std::mem::take(&mut self.misdirect_next) {
                     *self.counts.entry(Fault::MisdirectedWrite).or_default() += 1;
+                    self.since_astray.clear();
                     target = self.astray(position, block);
                 } else {
+                    self.since_astray.extend(data.first_chunk());
                     // A write that goes astray is the disk's fault, not the writer's.
                     self.layers.check_protected(position, data);
                 }

@@ -47,7 +47,6 @@ pub(crate) fn run(executor: &Executor, plan: &Plan) -> Outcome {
         next_tag: 1,
         created: false,
         lied: false,
-        marked: false,
         num_forks: 0,
         failure: None,
     };

@@ -147,7 +147,7 @@ impl Core {
     fn write_data(&mut self) -> bool {
         let least = self.padded(framed_bytes(&self.pending[0]));
         if least > self.ring.room() {
-            return self.close_segment();
+            return self.close_segment() || (self.ring_full && self.write_mark());
         }
         let window = self.geometry.window_bytes - self.unsynced_bytes;
         if least > window {
@@ -171,10 +171,12 @@ impl Core {
         true
     }
 
+    /// States the durable LSN once nothing is under way: idle, or kept waiting by a full ring.
     fn write_mark(&mut self) -> bool {
         self.mark_at = None;
-        if self.ring.room() == 0 {
-            return self.close_segment();
+        let is_news = self.recorded < self.durable && self.groups.is_empty();
+        if !is_news || !self.ring.has_room_for_mark() {
+            return false;
         }
         self.put_group(GroupKind::Mark, 0, 0);
         true

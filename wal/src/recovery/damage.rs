@@ -6,7 +6,9 @@
 //! Invariants
 //! 1. Only reads.
 //! 2. A stop is damage if something durable states more: the trim point, a later epoch, the
-//!    seal, or a group of the last epoch within one window that knew of a durable LSN past it.
+//!    seal, or a group of the last epoch within two windows that knew of a durable LSN past it.
+//!    The first such group lies within one window. A second one is looked for because a write
+//!    that went astray takes two groups: the one it hit, and itself.
 //!
 //! *Format: docs/formats/wal.md* · *IO: through the disk port*
 
@@ -46,9 +48,9 @@ pub(super) async fn check(
     if scanned.sealed {
         return Ok(());
     }
-    let window = round_up(geometry.window_bytes, geometry.block_bytes);
+    let windows = 2 * round_up(geometry.window_bytes, geometry.block_bytes);
     let end = geometry.segment_end(scanned.position);
-    let behind = scanned.position + window;
+    let behind = scanned.position + windows;
     look(
         io,
         superblock,
@@ -65,12 +67,6 @@ pub(super) async fn check(
     let existing = (geometry.segments_in(io.num_bytes()) + 1).min(geometry.segment_count);
     for segment in (0..existing).filter(|segment| !scanned.chain.contains(segment)) {
         let start = geometry.start(segment);
-        // Only the segment named as the next one is worth a look behind its first block.
-        let rest = if scanned.next.is_none_or(|next| next == segment) {
-            rest
-        } else {
-            geometry.block_bytes
-        };
         let rest = rest.min(geometry.segment_bytes);
         if scanned.next == Some(segment)
             || starts_here(io, superblock, geometry, scanned, start).await?
@@ -81,7 +77,9 @@ pub(super) async fn check(
     Ok(())
 }
 
-/// Whether a group of the last epoch begins at `position`, at or past the stop.
+/// Whether a group of the last epoch from at or past the stop lies at `position`, though it may
+/// have been meant for another place: then the segment is worth a look. The group that named the
+/// segment may be the one that is missing.
 async fn starts_here(
     io: &mut DiskIo,
     superblock: &Superblock,
@@ -96,10 +94,7 @@ async fn starts_here(
         .ok()
         .and_then(|bytes| group::decode(bytes).ok());
     Ok(header.is_some_and(|header| {
-        header.wal == superblock.wal
-            && header.position == position
-            && header.epoch == scanned.epoch
-            && header.lsn >= scanned.lsn
+        header.wal == superblock.wal && header.epoch == scanned.epoch && header.lsn >= scanned.lsn
     }))
 }
 

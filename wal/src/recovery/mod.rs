@@ -217,12 +217,24 @@ fn geometry(superblock: &Superblock) -> Geometry {
 fn check_blocks(io: &DiskIo, geometry: &Geometry) -> Result<(), WalError> {
     let value = io.block_size() as u64;
     if value <= geometry.block_bytes {
-        return Ok(());
+        return check_window(geometry);
     }
     Err(WalError::Config {
         field: "device block size",
         value,
         expected: "at most that of the write-ahead log",
+    })
+}
+
+/// A group is at least two blocks long, or no frame would fit.
+fn check_window(geometry: &Geometry) -> Result<(), WalError> {
+    if geometry.group_bytes_max() >= 2 * geometry.block_bytes {
+        return Ok(());
+    }
+    Err(WalError::Config {
+        field: "window_bytes",
+        value: geometry.window_bytes,
+        expected: "at least four blocks of the device",
     })
 }
 

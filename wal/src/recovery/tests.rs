@@ -121,6 +121,51 @@ fn an_idle_mark_covers_the_last_group_too() {
 }
 
 #[test]
+fn a_mark_covers_the_last_group_of_a_full_ring_too() {
+    let mut world = World::new();
+    world.config.capacity_bytes = 2 * world.config.segment_bytes;
+    let (wal, _, _) = world.open(OpenMode::Create).unwrap();
+    // Nothing is trimmed, so the ring fills up and the last frames wait for room.
+    let appends: Vec<_> = (0..)
+        .map_while(|n| {
+            world.env.pass(Duration::from_millis(2));
+            let permit = wal.try_reserve(3000).ok()?;
+            Some(wal.append(permit, frame_bytes(n, 3000).into()).unwrap())
+        })
+        .collect();
+    world.env.pass(Duration::from_millis(10));
+    let durable = wal.watermarks().durable;
+    assert!(durable < wal.watermarks().accepted, "some frames wait");
+    let last = appends
+        .iter()
+        .filter(|append| append.end() <= durable)
+        .last();
+    let place = wal.locate(last.unwrap().lsn()).unwrap();
+    world.kill(wal);
+    world.model.flip(place.start + 90);
+    let error = world.open(OpenMode::Existing).unwrap_err();
+    assert!(matches!(error, WalError::Corrupt { position, .. } if position == place.start));
+}
+
+#[test]
+fn damage_is_proved_though_the_first_group_that_knew_of_it_is_gone_too() {
+    let world = World::new();
+    let (wal, _, _) = world.open(OpenMode::Create).unwrap();
+    // Two groups of more than half a window each: the second one is the first that knows.
+    let places: Vec<_> = [20_000, 20_000, 20_000]
+        .iter()
+        .zip(1..)
+        .map(|(num_bytes, n)| wal.locate(world.append(&wal, n, *num_bytes).0).unwrap())
+        .collect();
+    assert!(places[2].start > places[0].start + world.config.window_bytes);
+    world.kill(wal);
+    world.model.flip(places[0].start + 1000);
+    world.model.flip(places[1].start + 1000);
+    let error = world.open(OpenMode::Existing).unwrap_err();
+    assert!(matches!(error, WalError::Corrupt { position, .. } if position == places[0].start));
+}
+
+#[test]
 fn one_damaged_slot_is_reported_and_repaired() {
     for slot in [0, 1] {
         let world = World::new();

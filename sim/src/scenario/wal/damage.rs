@@ -1,8 +1,8 @@
 //! Damage beyond the disk's contract: the WAL must notice it and stop, never truncate.
 //!
 //! *Owns*: rot, a misdirected write, a log that is gone or is another one.
-//! *Does not own*: the exemption: groups behind the last durable mark. Each case goes
-//! idle first, so that a mark covers everything acknowledged.
+//! *Does not own*: what no log can notice. Each case goes idle first, so that a mark covers
+//! everything acknowledged; if that mark itself is what went astray, nothing is left to tell.
 //!
 //! Invariants
 //! 1. Opening a damaged log serves every promised frame, or is refused by name.
@@ -24,6 +24,8 @@ use crate::scenario::common::wal_config;
 const CHECKER: &str = "damage";
 /// Byte positions of the superblock slots (docs/formats/wal.md).
 const SLOTS: [u64; 2] = [0, 32 * 1024];
+/// How a group begins.
+const GROUP_MAGIC: &[u8; 4] = b"TWgr";
 
 /// Does the damage and opens; `true` if the WAL refused, as it may.
 pub(super) async fn inflict(
@@ -44,17 +46,20 @@ pub(super) async fn inflict(
             live(world, killed, Work::Healed).await?;
             rot_a_slot(world);
         }
-        Damage::Misdirected => live(world, killed, Work::Misdirected).await?,
+        Damage::Misdirected => {
+            live(world, killed, Work::Misdirected).await?;
+            let groups = world.device.heads_since_astray();
+            if world.model.lock().lied && !groups.contains(GROUP_MAGIC) {
+                sometimes!("the last group of all went astray");
+                return Ok(true);
+            }
+        }
         Damage::Foreign => {
             live(world, calm, Work::Healed).await?;
             return foreign(world).await.map(|()| true);
         }
     }
     world.device.misdirect_next(false);
-    if !world.model.lock().marked {
-        sometimes!("damage behind the last mark is exempt");
-        return Ok(true);
-    }
     world.device.unprotect_all();
     let identity = world.identity();
     match open(world, identity, OpenMode::Existing).await {

@@ -80,9 +80,6 @@ pub(super) async fn body(world: Arc<World>, tag: Tag, life: Life, work: Work, di
         // Longer than the WAL waits before it marks its end.
         world.handle.sleep(Duration::from_millis(10)).await;
     }
-    let marks = node.wal.watermarks();
-    // A full ring takes no mark: what follows the last one is exempt from the detection of damage.
-    node.world.model.lock().marked = marks.durable == marks.accepted;
     if life.end == End::Close {
         close(&node).await;
     }

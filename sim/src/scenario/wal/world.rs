@@ -39,8 +39,6 @@ pub(super) struct Model {
     pub(super) created: bool,
     /// The disk broke its contract: acknowledgements prove nothing until the next open.
     pub(super) lied: bool,
-    /// The last life went idle with everything durable, so that its last mark covers all.
-    pub(super) marked: bool,
     pub(super) num_forks: u64,
     pub(super) failure: Option<Violation>,
 }
