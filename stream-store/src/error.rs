@@ -103,10 +103,30 @@ pub enum StoreError {
     Wal(#[from] WalError),
     /// The object tier refused or failed.
     #[error(transparent)]
-    Tier(#[from] TierError),
+    Tier(TierError),
     /// The metadata log refused or failed.
     #[error(transparent)]
     Meta(#[from] MetaError),
+}
+
+impl From<TierError> for StoreError {
+    /// A trim that the metadata know and the tail not yet is the caller's matter, not the tier's.
+    fn from(error: TierError) -> Self {
+        match error {
+            TierError::OutOfRange {
+                stream,
+                offset,
+                start,
+                end,
+            } => Self::OutOfRange {
+                stream,
+                offset,
+                start,
+                end,
+            },
+            error => Self::Tier(error),
+        }
+    }
 }
 
 impl StoreError {

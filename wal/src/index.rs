@@ -78,11 +78,6 @@ impl Index {
     pub(crate) fn highest_position(&self) -> Option<u64> {
         self.entries.iter().map(|entry| entry.position).max()
     }
-
-    /// Whether no group is wanted.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
 }
 
 #[cfg(test)]
@@ -122,7 +117,7 @@ mod tests {
         assert_eq!(index.trim(Lsn(5)), Some(entry(0, 10)));
         assert_eq!(index.trim(Lsn(10)), Some(entry(10, 30)));
         assert_eq!(index.trim(Lsn(30)), None);
-        assert!(index.is_empty());
+        assert_eq!(index.highest_position(), None);
     }
 
     #[test]

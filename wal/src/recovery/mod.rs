@@ -129,9 +129,11 @@ pub(crate) async fn recover(
         num_bytes_rewritten,
         duration: env.now().since(begun),
     };
+    let mut index = scanned.index;
+    index.trim(start.superblock.trim.lsn);
     Ok(Recovered {
         start,
-        index: scanned.index,
+        index,
         report,
     })
 }
@@ -318,7 +320,8 @@ async fn begin_epoch(
     let geometry = next_geometry(config, old, existing)?;
     let last = superblock.epochs.last().map_or(Epoch(0), |last| last.epoch);
     let mut epoch = last.next().expect("2^64 epochs are never used up");
-    if scanned.index.is_empty() {
+    if scanned.lsn <= superblock.trim.lsn {
+        // No frame is wanted: what leads up to here is not either.
         superblock.trim = TrimPoint {
             lsn: scanned.lsn,
             group_lsn: scanned.lsn,

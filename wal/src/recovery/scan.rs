@@ -211,7 +211,8 @@ impl<'a> Scan<'a> {
             ..*header
         };
         let (lsn, end, position, epoch) = (here.lsn, here.end(), self.found.position, header.epoch);
-        if end > self.superblock.trim.lsn || !self.found.index.is_empty() {
+        // A mark or a skip right at the trim point counts: what follows is reached through it.
+        if end > self.superblock.trim.lsn || lsn >= self.superblock.trim.lsn {
             self.found.index.push(GroupEntry {
                 lsn,
                 end,

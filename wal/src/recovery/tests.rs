@@ -165,6 +165,34 @@ fn damage_is_proved_though_the_first_group_that_knew_of_it_is_gone_too() {
     assert!(matches!(error, WalError::Corrupt { position, .. } if position == places[0].start));
 }
 
+/// The group that leads on from the trim point holds no frame, and its flush failed: it is written
+/// again all the same, or the frames behind it are out of reach after the next power failure.
+#[test]
+fn a_skip_at_the_trim_point_is_made_durable_too() {
+    let world = World::new();
+    let (wal, _, _) = world.open(OpenMode::Create).unwrap();
+    // Two segments full, so that the trim frees one and is recorded.
+    for n in 0..2 * (world.config.segment_bytes / 4096 - 2) {
+        world.append(&wal, n, 3000);
+    }
+    wal.trim(wal.watermarks().durable);
+    world.env.pass(Duration::from_micros(500));
+    world.model.0.lock().failing_flushes = 1;
+    let permit = wal.try_reserve(3000).unwrap();
+    let append = wal.append(permit, frame_bytes(99, 3000).into()).unwrap();
+    let lsn = append.lsn();
+    assert!(world.env.run(append).is_err());
+    world.kill(wal);
+    let (_wal, found, report) = world.open(OpenMode::Existing).unwrap();
+    assert_eq!((report.trimmed, found.len()), (lsn, 1));
+    let world = World {
+        model: world.model.power_failure(),
+        ..world
+    };
+    let (_, found, _) = world.open(OpenMode::Existing).unwrap();
+    assert_eq!(found, vec![(lsn, frame_bytes(99, 3000))]);
+}
+
 #[test]
 fn one_damaged_slot_is_reported_and_repaired() {
     for slot in [0, 1] {

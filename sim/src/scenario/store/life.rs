@@ -268,9 +268,15 @@ async fn reader(node: Node, streams: Vec<Stream>, mut rng: Rng) {
         let bytes_max = [100, 2_000, 20_000][rng.index(3)];
         match read_checked(&node, stream, offset, bytes_max).await {
             Ok(_) => {}
-            // A trim overtook the read.
-            Err(StoreError::OutOfRange { .. } | StoreError::Tier(_))
-                if offset < stream.start().0 => {}
+            // A trim overtook the read; the start it names must have been asked for.
+            Err(StoreError::OutOfRange { start, .. }) if offset < start.0 => {
+                let mut model = node.world.model.lock();
+                let known = model.streams.entry(stream.id()).or_default();
+                if let Err(violation) = known.seen_start(start.0) {
+                    model.failure.get_or_insert(violation);
+                }
+            }
+            Err(StoreError::Tier(_)) if offset < stream.start().0 => {}
             Err(error) => excuse(&node.world, node.work, "fetch", &error),
         }
     }
