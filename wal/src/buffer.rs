@@ -96,6 +96,16 @@ impl AlignedBuf {
         self.len = 0;
     }
 
+    /// Drops the first `num_bytes` of the filled part; the rest moves to the front.
+    ///
+    /// # Panics
+    /// If less is filled.
+    pub fn drop_front(&mut self, num_bytes: usize) {
+        let len = self.len;
+        self.as_mut_slice().copy_within(num_bytes..len, 0);
+        self.len = len - num_bytes;
+    }
+
     /// Appends `bytes` to the filled part.
     ///
     /// # Panics

@@ -97,7 +97,9 @@ pub struct DeviceWalConfig {
     /// Bytes of a segment, the unit of growth and of recycling. Fixed at creation.
     /// Default 8 MiB; a power of two from 64 KiB to 1 GiB.
     pub segment_bytes: u64,
-    /// Bytes of frames accepted and not yet durable. Default 64 MiB; at least 4 KiB.
+    /// Bytes of buffers for frames that are not written yet, counted as allocated: room for about
+    /// a third of that in frames, whatever their sizes. Memory is taken as it is needed.
+    /// Default 64 MiB; at least three windows and `depth` + 2 groups, below 2 GiB.
     pub pool_bytes: u64,
     /// Writes under way at a time. Default 8; 1 to 64.
     pub depth: usize,
@@ -161,7 +163,7 @@ impl DeviceWalConfig {
         Self {
             capacity_bytes: 8 * 64 * KIB,
             segment_bytes: 64 * KIB,
-            pool_bytes: 64 * KIB,
+            pool_bytes: 256 * KIB,
             depth: 4,
             group_bytes_max: 8 * KIB,
             window_bytes: 32 * KIB,
@@ -202,7 +204,9 @@ impl DeviceWalConfig {
         let window_fits = (32 * KIB..=segment).contains(&window) && window.is_multiple_of(16 * KIB);
         let group_fits = group >= 4 * KIB && group.saturating_add(16 * KIB) <= window;
         let read_fits = power(read, 32 * KIB, 64 * MIB);
-        let pool_fits = (4 * KIB..1 << 31).contains(&pool);
+        let groups = (self.depth as u64).saturating_add(2).saturating_mul(group);
+        let pool_least = window.saturating_mul(3).saturating_add(groups);
+        let pool_fits = (pool_least..1 << 31).contains(&pool);
         [
             (
                 "segment_bytes",
@@ -216,7 +220,6 @@ impl DeviceWalConfig {
                 capacity_fits,
                 "at least two segments and below 1 PiB",
             ),
-            ("pool_bytes", pool, pool_fits, "4 KiB to 2 GiB"),
             (
                 "window_bytes",
                 window,
@@ -234,6 +237,12 @@ impl DeviceWalConfig {
                 read,
                 read_fits,
                 "a power of two from 32 KiB to 64 MiB",
+            ),
+            (
+                "pool_bytes",
+                pool,
+                pool_fits,
+                "three windows and depth + 2 groups, below 2 GiB",
             ),
         ]
     }

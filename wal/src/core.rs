@@ -24,10 +24,9 @@ use tidewater_types::{Epoch, Instant, Lsn, mutant, sometimes};
 use crate::buffer::AlignedBuf;
 use crate::disk::DiskOp;
 use crate::error::WalError;
-use crate::format::group::PREFIX_BYTES;
 use crate::format::superblock::{Superblock, TrimPoint};
 use crate::index::GroupEntry;
-use crate::port::Frame;
+use crate::inlet::Batch;
 use crate::ring::{Geometry, Ring};
 use crate::slots::{Slots, Stage};
 
@@ -52,7 +51,6 @@ pub(crate) enum Effect {
 pub(crate) struct Tuning {
     pub(crate) durable_writes: bool,
     pub(crate) depth: usize,
-    pub(crate) group_bytes_max: u64,
     pub(crate) mark_idle: Duration,
     pub(crate) retry: Duration,
     pub(crate) zero_ahead: usize,
@@ -94,6 +92,8 @@ struct Group {
     number: u64,
     end: Lsn,
     ring_bytes: u64,
+    /// Room its frames take from the callers' budget, given back with the buffer.
+    room: usize,
     written: bool,
     covering: bool,
     flushed: bool,
@@ -115,15 +115,12 @@ pub(crate) struct Core {
     epoch: Epoch,
     ring: Ring,
     slots: Slots,
-    pending: VecDeque<Frame>,
-    pending_bytes: u64,
+    pending: VecDeque<Batch>,
     accepted: Lsn,
     submitted: Lsn,
     durable: Lsn,
     /// Durable LSN that a group on the device states.
     recorded: Lsn,
-    /// Frames below were waiting when the device was last idle: they go without delay.
-    burst_end: Lsn,
     groups: VecDeque<Group>,
     groups_begun: u64,
     unsynced_bytes: u64,
@@ -142,6 +139,9 @@ pub(crate) struct Core {
     syncs: u64,
     failure: Option<WalError>,
     effects: VecDeque<Effect>,
+    /// Buffers of batches that were written, with the room to give back.
+    written: Vec<(AlignedBuf, usize)>,
+    /// Buffers of one block, for marks and skips.
     spare: Vec<AlignedBuf>,
 }
 
@@ -156,12 +156,10 @@ impl Core {
             ring: start.ring,
             slots: Slots::new(start.superblock, start.newest_slot),
             pending: VecDeque::new(),
-            pending_bytes: 0,
             accepted: start.lsn,
             submitted: start.lsn,
             durable: start.lsn,
             recorded: start.lsn,
-            burst_end: start.lsn,
             groups: VecDeque::new(),
             groups_begun: 0,
             unsynced_bytes: 0,
@@ -180,6 +178,7 @@ impl Core {
             syncs: 0,
             failure: None,
             effects: VecDeque::new(),
+            written: Vec::new(),
             spare: Vec::new(),
         }
     }
@@ -192,6 +191,11 @@ impl Core {
 
     pub(crate) fn submitted(&self) -> Lsn {
         self.submitted
+    }
+
+    /// The buffers of batches written since the last call, and the room their frames took.
+    pub(crate) fn take_written(&mut self) -> Vec<(AlignedBuf, usize)> {
+        std::mem::take(&mut self.written)
     }
 
     pub(crate) fn syncs(&self) -> u64 {
@@ -252,16 +256,12 @@ impl Core {
 
     // --- what happens ---
 
-    /// A frame was accepted; it has the next LSN.
-    pub(crate) fn handle_append(&mut self, frame: Frame) {
+    /// Frames were accepted.
+    pub(crate) fn handle_batch(&mut self, batch: Batch) {
         assert!(!self.closing, "no frame after close");
-        let num_bytes = framed_bytes(&frame);
-        self.accepted = self
-            .accepted
-            .checked_add(num_bytes)
-            .expect("2^64 bytes are never written");
-        self.pending_bytes += num_bytes;
-        self.pending.push_back(frame);
+        assert_eq!(batch.lsn, self.accepted, "batches follow each other");
+        self.accepted = batch.end;
+        self.pending.push_back(batch);
         self.mark_at = None;
     }
 
@@ -342,8 +342,11 @@ impl Core {
                     sometimes!("wal: space came back");
                     self.no_space = false;
                 }
-                self.spare
-                    .extend(buf.filter(|_| self.spare.len() < self.tuning.depth));
+                let room = std::mem::take(&mut group.room);
+                match buf {
+                    Some(buf) if room > 0 => self.written.push((buf, room)),
+                    other => self.spare.extend(other),
+                }
                 self.advance(now);
             }
             Purpose::Slot => {
@@ -410,16 +413,10 @@ impl Core {
         let done = num_bytes / block * block;
         let attempts = if done > 0 { 0 } else { flight.attempts + 1 };
         match buf {
-            Some(buf) if attempts < SHORT_WRITES_MAX && num_bytes < buf.len() => {
+            Some(mut buf) if attempts < SHORT_WRITES_MAX && num_bytes < buf.len() => {
                 sometimes!("wal: a short write was continued");
-                let mut rest = AlignedBuf::new(buf.len() - done, block);
-                rest.extend_from_slice(&buf.as_slice()[done..]);
-                self.submit_write(
-                    flight.purpose,
-                    flight.position + done as u64,
-                    rest,
-                    attempts,
-                );
+                buf.drop_front(done);
+                self.submit_write(flight.purpose, flight.position + done as u64, buf, attempts);
             }
             _ => self.poison("write", &flight, io::ErrorKind::WriteZero.into()),
         }
@@ -451,11 +448,6 @@ impl Core {
             }
         }
     }
-}
-
-/// LSNs a frame takes.
-pub(crate) fn framed_bytes(frame: &Frame) -> u64 {
-    (PREFIX_BYTES + frame.num_bytes()) as u64
 }
 
 fn is_no_space(cause: &io::Error) -> bool {

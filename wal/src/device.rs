@@ -15,12 +15,14 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidewater_types::{BoxFuture, Env, Lsn, WalId};
 
+use crate::acks::Append;
 use crate::config::{DeviceWalConfig, Identity, OpenMode};
 use crate::disk::Disk;
 use crate::error::WalError;
 use crate::opening::prepare;
-use crate::port::{Append, Frame, Permit, Wal, WalCounters, Watermarks};
+use crate::port::{Frame, Wal, WalCounters, Watermarks};
 use crate::recovery::RecoveryReport;
+use crate::room::{Permit, Reserve};
 use crate::shared::Shared;
 
 /// A write-ahead log in a ring of segments on a file or block device.
@@ -106,7 +108,7 @@ impl DeviceWal {
     /// Largest frame in bytes.
     #[must_use]
     pub fn frame_bytes_max(&self) -> usize {
-        self.shared.frame_bytes_max
+        self.shared.room.frame_bytes_max()
     }
 }
 
@@ -128,16 +130,16 @@ impl Drop for DeviceWal {
 }
 
 impl Wal for DeviceWal {
-    fn reserve(&self, num_bytes: usize) -> BoxFuture<'static, Result<Permit, WalError>> {
-        Box::pin(self.shared.clone().reserve(num_bytes))
+    fn reserve(&self, num_bytes: usize) -> Reserve {
+        self.shared.room.take(num_bytes)
     }
 
     fn try_reserve(&self, num_bytes: usize) -> Result<Permit, WalError> {
-        self.shared.try_reserve(num_bytes)
+        self.shared.room.try_take(num_bytes)
     }
 
     fn append(&self, permit: Permit, frame: Frame) -> Result<Append, WalError> {
-        self.shared.append(permit, frame)
+        self.shared.append(permit, &frame)
     }
 
     fn trim(&self, up_to: Lsn) {

@@ -25,6 +25,7 @@ use crate::disk::{Completion, Disk, DiskOp};
 use crate::error::WalError;
 use crate::format::{Flaw, group};
 use crate::index::GroupEntry;
+use crate::inlet::Batch;
 use crate::shared::{Progress, ReadRequest, Shared};
 
 /// Operations of reads have this bit, those of the core do not.
@@ -50,6 +51,7 @@ pub(crate) struct Engine {
     path: String,
     timer: Option<(Instant, BoxFuture<'static, ()>)>,
     groups: Vec<GroupEntry>,
+    batches: VecDeque<Batch>,
     trim_applied: Lsn,
     reads_waiting: VecDeque<ReadRequest>,
     reads: Vec<Read>,
@@ -75,6 +77,7 @@ impl Engine {
             path,
             timer: None,
             groups: Vec::new(),
+            batches: VecDeque::new(),
             trim_applied: trimmed,
             reads_waiting: VecDeque::new(),
             reads: Vec::new(),
@@ -101,15 +104,14 @@ impl Engine {
             ..
         } = self;
         drop(disk);
-        drop(reads_waiting);
-        shared.end(outcome);
+        shared.end(outcome, reads_waiting);
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             self.disk.set_waker(cx.waker());
-            let mut progress = self.take_inbox(cx);
             let now = self.env.now();
+            let mut progress = self.take(cx);
             while let Some(completion) = self.disk.poll() {
                 progress = true;
                 self.complete(now, completion);
@@ -148,20 +150,22 @@ impl Engine {
         stopping && self.core.num_flights() == 0 && self.reads.is_empty()
     }
 
-    fn take_inbox(&mut self, cx: &mut Context<'_>) -> bool {
-        let (inbox, closing, abandoned) = self.shared.take_inbox(cx.waker());
-        let changed = abandoned != self.abandoned || closing != self.closing;
-        let progress = changed || !inbox.frames.is_empty() || !inbox.reads.is_empty();
-        inbox
-            .frames
-            .into_iter()
-            .for_each(|frame| self.core.handle_append(frame));
-        self.reads_waiting.extend(inbox.reads);
-        if closing && !self.closing {
+    /// Takes what callers left and registers the waker; answers whether there was anything.
+    fn take(&mut self, cx: &mut Context<'_>) -> bool {
+        let open = self.closing || self.core.wants_batch();
+        let wishes = self.shared.take(cx.waker(), open, &mut self.batches);
+        let changed = wishes.abandoned != self.abandoned || wishes.closing != self.closing;
+        let progress = changed || !self.batches.is_empty() || !wishes.reads.is_empty();
+        for batch in self.batches.drain(..) {
+            self.core.handle_batch(batch);
+        }
+        self.reads_waiting.extend(wishes.reads);
+        // Nothing is left with the callers once a look with `open` followed the closing.
+        if wishes.closing && open && self.closing {
             self.core.handle_close();
         }
-        (self.closing, self.abandoned) = (closing, abandoned);
-        progress || self.shared.trim_requested().min(self.core.durable()) > self.trim_applied
+        (self.closing, self.abandoned) = (wishes.closing, wishes.abandoned);
+        progress || wishes.trim.min(self.core.durable()) > self.trim_applied
     }
 
     fn complete(&mut self, now: Instant, completion: Completion) {
@@ -242,8 +246,14 @@ impl Engine {
 
     fn start_reads(&mut self) {
         let align = self.disk.block_size();
+        let durable = self.core.durable();
         while self.reads.len() < READS_MAX && !self.abandoned {
-            let Some((lsn, done)) = self.reads_waiting.pop_front() else {
+            // What a crash could take back is not shown to anybody.
+            let ready = self
+                .reads_waiting
+                .iter()
+                .position(|(lsn, _)| *lsn < durable);
+            let Some((lsn, done)) = ready.and_then(|place| self.reads_waiting.remove(place)) else {
                 break;
             };
             let Some(entry) = self.shared.find(lsn) else {
@@ -306,6 +316,7 @@ impl Engine {
             out_of_space: core.is_out_of_space(),
             blocked: core.is_blocked(),
             failure: core.failure().cloned(),
+            written: core.take_written(),
         };
         self.shared.publish(progress, |state| {
             groups.drain(..).for_each(|entry| state.index.push(entry));

@@ -9,6 +9,7 @@
 //! *Format: docs/formats/wal.md* · *IO: driver*
 #![doc = include_str!("../README.md")]
 
+mod acks;
 mod buffer;
 mod config;
 mod core;
@@ -19,6 +20,7 @@ mod engine;
 mod error;
 mod format;
 mod index;
+mod inlet;
 mod io;
 mod memory;
 mod opening;
@@ -26,11 +28,14 @@ mod port;
 mod race;
 mod recovery;
 mod ring;
+mod room;
 mod shared;
 mod slots;
+mod sync;
 #[cfg(test)]
 mod testing;
 
+pub use acks::{Acks, Append};
 pub use buffer::AlignedBuf;
 pub use config::{ConfigError, DeviceWalConfig, Identity, OpenMode, WalMode};
 pub use device::DeviceWal;
@@ -38,5 +43,6 @@ pub use disk::{Completion, Disk, DiskOp};
 pub use driver::{peek_identity, set_aside};
 pub use error::WalError;
 pub use memory::MemoryWal;
-pub use port::{Append, FRAME_HEAD_BYTES_MAX, Frame, Permit, Wal, WalCounters, Watermarks};
+pub use port::{FRAME_HEAD_BYTES_MAX, Frame, Wal, WalCounters, Watermarks};
 pub use recovery::RecoveryReport;
+pub use room::{Permit, Reserve, Room};

@@ -17,9 +17,11 @@ use crate::disk::Disk;
 use crate::engine::Engine;
 use crate::error::WalError;
 use crate::format::group::{HEADER_BYTES, PREFIX_BYTES};
+use crate::inlet::PoolShape;
 use crate::io::DiskIo;
 use crate::recovery::{RecoveryReport, recover};
-use crate::shared::Shared;
+use crate::ring::Geometry;
+use crate::shared::{Beginning, Shared};
 
 /// A recovered WAL whose engine does not run yet.
 pub(crate) struct Opened {
@@ -57,28 +59,24 @@ pub(crate) async fn prepare(
     let tuning = Tuning {
         durable_writes: config.mode == WalMode::RingDsync,
         depth: config.depth,
-        group_bytes_max: config.group_bytes_max,
         mark_idle: Duration::from_millis(config.mark_idle_ms),
         retry: Duration::from_millis(config.retry_ms),
         zero_ahead: config.zero_ahead,
     };
-    let pool_bytes = usize::try_from(config.pool_bytes).expect("validated");
+    let pool = pool_shape(&config, &start.geometry);
     let group = usize::try_from(start.geometry.group_bytes_max()).expect("a group");
-    let frame_bytes_max = (group - HEADER_BYTES).min(pool_bytes) - PREFIX_BYTES;
-    let limits = (
-        frame_bytes_max,
-        pool_bytes,
-        Duration::from_millis(config.reserve_ms_max),
-    );
-    let description = format!("{} ({note})", io.path());
-    let marks = (report.trimmed, report.end);
     let shared = Arc::new(Shared::new(
         env,
-        report.wal,
-        description,
-        limits,
-        marks,
-        recovered.index,
+        Beginning {
+            wal: report.wal,
+            description: format!("{} ({note})", io.path()),
+            frame_bytes_max: group - HEADER_BYTES - PREFIX_BYTES,
+            patience: Duration::from_millis(config.reserve_ms_max),
+            pool,
+            trimmed: report.trimmed,
+            end: report.end,
+            index: recovered.index,
+        },
     ));
     let path = start.path.clone();
     let core = Core::new(start, tuning);
@@ -88,4 +86,18 @@ pub(crate) async fn prepare(
         shared,
         report,
     })
+}
+
+/// Buffers as large as a group may be, aligned to blocks.
+fn pool_shape(config: &DeviceWalConfig, geometry: &Geometry) -> PoolShape {
+    let size = |num_bytes: u64| usize::try_from(num_bytes).expect("validated");
+    let group_bytes = config.group_bytes_max.min(geometry.group_bytes_max());
+    PoolShape {
+        pool_bytes: size(config.pool_bytes),
+        batch_bytes: size(
+            group_bytes.max(geometry.block_bytes) / geometry.block_bytes * geometry.block_bytes,
+        ),
+        align: size(geometry.block_bytes),
+        depth: config.depth,
+    }
 }

@@ -1,8 +1,8 @@
 //! The WAL port: opaque frames in, durable LSNs out.
 //!
-//! *Owns*: the trait every kind of WAL implements, the frame, and the future of
-//! an append.
-//! *Does not own*: how any kind makes bytes durable.
+//! *Owns*: the trait every kind of WAL implements, and the frame.
+//! *Does not own*: how any kind makes bytes durable; the future of an append (`acks.rs`) and the
+//! room for one (`room.rs`), which the kinds share.
 //!
 //! Invariants
 //! 1. LSNs ascend in the order of the `append` calls; futures complete in LSN order.
@@ -13,15 +13,12 @@
 //!
 //! *IO: none*
 
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
-
 use bytes::Bytes;
 use tidewater_types::{BoxFuture, Lsn};
-use tokio::sync::oneshot;
 
+use crate::acks::Append;
 use crate::error::WalError;
+use crate::room::{Permit, Reserve};
 
 /// Bytes of a frame's head that travel without an allocation of their own.
 pub const FRAME_HEAD_BYTES_MAX: usize = 64;
@@ -67,6 +64,16 @@ impl Frame {
         self.body.clone()
     }
 
+    /// Both parts in one piece.
+    #[must_use]
+    pub fn join(&self) -> Bytes {
+        let [head, body] = self.parts();
+        if head.is_empty() {
+            return self.body();
+        }
+        [head, body].concat().into()
+    }
+
     /// Length of both parts in bytes.
     #[must_use]
     pub fn num_bytes(&self) -> usize {
@@ -77,93 +84,6 @@ impl Frame {
 impl From<Bytes> for Frame {
     fn from(body: Bytes) -> Self {
         Self::new(&[], body)
-    }
-}
-
-/// Room for one frame, taken before the caller fixes the frame's place in an order of its own.
-///
-/// Dropping an unused permit gives the room back.
-pub struct Permit {
-    num_bytes: usize,
-    release: Option<Box<dyn FnOnce(usize) + Send>>,
-}
-
-impl Permit {
-    /// A permit for `num_bytes`; `release` is called with them when it is dropped unused.
-    pub fn new(num_bytes: usize, release: impl FnOnce(usize) + Send + 'static) -> Self {
-        Self {
-            num_bytes,
-            release: Some(Box::new(release)),
-        }
-    }
-
-    /// The room held, in bytes of frame.
-    #[must_use]
-    pub fn num_bytes(&self) -> usize {
-        self.num_bytes
-    }
-
-    /// Uses the permit up: the WAL now accounts for the bytes itself.
-    pub fn consume(mut self) {
-        self.release = None;
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if let Some(release) = self.release.take() {
-            release(self.num_bytes);
-        }
-    }
-}
-
-impl std::fmt::Debug for Permit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Permit")
-            .field("num_bytes", &self.num_bytes)
-            .finish_non_exhaustive()
-    }
-}
-
-/// An append under way. Completes when the frame is durable, in LSN order.
-#[derive(Debug)]
-pub struct Append {
-    lsn: Lsn,
-    end: Lsn,
-    done: oneshot::Receiver<Result<(), WalError>>,
-}
-
-impl Append {
-    /// An append that takes the log from `lsn` up to and without `end`, and that `done` completes.
-    #[must_use]
-    pub fn new(lsn: Lsn, end: Lsn, done: oneshot::Receiver<Result<(), WalError>>) -> Self {
-        Self { lsn, end, done }
-    }
-
-    /// The frame's position; valid at once, durable only when the future says so.
-    #[must_use]
-    pub fn lsn(&self) -> Lsn {
-        self.lsn
-    }
-
-    /// One past the frame: a trim up to here lets the frame itself be forgotten.
-    #[must_use]
-    pub fn end(&self) -> Lsn {
-        self.end
-    }
-}
-
-impl Future for Append {
-    type Output = Result<Lsn, WalError>;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let lsn = self.lsn;
-        Pin::new(&mut self.done)
-            .poll(cx)
-            .map(|answer| match answer {
-                Ok(result) => result.map(|()| lsn),
-                Err(_) => Err(WalError::Closed),
-            })
     }
 }
 
@@ -195,7 +115,7 @@ pub struct WalCounters {
 pub trait Wal: Send + Sync + 'static {
     /// Waits for room for a frame of `num_bytes`; [`WalError::Full`] when there is none for
     /// longer than the configured patience, [`WalError::FrameTooLarge`] at once.
-    fn reserve(&self, num_bytes: usize) -> BoxFuture<'static, Result<Permit, WalError>>;
+    fn reserve(&self, num_bytes: usize) -> Reserve;
 
     /// Room at once, or [`WalError::Full`].
     fn try_reserve(&self, num_bytes: usize) -> Result<Permit, WalError>;

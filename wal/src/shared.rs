@@ -1,12 +1,13 @@
 //! What the callers of a device WAL and its engine share.
 //!
-//! *Owns*: accepted frames until they are durable, the room they take, waiting callers,
-//! the index, the watermarks.
+//! *Owns*: the inlet, the room and the acknowledgements; reads, trims and closers on their way to
+//! the engine; the index; what the engine reported last.
 //! *Does not own*: the engine's decisions.
 //!
 //! Invariants
-//! 1. The lock is never held during I/O, nor while a caller is woken.
-//! 2. LSNs are given out under the lock, in the order of the appends.
+//! 1. No lock is held during I/O, nor while a caller is woken.
+//! 2. Whoever changes something here wakes the engine afterwards, and the engine looks here after
+//!    it said whom to wake: so nothing is overlooked.
 //! 3. trimmed ≤ durable ≤ submitted ≤ accepted.
 //!
 //! *IO: none*
@@ -16,36 +17,23 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use parking_lot::Mutex;
 use tidewater_types::{Env, Lsn, WalId};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
-use crate::core::framed_bytes;
+use crate::acks::{Acks, Append};
+use crate::buffer::AlignedBuf;
 use crate::error::WalError;
 use crate::format::group::PREFIX_BYTES;
 use crate::index::Index;
-use crate::port::{Append, Frame, Permit, WalCounters, Watermarks};
+use crate::inlet::{Batch, Inlet, PoolShape};
+use crate::port::{Frame, WalCounters, Watermarks};
+use crate::room::{Permit, Room};
 
 /// A read handed to the engine.
 pub(crate) type ReadRequest = (Lsn, oneshot::Sender<Result<Bytes, WalError>>);
 type Done = oneshot::Sender<Result<(), WalError>>;
-
-/// An accepted frame that is not durable.
-struct Unsynced {
-    lsn: Lsn,
-    end: Lsn,
-    frame: Frame,
-    room: usize,
-    done: Done,
-}
-
-/// What callers leave for the engine.
-#[derive(Default)]
-pub(crate) struct Inbox {
-    pub(crate) frames: Vec<Frame>,
-    pub(crate) reads: Vec<ReadRequest>,
-}
 
 /// What the engine reports.
 pub(crate) struct Progress {
@@ -55,23 +43,32 @@ pub(crate) struct Progress {
     pub(crate) out_of_space: bool,
     pub(crate) blocked: bool,
     pub(crate) failure: Option<WalError>,
+    /// Buffers that were written, and the room their frames took.
+    pub(crate) written: Vec<(AlignedBuf, usize)>,
+}
+
+/// What callers want of the engine beside appends.
+#[derive(Default)]
+pub(crate) struct Wishes {
+    pub(crate) reads: Vec<ReadRequest>,
+    pub(crate) trim: Lsn,
+    pub(crate) closing: bool,
+    pub(crate) abandoned: bool,
 }
 
 pub(crate) struct State {
-    inbox: Inbox,
-    unsynced: VecDeque<Unsynced>,
     pub(crate) index: Index,
     pub(crate) trim_requested: Lsn,
-    watermarks: Watermarks,
-    counters: WalCounters,
-    out_of_space: bool,
+    reads: Vec<ReadRequest>,
+    trimmed: Lsn,
+    submitted: Lsn,
+    syncs: u64,
     blocked: bool,
     closing: bool,
     abandoned: bool,
     failure: Option<WalError>,
     ended: bool,
     closers: Vec<Done>,
-    waker: Option<Waker>,
 }
 
 /// The meeting point.
@@ -79,175 +76,105 @@ pub(crate) struct Shared {
     pub(crate) env: Arc<dyn Env>,
     pub(crate) wal: WalId,
     pub(crate) description: String,
-    pub(crate) frame_bytes_max: usize,
-    pub(crate) patience: Duration,
-    room: Arc<Semaphore>,
+    pub(crate) room: Arc<Room>,
+    pub(crate) acks: Arc<Acks>,
+    begin: Lsn,
+    inlet: Inlet,
     state: Mutex<State>,
 }
 
+/// What a recovery hands over.
+pub(crate) struct Beginning {
+    pub(crate) wal: WalId,
+    pub(crate) description: String,
+    pub(crate) frame_bytes_max: usize,
+    pub(crate) patience: Duration,
+    pub(crate) pool: PoolShape,
+    pub(crate) trimmed: Lsn,
+    pub(crate) end: Lsn,
+    pub(crate) index: Index,
+}
+
 impl Shared {
-    pub(crate) fn new(
-        env: Arc<dyn Env>,
-        wal: WalId,
-        description: String,
-        limits: (usize, usize, Duration),
-        (trimmed, end): (Lsn, Lsn),
-        index: Index,
-    ) -> Self {
-        let (frame_bytes_max, pool_bytes, patience) = limits;
+    pub(crate) fn new(env: Arc<dyn Env>, begin: Beginning) -> Self {
         let state = State {
-            inbox: Inbox::default(),
-            unsynced: VecDeque::new(),
-            index,
-            trim_requested: trimmed,
-            watermarks: Watermarks {
-                trimmed,
-                durable: end,
-                submitted: end,
-                accepted: end,
-            },
-            counters: WalCounters::default(),
-            out_of_space: false,
+            index: begin.index,
+            trim_requested: begin.trimmed,
+            reads: Vec::new(),
+            trimmed: begin.trimmed,
+            submitted: begin.end,
+            syncs: 0,
             blocked: false,
             closing: false,
             abandoned: false,
             failure: None,
             ended: false,
             closers: Vec::new(),
-            waker: None,
         };
-        let room = Arc::new(Semaphore::new(pool_bytes));
+        let room = Room::new(
+            Arc::clone(&env),
+            begin.pool.room_bytes(),
+            begin.frame_bytes_max,
+            begin.patience,
+        );
+        let acks = Arc::new(Acks::new(begin.end));
         Self {
             env,
-            wal,
-            description,
-            frame_bytes_max,
-            patience,
-            room,
+            wal: begin.wal,
+            description: begin.description,
+            room: Arc::new(room),
+            begin: begin.end,
+            inlet: Inlet::new(begin.pool, Arc::clone(&acks), begin.end),
+            acks,
             state: Mutex::new(state),
         }
     }
 
     // --- callers ---
 
-    pub(crate) fn try_reserve(&self, num_bytes: usize) -> Result<Permit, WalError> {
-        let room = self.room_for(num_bytes)?;
-        match self.room.try_acquire_many(room) {
-            Ok(taken) => {
-                taken.forget();
-                Ok(self.permit(num_bytes))
-            }
-            Err(_) => Err(self.refusal().unwrap_or(WalError::Full)),
-        }
-    }
-
-    pub(crate) async fn reserve(self: Arc<Self>, num_bytes: usize) -> Result<Permit, WalError> {
-        let room = self.room_for(num_bytes)?;
-        if let Ok(taken) = self.room.try_acquire_many(room) {
-            taken.forget();
-            return Ok(self.permit(num_bytes));
-        }
-        let wait = self.env.sleep(self.patience);
-        let taken = crate::race::race(self.room.acquire_many(room), wait).await;
-        match taken {
-            Some(Ok(taken)) => {
-                taken.forget();
-                Ok(self.permit(num_bytes))
-            }
-            Some(Err(_)) => Err(self.refusal().unwrap_or(WalError::Closed)),
-            None => Err(WalError::Full),
-        }
-    }
-
-    fn room_for(&self, num_bytes: usize) -> Result<u32, WalError> {
-        let max = self.frame_bytes_max;
-        if num_bytes > max {
-            return Err(WalError::FrameTooLarge { num_bytes, max });
-        }
-        match self.refusal() {
-            Some(refusal) => Err(refusal),
-            None => Ok(u32::try_from(num_bytes + PREFIX_BYTES).expect("bounded by the pool")),
-        }
-    }
-
-    /// Why nothing is accepted now.
-    fn refusal(&self) -> Option<WalError> {
-        let state = self.state.lock();
-        let closed = (state.closing || state.ended).then_some(WalError::Closed);
-        state
-            .failure
-            .clone()
-            .or(closed)
-            .or(state.out_of_space.then_some(WalError::Full))
-    }
-
-    fn permit(&self, num_bytes: usize) -> Permit {
-        let room = self.room.clone();
-        Permit::new(num_bytes, move |num_bytes| {
-            room.add_permits(num_bytes + PREFIX_BYTES)
-        })
-    }
-
-    pub(crate) fn append(&self, permit: Permit, frame: Frame) -> Result<Append, WalError> {
+    pub(crate) fn append(&self, permit: Permit, frame: &Frame) -> Result<Append, WalError> {
         assert!(
             frame.num_bytes() <= permit.num_bytes(),
             "a frame larger than its permit"
         );
-        let (done, answer) = oneshot::channel();
-        let room = permit.num_bytes() + PREFIX_BYTES;
-        let mut state = self.state.lock();
-        if let Some(failure) = &state.failure {
-            return Err(failure.clone());
-        }
-        if state.closing || state.ended {
-            return Err(WalError::Closed);
-        }
-        permit.consume();
-        let lsn = state.watermarks.accepted;
-        let end = lsn
-            .checked_add(framed_bytes(&frame))
-            .expect("2^64 bytes are never written");
-        state.watermarks.accepted = end;
-        state.inbox.frames.push(frame.clone());
-        state.unsynced.push_back(Unsynced {
-            lsn,
-            end,
-            frame,
-            room,
-            done,
-        });
-        wake(state);
-        Ok(Append::new(lsn, end, answer))
+        let append = self
+            .inlet
+            .append(frame, permit.num_bytes() + PREFIX_BYTES)?;
+        let _inlet_has_it = permit.consume();
+        Ok(append)
     }
 
     pub(crate) fn trim(&self, up_to: Lsn) {
-        let mut state = self.state.lock();
-        if up_to > state.trim_requested {
-            state.trim_requested = up_to
-                .min(state.watermarks.accepted)
-                .max(state.trim_requested);
-            state.watermarks.trimmed = state.trim_requested.min(state.watermarks.durable);
-            wake(state);
+        {
+            let mut state = self.state.lock();
+            if up_to <= state.trim_requested {
+                return;
+            }
+            let accepted = self.inlet.accepted();
+            state.trim_requested = up_to.min(accepted).max(state.trim_requested);
+            state.trimmed = state.trim_requested.min(self.acks.durable());
         }
+        self.inlet.wake();
     }
 
-    /// Reads from memory what is there; the rest is asked of the engine.
+    /// Asks the engine for a frame.
     pub(crate) fn read(&self, lsn: Lsn) -> oneshot::Receiver<Result<Bytes, WalError>> {
         let (done, answer) = oneshot::channel();
-        let mut state = self.state.lock();
-        if lsn < state.watermarks.trimmed {
-            done.send(Err(WalError::Trimmed { lsn })).ok();
-        } else if lsn >= state.watermarks.accepted {
-            done.send(Err(WalError::NoFrame { lsn })).ok();
-        } else if let Ok(place) = state.unsynced.binary_search_by_key(&lsn, |frame| frame.lsn) {
-            done.send(Ok(join(&state.unsynced[place].frame))).ok();
-        } else if state.ended {
-            let failure = state.failure.clone().unwrap_or(WalError::Closed);
-            done.send(Err(failure)).ok();
-        } else {
-            state.inbox.reads.push((lsn, done));
-            wake(state);
+        let accepted = self.inlet.accepted();
+        {
+            let mut state = self.state.lock();
+            if lsn < state.trimmed {
+                done.send(Err(WalError::Trimmed { lsn })).ok();
+            } else if lsn >= accepted {
+                done.send(Err(WalError::NoFrame { lsn })).ok();
+            } else if state.ended {
+                let failure = state.failure.clone().unwrap_or(WalError::Closed);
+                done.send(Err(failure)).ok();
+            } else {
+                state.reads.push((lsn, done));
+            }
         }
+        self.inlet.wake();
         answer
     }
 
@@ -257,11 +184,24 @@ impl Shared {
     }
 
     pub(crate) fn watermarks(&self) -> Watermarks {
-        self.state.lock().watermarks
+        let state = self.state.lock();
+        let durable = self.acks.durable();
+        Watermarks {
+            trimmed: state.trimmed.min(durable),
+            durable,
+            submitted: state.submitted,
+            accepted: self.inlet.accepted(),
+        }
     }
 
     pub(crate) fn counters(&self) -> WalCounters {
-        self.state.lock().counters
+        let appends = self.acks.num_durable();
+        let lsns = self.acks.durable().0 - self.begin.0;
+        WalCounters {
+            appends,
+            bytes: lsns.saturating_sub(appends * PREFIX_BYTES as u64),
+            syncs: self.state.lock().syncs,
+        }
     }
 
     /// Refuses further appends; the answer comes when everything accepted is durable and the
@@ -273,13 +213,13 @@ impl Shared {
             if state.ended {
                 return state.failure.clone().map_or(Ok(()), Err);
             }
+            self.refuse(WalError::Closed);
             state.closing = true;
             state.closers.push(done);
-            self.room.close();
-            wake(state);
         }
+        self.inlet.wake();
         loop {
-            let patience = self.patience.max(Duration::from_millis(10));
+            let patience = self.room.patience().max(Duration::from_millis(10));
             match crate::race::race(&mut answer, self.env.sleep(patience)).await {
                 Some(answer) => return answer.unwrap_or(Err(WalError::Closed)),
                 None if self.is_blocked() => self.abandon(),
@@ -290,10 +230,18 @@ impl Shared {
 
     /// Stops without waiting for what is not durable.
     pub(crate) fn abandon(&self) {
-        let mut state = self.state.lock();
-        state.closing = true;
-        state.abandoned = true;
-        wake(state);
+        self.refuse(WalError::Closed);
+        {
+            let mut state = self.state.lock();
+            state.closing = true;
+            state.abandoned = true;
+        }
+        self.inlet.wake();
+    }
+
+    fn refuse(&self, why: WalError) {
+        self.inlet.refuse(why.clone());
+        self.room.close(why);
     }
 
     fn is_blocked(&self) -> bool {
@@ -302,27 +250,17 @@ impl Shared {
 
     // --- the engine ---
 
-    /// Takes what callers left and remembers whom to wake for more. Answers also whether the
-    /// WAL is to be closed, and whether it is to be left as it is.
-    pub(crate) fn take_inbox(&self, waker: &Waker) -> (Inbox, bool, bool) {
+    /// Moves batches to `into` and remembers whom to wake for more; then answers what else is
+    /// wanted. With `open`, a batch that is not full is taken too.
+    pub(crate) fn take(&self, waker: &Waker, open: bool, into: &mut VecDeque<Batch>) -> Wishes {
+        self.inlet.take(waker, open, into);
         let mut state = self.state.lock();
-        if !state
-            .waker
-            .as_ref()
-            .is_some_and(|held| held.will_wake(waker))
-        {
-            state.waker = Some(waker.clone());
+        Wishes {
+            reads: std::mem::take(&mut state.reads),
+            trim: state.trim_requested,
+            closing: state.closing,
+            abandoned: state.abandoned,
         }
-        (
-            std::mem::take(&mut state.inbox),
-            state.closing,
-            state.abandoned,
-        )
-    }
-
-    /// How far callers want to trim.
-    pub(crate) fn trim_requested(&self) -> Lsn {
-        self.state.lock().trim_requested
     }
 
     /// The group that holds the frame at `lsn`.
@@ -333,107 +271,59 @@ impl Shared {
     /// Records the engine's progress and answers the callers it concerns; `look` sees the
     /// state under the lock, after the watermarks moved.
     pub(crate) fn publish(&self, progress: Progress, look: impl FnOnce(&mut State)) {
-        let mut durable = Vec::new();
-        let mut failed = Vec::new();
-        let mut room = 0;
         {
             let mut state = self.state.lock();
-            state.watermarks.durable = progress.durable;
-            state.watermarks.submitted = progress.submitted;
-            state.watermarks.trimmed = state.trim_requested.min(progress.durable);
-            while state
-                .unsynced
-                .front()
-                .is_some_and(|frame| frame.end <= progress.durable)
-            {
-                let frame = state.unsynced.pop_front().expect("a first frame");
-                state.counters.appends += 1;
-                state.counters.bytes += frame.frame.num_bytes() as u64;
-                room += frame.room;
-                durable.push(frame.done);
-            }
-            state.counters.syncs = progress.syncs;
-            state.out_of_space = progress.out_of_space;
+            state.submitted = progress.submitted;
+            state.trimmed = state.trim_requested.min(progress.durable);
+            state.syncs = progress.syncs;
             state.blocked = progress.blocked;
-            if let Some(failure) = progress.failure
-                && state.failure.is_none()
-            {
-                state.failure = Some(failure);
-                failed.extend(state.unsynced.drain(..).map(|frame| frame.done));
-                self.room.close();
+            if let Some(failure) = &progress.failure {
+                state.failure.get_or_insert_with(|| failure.clone());
             }
             look(&mut state);
-            let marks = state.watermarks;
             assert!(
-                marks.trimmed <= marks.durable
-                    && marks.durable <= marks.submitted
-                    && marks.submitted <= marks.accepted,
-                "watermarks out of order: {marks:?}"
+                state.trimmed <= progress.durable && progress.durable <= progress.submitted,
+                "watermarks out of order: {} ≤ {} ≤ {}",
+                state.trimmed,
+                progress.durable,
+                progress.submitted
             );
         }
-        self.room.add_permits(room);
-        durable.into_iter().for_each(|done| drop(done.send(Ok(()))));
-        if !failed.is_empty() {
-            let failure = self
-                .state
-                .lock()
-                .failure
-                .clone()
-                .unwrap_or(WalError::Closed);
-            failed
-                .into_iter()
-                .for_each(|done| drop(done.send(Err(failure.clone()))));
+        if progress.durable > self.acks.durable() {
+            self.acks.advance(progress.durable);
+        }
+        self.room.set_full(progress.out_of_space);
+        if !progress.written.is_empty() {
+            let room = progress.written.iter().map(|(_, room)| room).sum();
+            self.inlet
+                .give_back(progress.written.into_iter().map(|(buf, _)| buf));
+            self.room.give_back(room);
+        }
+        if let Some(failure) = progress.failure {
+            self.refuse(failure.clone());
+            self.acks.fail(failure);
         }
     }
 
     /// The engine has stopped and given the disk back.
-    pub(crate) fn end(&self, outcome: Result<(), WalError>) {
-        let (unsynced, reads, closers, failure) = {
+    pub(crate) fn end(&self, outcome: Result<(), WalError>, reads_waiting: VecDeque<ReadRequest>) {
+        let (reads, closers, failure) = {
             let mut state = self.state.lock();
             state.ended = true;
             if let Err(error) = &outcome {
                 state.failure.get_or_insert_with(|| error.clone());
             }
-            let inbox = std::mem::take(&mut state.inbox);
-            let unsynced: Vec<_> = state.unsynced.drain(..).map(|frame| frame.done).collect();
             let failure = state.failure.clone().unwrap_or(WalError::Closed);
-            (
-                unsynced,
-                inbox.reads,
-                std::mem::take(&mut state.closers),
-                failure,
-            )
+            let reads = std::mem::take(&mut state.reads);
+            (reads, std::mem::take(&mut state.closers), failure)
         };
-        self.room.close();
-        unsynced
-            .into_iter()
-            .for_each(|done| drop(done.send(Err(failure.clone()))));
-        reads
-            .into_iter()
-            .for_each(|(_, done)| drop(done.send(Err(failure.clone()))));
-        closers
-            .into_iter()
-            .for_each(|done| drop(done.send(outcome.clone())));
+        self.refuse(failure.clone());
+        self.acks.fail(failure.clone());
+        for (_, done) in reads_waiting.into_iter().chain(reads) {
+            done.send(Err(failure.clone())).ok();
+        }
+        for done in closers {
+            done.send(outcome.clone()).ok();
+        }
     }
-}
-
-/// Wakes the engine after the lock is released: once until it looks again.
-fn wake(mut state: parking_lot::MutexGuard<'_, State>) {
-    let waker = state.waker.take();
-    drop(state);
-    if let Some(waker) = waker {
-        waker.wake();
-    }
-}
-
-/// The frame in one piece.
-pub(crate) fn join(frame: &Frame) -> Bytes {
-    let [head, body] = frame.parts();
-    if head.is_empty() {
-        return frame.body();
-    }
-    let mut whole = BytesMut::with_capacity(head.len() + body.len());
-    whole.extend_from_slice(head);
-    whole.extend_from_slice(body);
-    whole.freeze()
 }

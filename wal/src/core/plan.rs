@@ -7,13 +7,14 @@
 
 use tidewater_types::{Instant, mutant};
 
-use super::{Core, Effect, Flight, Group, Purpose, Zeroing, framed_bytes};
+use super::{Core, Effect, Flight, Group, Purpose, Zeroing};
 use crate::buffer::AlignedBuf;
 use crate::disk::DiskOp;
 use crate::format::group::{GroupHeader, GroupKind, HEADER_BYTES};
 use crate::format::round_up;
 use crate::format::superblock::Seal;
 use crate::index::GroupEntry;
+use crate::inlet::Batch;
 use crate::slots::Stage;
 
 const ZERO_BYTES_MAX: u64 = 1 << 20;
@@ -111,63 +112,46 @@ impl Core {
         let Some((position, bytes)) = self.slots.write() else {
             return false;
         };
-        let mut buf = self.take_buf(bytes.len());
+        let block = usize::try_from(self.geometry.block_bytes).expect("a block");
+        let mut buf = AlignedBuf::new(bytes.len(), block);
         buf.extend_from_slice(&bytes);
         self.submit_write(Purpose::Slot, position, buf, 0);
         true
     }
 
-    fn write_group(&mut self, now: Instant) -> bool {
-        let writing = self
-            .flights
-            .iter()
-            .filter(|flight| matches!(flight.purpose, Purpose::Group(_)))
-            .count();
-        if writing >= self.tuning.depth || self.no_space || !self.ring.is_ready() {
-            return false;
-        }
-        if self.pending.is_empty() {
-            return self.mark_at.is_some_and(|at| at <= now) && self.write_mark();
-        }
-        let syncing = writing > 0
-            || self
-                .flights
-                .iter()
-                .any(|flight| flight.purpose == Purpose::Flush);
-        if !syncing {
-            self.burst_end = self.accepted;
-        } else if self.submitted >= self.burst_end
-            && self.pending_bytes < self.tuning.group_bytes_max
-        {
-            return false;
-        }
-        self.write_data()
+    /// Whether frames would be written now though they fill no group yet: nothing is under way
+    /// that their acknowledgement could share.
+    pub(crate) fn wants_batch(&self) -> bool {
+        self.pending.is_empty() && !self.is_syncing() && !self.no_space && self.ring.is_ready()
     }
 
-    fn write_data(&mut self) -> bool {
-        let least = self.padded(framed_bytes(&self.pending[0]));
-        if least > self.ring.room() {
-            return self.close_segment() || (self.ring_full && self.write_mark());
-        }
-        let window = self.geometry.window_bytes - self.unsynced_bytes;
-        if least > window {
+    fn is_syncing(&self) -> bool {
+        let syncing =
+            |flight: &Flight| matches!(flight.purpose, Purpose::Group(_) | Purpose::Flush);
+        self.flights.iter().any(syncing)
+    }
+
+    fn num_writing(&self) -> usize {
+        let writing = |flight: &&Flight| matches!(flight.purpose, Purpose::Group(_));
+        self.flights.iter().filter(writing).count()
+    }
+
+    fn write_group(&mut self, now: Instant) -> bool {
+        if self.num_writing() >= self.tuning.depth || self.no_space || !self.ring.is_ready() {
             return false;
         }
-        let most = self
-            .tuning
-            .group_bytes_max
-            .max(least)
-            .min(self.ring.room())
-            .min(window);
-        let (mut num_frames, mut payload_bytes) = (0, 0);
-        for frame in &self.pending {
-            let more = payload_bytes + framed_bytes(frame);
-            if self.padded(more) > most {
-                break;
-            }
-            (num_frames, payload_bytes) = (num_frames + 1, more);
+        let Some(batch) = self.pending.front() else {
+            return self.mark_at.is_some_and(|at| at <= now) && self.write_mark();
+        };
+        let num_bytes = self.padded(batch.payload_bytes());
+        if num_bytes > self.ring.room() {
+            return self.close_segment() || (self.ring_full && self.write_mark());
         }
-        self.put_group(GroupKind::Data, num_frames, payload_bytes);
+        if num_bytes > self.geometry.window_bytes - self.unsynced_bytes {
+            return false;
+        }
+        let batch = self.pending.pop_front().expect("just seen");
+        self.put_group(GroupKind::Data, batch);
         true
     }
 
@@ -178,7 +162,8 @@ impl Core {
         if !is_news || !self.ring.has_room_for_mark() {
             return false;
         }
-        self.put_group(GroupKind::Mark, 0, 0);
+        let empty = self.empty_batch();
+        self.put_group(GroupKind::Mark, empty);
         true
     }
 
@@ -190,27 +175,20 @@ impl Core {
         {
             return false;
         }
-        self.put_group(GroupKind::Skip, 0, 0);
+        let empty = self.empty_batch();
+        self.put_group(GroupKind::Skip, empty);
         true
     }
 
-    fn put_group(&mut self, kind: GroupKind, num_frames: usize, payload_bytes: u64) {
+    fn put_group(&mut self, kind: GroupKind, batch: Batch) {
+        let payload_bytes = batch.payload_bytes();
         let num_bytes = self.padded(payload_bytes);
-        let mut buf = self.take_buf(usize::try_from(num_bytes).expect("a group"));
-        buf.set_len(HEADER_BYTES);
-        for frame in self.pending.drain(..num_frames) {
-            let [head, body] = frame.parts();
-            let frame_bytes = u32::try_from(frame.num_bytes()).expect("reserve bounds a frame");
-            buf.extend_from_slice(&frame_bytes.to_le_bytes());
-            buf.extend_from_slice(head);
-            buf.extend_from_slice(body);
-        }
-        self.pending_bytes -= payload_bytes;
+        let mut buf = batch.buf;
         let (position, ring_bytes) = (self.ring.head(), self.ring.rest());
         let header = GroupHeader {
             kind,
             payload_bytes: u32::try_from(payload_bytes).expect("a group"),
-            num_frames: u32::try_from(num_frames).expect("a group"),
+            num_frames: batch.num_frames,
             position,
             lsn: self.submitted,
             epoch: self.epoch,
@@ -234,17 +212,18 @@ impl Core {
             self.ring.advance(taken);
             num_bytes
         };
-        self.begin_group(&header, num_bytes, ring_bytes);
+        self.begin_group(&header, num_bytes, ring_bytes, batch.room);
         self.submit_write(Purpose::Group(self.groups_begun), position, buf, 0);
     }
 
-    fn begin_group(&mut self, header: &GroupHeader, num_bytes: u64, ring_bytes: u64) {
+    fn begin_group(&mut self, header: &GroupHeader, num_bytes: u64, ring_bytes: u64, room: usize) {
         let end = header.end();
         self.groups_begun += 1;
         self.groups.push_back(Group {
             number: self.groups_begun,
             end,
             ring_bytes,
+            room,
             written: false,
             covering: false,
             flushed: false,
@@ -349,21 +328,20 @@ impl Core {
         self.effects.push_back(Effect::Submit { id, op });
     }
 
-    fn take_buf(&mut self, num_bytes: usize) -> AlignedBuf {
-        if let Some(place) = self
-            .spare
-            .iter()
-            .position(|buf| buf.capacity() >= num_bytes)
-        {
-            let mut buf = self.spare.swap_remove(place);
-            buf.clear();
-            return buf;
+    /// What marks and skips are made of.
+    fn empty_batch(&mut self) -> Batch {
+        let block = usize::try_from(self.geometry.block_bytes).expect("a block");
+        let spare = self.spare.pop();
+        let mut buf = spare.unwrap_or_else(|| AlignedBuf::new(block, block));
+        buf.clear();
+        buf.set_len(HEADER_BYTES);
+        Batch {
+            buf,
+            lsn: self.submitted,
+            end: self.submitted,
+            num_frames: 0,
+            room: 0,
         }
-        self.spare.pop();
-        AlignedBuf::new(
-            num_bytes.next_power_of_two(),
-            usize::try_from(self.geometry.block_bytes).expect("a block"),
-        )
     }
 
     /// Bytes on the device of a group with that much payload.

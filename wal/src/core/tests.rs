@@ -34,7 +34,8 @@ mod faults {
     use bytes::Bytes;
     use tidewater_types::Lsn;
 
-    use crate::port::{Append, Frame, Wal};
+    use crate::acks::Append;
+    use crate::port::{Frame, Wal};
     use crate::testing::env::TestEnv;
     use crate::testing::lives::open;
     use crate::testing::model::Model;
