@@ -50,6 +50,8 @@ pub(crate) enum Effect {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Tuning {
     pub(crate) durable_writes: bool,
+    /// The disk writes while it flushes.
+    pub(crate) overlaps: bool,
     pub(crate) depth: usize,
     pub(crate) mark_idle: Duration,
     pub(crate) retry: Duration,

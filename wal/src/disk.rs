@@ -62,6 +62,9 @@ pub trait Disk: Send + 'static {
     /// Starts `op` under the number `id`, unique among the operations under way.
     fn submit(&mut self, id: u64, op: DiskOp);
 
+    /// Gets what was submitted under way, where that takes a call of its own. Never blocks.
+    fn start(&mut self) {}
+
     /// The next completion, if one is there. Never blocks.
     fn poll(&mut self) -> Option<Completion>;
 

@@ -112,15 +112,15 @@ impl Engine {
             self.disk.set_waker(cx.waker());
             let now = self.env.now();
             let mut progress = self.take(cx);
-            while let Some(completion) = self.disk.poll() {
+            let durable = self.core.durable();
+            // Whoever is durable hears of it before the next operation, which may block.
+            while self.core.durable() == durable
+                && let Some(completion) = self.disk.poll()
+            {
                 progress = true;
                 self.complete(now, completion);
             }
             progress |= self.poll_timer(cx, now);
-            // Acknowledge before the next submission, which may block on a portable disk.
-            if progress || !self.groups.is_empty() {
-                self.publish();
-            }
             if !self.abandoned {
                 while let Some(effect) = self.core.poll_effect(now) {
                     progress = true;
@@ -130,12 +130,14 @@ impl Engine {
                     }
                 }
             }
+            self.start_reads();
+            // The device first: it works while callers are woken.
+            self.disk.start();
             // Only the decisions find out that the ring is full, and who closes must hear of it.
             let blocked = self.core.is_blocked();
-            if std::mem::replace(&mut self.blocked, blocked) != blocked {
+            if progress || std::mem::replace(&mut self.blocked, blocked) != blocked {
                 self.publish();
             }
-            self.start_reads();
             if self.is_done() {
                 return Poll::Ready(());
             }

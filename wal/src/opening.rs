@@ -58,6 +58,7 @@ pub(crate) async fn prepare(
     let (start, report) = (recovered.start, recovered.report);
     let tuning = Tuning {
         durable_writes: config.mode == WalMode::RingDsync,
+        overlaps: config.mode != WalMode::Portable,
         depth: config.depth,
         mark_idle: Duration::from_millis(config.mark_idle_ms),
         retry: Duration::from_millis(config.retry_ms),

@@ -119,16 +119,13 @@ impl Core {
         true
     }
 
-    /// Whether frames would be written now though they fill no group yet: nothing is under way
-    /// that their acknowledgement could share.
+    /// Whether frames would be written now though they fill no group yet. A disk that works
+    /// through its ring writes the next group while a flush covers the last one.
     pub(crate) fn wants_batch(&self) -> bool {
-        self.pending.is_empty() && !self.is_syncing() && !self.no_space && self.ring.is_ready()
-    }
-
-    fn is_syncing(&self) -> bool {
-        let syncing =
-            |flight: &Flight| matches!(flight.purpose, Purpose::Group(_) | Purpose::Flush);
-        self.flights.iter().any(syncing)
+        let flushing = |flight: &Flight| flight.purpose == Purpose::Flush;
+        let busy =
+            self.num_writing() > 0 || (!self.tuning.overlaps && self.flights.iter().any(flushing));
+        self.pending.is_empty() && !busy && !self.no_space && self.ring.is_ready()
     }
 
     fn num_writing(&self) -> usize {

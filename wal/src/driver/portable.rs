@@ -1,10 +1,11 @@
 //! The disk by plain system calls: `pread`, `pwrite`, `fdatasync`.
 //!
-//! *Owns*: doing each operation when it is submitted, on the WAL's own thread.
+//! *Owns*: doing one operation after the other, on the WAL's own thread.
 //! *Does not own*: the file's name and lock.
 //!
 //! Invariants
-//! 1. An operation is over when `submit` returns, so a flush covers every write before it.
+//! 1. An operation is done when its completion is asked for, in the order of submission: so a
+//!    flush covers every write before it, and callers are answered before the next one blocks.
 //!
 //! *IO: driver*
 
@@ -19,29 +20,21 @@ use crate::disk::{Completion, Disk, DiskOp};
 /// A file, one operation at a time.
 pub(super) struct PortableDisk {
     file: WalFile,
-    completions: VecDeque<Completion>,
+    waiting: VecDeque<(u64, DiskOp)>,
 }
 
 impl PortableDisk {
     pub(super) fn new(file: WalFile) -> Self {
         Self {
             file,
-            completions: VecDeque::new(),
+            waiting: VecDeque::new(),
         }
     }
 }
 
-impl Disk for PortableDisk {
-    fn block_size(&self) -> usize {
-        BLOCK_BYTES
-    }
-
-    fn num_bytes(&self) -> u64 {
-        self.file.num_bytes()
-    }
-
-    fn submit(&mut self, id: u64, op: DiskOp) {
-        let completion = match op {
+impl PortableDisk {
+    fn execute(&mut self, id: u64, op: DiskOp) -> Completion {
+        match op {
             DiskOp::Read { position, mut buf } => {
                 let result =
                     uninterrupted(|| self.file.file().read_at(buf.as_mut_slice(), position));
@@ -76,16 +69,30 @@ impl Disk for PortableDisk {
                 result: self.file.file().sync_data().map(|()| 0),
                 buf: None,
             },
-        };
-        self.completions.push_back(completion);
+        }
+    }
+}
+
+impl Disk for PortableDisk {
+    fn block_size(&self) -> usize {
+        BLOCK_BYTES
+    }
+
+    fn num_bytes(&self) -> u64 {
+        self.file.num_bytes()
+    }
+
+    fn submit(&mut self, id: u64, op: DiskOp) {
+        self.waiting.push_back((id, op));
     }
 
     fn poll(&mut self) -> Option<Completion> {
-        self.completions.pop_front()
+        let (id, op) = self.waiting.pop_front()?;
+        Some(self.execute(id, op))
     }
 
     fn set_waker(&mut self, _waker: &Waker) {
-        // Nothing completes later than in `submit`.
+        // Nothing completes but in `poll`.
     }
 
     fn describe(&self) -> String {

@@ -53,6 +53,8 @@ struct Ring {
     ops: BTreeMap<u64, Op>,
     backlog: VecDeque<squeue::Entry>,
     ready: VecDeque<Completion>,
+    /// A flush that is started when the thread is about to wait.
+    flush: Option<u64>,
     wake_armed: bool,
 }
 
@@ -92,6 +94,7 @@ impl UringDisk {
             ops: BTreeMap::new(),
             backlog: VecDeque::new(),
             ready: VecDeque::new(),
+            flush: None,
             wake_armed: false,
         };
         let ring = Arc::new(Mutex::new(ring));
@@ -171,6 +174,31 @@ impl Ring {
         let entry = self.entry(id, &mut op);
         self.ops.insert(id, op);
         self.backlog.push_back(entry);
+    }
+
+    /// Starts the flush that was asked for, or does it.
+    ///
+    /// Through the ring a sync costs a hand-over to a kernel worker. With nothing else under way
+    /// there is nothing to do meanwhile, so the thread does it itself.
+    fn start_flush(&mut self) {
+        let Some(id) = self.flush.take() else {
+            return;
+        };
+        if self.ops.is_empty() {
+            let result = self.file().file().sync_data().map(|()| 0);
+            self.ready.push_back(Completion {
+                id,
+                result,
+                buf: None,
+            });
+        } else {
+            let op = Op {
+                kind: Kind::Flush,
+                position: 0,
+                buf: None,
+            };
+            self.start(id, op);
+        }
     }
 
     /// Moves what waits into the submission queue, as far as there is room.
@@ -270,24 +298,14 @@ impl Disk for UringDisk {
                     },
                 );
             }
-            // Through the ring a sync costs a hand-over to a kernel worker. With nothing else
-            // under way there is nothing to do meanwhile, so the thread does it itself.
-            DiskOp::Flush if ring.ops.is_empty() => {
-                let result = ring.file().file().sync_data().map(|()| 0);
-                ring.ready.push_back(Completion {
-                    id,
-                    result,
-                    buf: None,
-                });
-            }
-            DiskOp::Flush => ring.start(
-                id,
-                Op {
-                    kind: Kind::Flush,
-                    position: 0,
-                    buf: None,
-                },
-            ),
+            DiskOp::Flush => ring.flush = Some(id),
+        }
+    }
+
+    fn start(&mut self) {
+        let mut ring = self.ring.lock();
+        if !ring.backlog.is_empty() {
+            ring.enter(0);
         }
     }
 
@@ -311,6 +329,7 @@ impl Disk for UringDisk {
 impl Drop for UringDisk {
     fn drop(&mut self) {
         let mut ring = self.ring.lock();
+        ring.flush = None;
         while !ring.ops.is_empty() {
             ring.enter(1);
         }
@@ -334,6 +353,7 @@ impl Parker for RingParker {
             ring.backlog.push_back(entry);
             ring.wake_armed = true;
         }
+        ring.start_flush();
         let idle = notified || !ring.ready.is_empty();
         ring.enter(usize::from(!idle));
         if !ring.wake_armed {
