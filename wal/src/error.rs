@@ -46,6 +46,16 @@ pub enum WalError {
         /// The file.
         path: String,
     },
+    /// What is there is not what can be used.
+    #[error("{path} is {found}, expected {expected}")]
+    WrongKind {
+        /// The path.
+        path: String,
+        /// What it is.
+        found: &'static str,
+        /// What it should be.
+        expected: &'static str,
+    },
     /// There is one, though none was expected.
     #[error("a write-ahead log exists at {path}")]
     Exists {
@@ -173,6 +183,7 @@ impl WalError {
             Self::SuperblocksDamaged { .. } | Self::Corrupt { .. } => ErrorKind::Corrupt,
             Self::FrameTooLarge { .. }
             | Self::Missing { .. }
+            | Self::WrongKind { .. }
             | Self::Exists { .. }
             | Self::ForeignCluster { .. }
             | Self::ForeignNode { .. }

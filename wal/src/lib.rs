@@ -21,6 +21,7 @@ mod error;
 mod format;
 mod index;
 mod inlet;
+pub mod inspect;
 mod io;
 mod memory;
 mod opening;

@@ -126,9 +126,9 @@ impl WalFile {
 }
 
 #[cfg(target_os = "linux")]
-const DIRECT: i32 = libc::O_DIRECT;
+pub(super) const DIRECT: i32 = libc::O_DIRECT;
 #[cfg(not(target_os = "linux"))]
-const DIRECT: i32 = 0;
+pub(super) const DIRECT: i32 = 0;
 
 /// The name a WAL has until it is whole.
 pub(super) fn name_while_creating(path: &Path) -> PathBuf {

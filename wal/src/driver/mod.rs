@@ -17,6 +17,7 @@
 
 mod aside;
 mod file;
+mod look;
 mod portable;
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ mod thread;
 mod uring;
 
 pub use aside::set_aside;
+pub use look::inspect;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, mpsc};

@@ -100,7 +100,8 @@ impl Disk for PortableDisk {
     }
 }
 
-fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+/// Repeats a call that a signal interrupted.
+pub(super) fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
     loop {
         match call() {
             Err(cause) if cause.kind() == io::ErrorKind::Interrupted => {}

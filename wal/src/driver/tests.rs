@@ -103,15 +103,15 @@ fn config(mode: WalMode) -> DeviceWalConfig {
 }
 
 /// A directory on a file system that is likely to take `O_DIRECT`.
-fn directory() -> tempfile::TempDir {
+pub(super) fn directory() -> tempfile::TempDir {
     tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR").to_owned() + "/../target").unwrap()
 }
 
 type Frames = Vec<(Lsn, Bytes)>;
 
-struct Opened {
+pub(super) struct Opened {
     wal: DeviceWal,
-    report: RecoveryReport,
+    pub(super) report: RecoveryReport,
     frames: Frames,
 }
 
@@ -134,13 +134,13 @@ fn open(
     })
 }
 
-fn create(path: &Path, mode: WalMode) -> DeviceWal {
+pub(super) fn create(path: &Path, mode: WalMode) -> DeviceWal {
     open(path, config(mode), identity(), OpenMode::Create)
         .unwrap()
         .wal
 }
 
-fn reopen(path: &Path) -> Result<Opened, WalError> {
+pub(super) fn reopen(path: &Path) -> Result<Opened, WalError> {
     open(
         path,
         config(WalMode::Portable),
@@ -149,7 +149,7 @@ fn reopen(path: &Path) -> Result<Opened, WalError> {
     )
 }
 
-fn append(wal: &DeviceWal, body: Bytes) -> Lsn {
+pub(super) fn append(wal: &DeviceWal, body: Bytes) -> Lsn {
     let permit = wait(wal.reserve(body.len())).unwrap();
     wait(wal.append(permit, Frame::from(body)).unwrap()).unwrap()
 }

@@ -23,6 +23,11 @@ pub(crate) const RING_POSITION: u64 = 64 * 1024;
 /// Epochs a slot has room for.
 pub(crate) const EPOCHS_MAX: usize = (SLOT_BYTES - FIXED_BYTES - CHECKSUM_BYTES) / ENTRY_BYTES;
 
+/// Bytes of a segment.
+const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 64 * 1024..=1 << 30;
+/// Where the largest ring ends: positions are added to without another thought.
+const RING_END_MAX: u64 = RING_POSITION + (1 << 50);
+
 const MAGIC: [u8; 8] = *b"TWwalsb\0";
 const FIXED_BYTES: usize = 160;
 const ENTRY_BYTES: usize = 24;
@@ -242,10 +247,11 @@ impl Superblock {
                 "block size out of range",
             ),
             (
-                self.segment_bytes.is_power_of_two() && self.segment_bytes >= 64 * 1024,
+                self.segment_bytes.is_power_of_two() && SEGMENT_BYTES.contains(&self.segment_bytes),
                 "segment size out of range",
             ),
             (self.segment_count >= 2, "fewer than two segments"),
+            (ring_end <= RING_END_MAX, "more segments than a ring has"),
             (
                 (1..=self.segment_bytes).contains(&self.window_bytes),
                 "window out of range",

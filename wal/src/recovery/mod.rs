@@ -1,9 +1,8 @@
 //! From a disk to the start of a new life.
 //!
-//! *Owns*: which superblock speaks, whether the WAL is ours, making durable what was read,
-//! the new epoch.
-//! *Does not own*: walking the groups (`scan.rs`), proving damage (`damage.rs`), making a new
-//! WAL (`create.rs`).
+//! *Owns*: making durable what was read, the new epoch.
+//! *Does not own*: judging what is there (`judge.rs`), walking the groups (`scan.rs`), proving
+//! damage (`damage.rs`), making a new WAL (`create.rs`).
 //!
 //! Invariants
 //! 1. Nothing is changed before it is certain that no durable frame is missing.
@@ -15,7 +14,9 @@
 
 pub(crate) mod create;
 mod damage;
-mod scan;
+mod epoch;
+pub(crate) mod judge;
+pub(crate) mod scan;
 mod superblocks;
 #[cfg(test)]
 mod tests;
@@ -28,14 +29,15 @@ use tidewater_types::{Env, Epoch, Lsn, WalId, mutant, sometimes};
 use crate::config::{DeviceWalConfig, Identity, OpenMode};
 use crate::core::Start;
 use crate::error::WalError;
-use crate::format::superblock::{EPOCHS_MAX, EpochStart, Superblock, TrimPoint, choose};
-use crate::format::{Flaw, VERSION, group, round_up};
+use crate::format::superblock::Superblock;
+use crate::format::{Flaw, group, round_up};
 use crate::index::Index;
 use crate::io::DiskIo;
 use crate::ring::{Geometry, Ring};
-use crate::slots::drop_trimmed_epochs;
-use scan::{Scan, Scanned};
-use superblocks::{read_slots, write_slot};
+use epoch::enter_epoch;
+use judge::{Findings, geometry};
+use scan::Scanned;
+use superblocks::write_slot;
 
 /// What recovery found and did.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -88,29 +90,23 @@ pub(crate) async fn recover(
     on_frame: &mut (dyn FnMut(Lsn, Bytes) + Send),
 ) -> Result<Recovered, WalError> {
     let begun = env.now();
-    if mode == OpenMode::Create {
-        create::create(io, env, config, identity).await?;
-    } else if io.num_bytes() == 0 {
-        if !mutant!(53) {
-            return Err(WalError::Missing {
-                path: io.path().to_owned(),
-            });
-        }
+    if mode == OpenMode::Create || (io.num_bytes() == 0 && mutant!(53)) {
         create::create(io, env, config, identity).await?;
     }
-    let (superblock, chosen, damaged_slot) = match read_superblock(io, identity).await {
+    let mut findings = Findings::default();
+    match judge::superblocks(io, Some(identity), &mut findings).await {
         Err(WalError::ForeignWal { .. } | WalError::ForeignCluster { .. }) if mutant!(53) => {
             create::write(io, env, config, identity).await?;
-            read_superblock(io, identity).await?
+            judge::superblocks(io, Some(identity), &mut findings).await?;
         }
         other => other?,
-    };
+    }
+    let damaged_slot = findings.damaged_slot();
+    warn_of(io.path(), &findings);
+    let mut on_frame = on_frame;
+    judge::walk(io, config.recovery_read_bytes, &mut findings, &mut on_frame).await?;
+    let (superblock, chosen, scanned) = findings.into_parts();
     let old = geometry(&superblock);
-    check_blocks(io, &old)?;
-    let scanned = Scan::new(io, &superblock, old, config)
-        .run(on_frame)
-        .await?;
-    damage::check(io, &superblock, &old, &scanned).await?;
     let num_bytes_rewritten = make_durable(io, &scanned, &old).await?;
     let (start, num_epochs) = begin_epoch(io, config, superblock, chosen, old, &scanned).await?;
     let report = RecoveryReport {
@@ -138,106 +134,18 @@ pub(crate) async fn recover(
     })
 }
 
-/// The superblock that speaks, its slot, and the slot that is damaged.
-async fn read_superblock(
-    io: &mut DiskIo,
-    identity: &Identity,
-) -> Result<(Superblock, usize, Option<usize>), WalError> {
-    let mut slots = read_slots(io).await?;
-    for slot in &slots {
-        if let Err(Flaw::Newer(found)) = *slot {
-            return Err(WalError::NewerFormat {
-                path: io.path().to_owned(),
-                found,
-                supported: VERSION,
-            });
-        }
-    }
-    let Some(chosen) = choose(&slots) else {
-        let [first, second] = slots.map(|slot| slot.err().map_or("valid", Flaw::describe));
-        return Err(WalError::SuperblocksDamaged {
-            path: io.path().to_owned(),
-            first,
-            second,
-        });
-    };
-    let damaged = slots.iter().position(Result::is_err);
-    if let Some(slot) = damaged {
+fn warn_of(path: &str, findings: &Findings) {
+    if let Some(slot) = findings.damaged_slot() {
         sometimes!("wal: one superblock slot was damaged");
-        let flaw = slots[slot]
-            .as_ref()
-            .err()
-            .map_or("", |flaw| flaw.describe());
+        let flaw = findings.slots[slot].as_ref().err();
+        let flaw = flaw.map_or("", |flaw| flaw.describe());
         tracing::warn!(
-            path = io.path(),
+            path,
             slot,
             flaw,
             "superblock slot is damaged; using the other one"
         );
     }
-    let superblock =
-        std::mem::replace(&mut slots[chosen], Err(Flaw::Blank)).expect("the chosen slot is valid");
-    check_identity(io.path(), &superblock, identity)?;
-    Ok((superblock, chosen, damaged))
-}
-
-fn check_identity(path: &str, found: &Superblock, expected: &Identity) -> Result<(), WalError> {
-    let path = path.to_owned();
-    if found.cluster != expected.cluster {
-        return Err(WalError::ForeignCluster {
-            path,
-            expected: expected.cluster,
-            found: found.cluster,
-        });
-    }
-    if found.node != expected.node {
-        return Err(WalError::ForeignNode {
-            path,
-            expected: expected.node,
-            found: found.node,
-        });
-    }
-    match expected.wal {
-        Some(wal) if wal != found.wal => Err(WalError::ForeignWal {
-            path,
-            expected: wal,
-            found: found.wal,
-        }),
-        _ => Ok(()),
-    }
-}
-
-fn geometry(superblock: &Superblock) -> Geometry {
-    Geometry {
-        block_bytes: u64::from(superblock.block_bytes),
-        segment_bytes: superblock.segment_bytes,
-        segment_count: superblock.segment_count,
-        window_bytes: superblock.window_bytes,
-    }
-}
-
-fn check_blocks(io: &DiskIo, geometry: &Geometry) -> Result<(), WalError> {
-    let value = io.block_size() as u64;
-    if value <= geometry.block_bytes {
-        return check_window(geometry);
-    }
-    Err(WalError::Config {
-        field: "device block size",
-        value,
-        expected: "at most that of the write-ahead log",
-    })
-}
-
-/// A group is at least two blocks long, or no frame would fit.
-fn check_window(geometry: &Geometry) -> Result<(), WalError> {
-    if geometry.group_bytes_max() >= 2 * geometry.block_bytes {
-        return Ok(());
-    }
-    Err(WalError::Config {
-        field: "window_bytes",
-        value: geometry.window_bytes,
-        expected: "at least four blocks of the device",
-    })
 }
 
 /// Makes what was read durable. Bytes of the last life that no group states as durable may sit
@@ -318,35 +226,12 @@ async fn begin_epoch(
     let mut chain = scanned.chain.clone();
     chain.extend(entered);
     let geometry = next_geometry(config, old, existing)?;
-    let last = superblock.epochs.last().map_or(Epoch(0), |last| last.epoch);
-    let mut epoch = last.next().expect("2^64 epochs are never used up");
     if scanned.lsn <= superblock.trim.lsn {
         // No frame is wanted: what leads up to here is not either.
-        superblock.trim = TrimPoint {
-            lsn: scanned.lsn,
-            group_lsn: scanned.lsn,
-            position,
-            epoch,
-        };
         chain = [geometry.segment(position)].into();
     }
-    if mutant!(7) && last > Epoch(0) {
-        epoch = last;
-    } else {
-        superblock.epochs.retain(|entry| entry.lsn < scanned.lsn);
-        superblock.epochs.push(EpochStart {
-            epoch,
-            lsn: scanned.lsn,
-            position,
-        });
-    }
-    drop_trimmed_epochs(&mut superblock);
+    let epoch = enter_epoch(io.path(), &mut superblock, scanned, position)?;
     let count = superblock.epochs.len();
-    if count > EPOCHS_MAX {
-        let path = io.path().to_owned();
-        let count = count - 1;
-        return Err(WalError::EpochsFull { path, count });
-    }
     superblock.segment_count = geometry.segment_count;
     superblock.window_bytes = geometry.window_bytes;
     superblock.seal = None;

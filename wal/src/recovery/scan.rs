@@ -16,7 +16,6 @@ use bytes::Bytes;
 use tidewater_types::{Epoch, Lsn, mutant, sometimes};
 
 use crate::buffer::AlignedBuf;
-use crate::config::DeviceWalConfig;
 use crate::error::WalError;
 use crate::format::group::{self, GroupHeader, GroupKind, HEADER_BYTES};
 use crate::format::superblock::Superblock;
@@ -25,34 +24,54 @@ use crate::index::{GroupEntry, Index};
 use crate::io::DiskIo;
 use crate::ring::Geometry;
 
+/// Takes what the walk meets, in LSN order.
+pub(crate) trait Visitor: Send {
+    /// A group that is valid where it lies, before its frames; `num_bytes` with its padding.
+    fn group(&mut self, _header: &GroupHeader, _num_bytes: u64) {}
+
+    /// A frame at or above the trim LSN.
+    fn frame(&mut self, lsn: Lsn, bytes: Bytes);
+
+    /// Whether the walk may end early. What it found is then no judgement.
+    fn is_done(&self) -> bool {
+        false
+    }
+}
+
+impl<F: FnMut(Lsn, Bytes) + Send> Visitor for F {
+    fn frame(&mut self, lsn: Lsn, bytes: Bytes) {
+        self(lsn, bytes);
+    }
+}
+
 /// What the walk found.
 #[derive(Debug)]
-pub(super) struct Scanned {
+pub(crate) struct Scanned {
     /// Groups still wanted.
-    pub(super) index: Index,
+    pub(crate) index: Index,
     /// Segments walked through, oldest first.
-    pub(super) chain: VecDeque<u32>,
+    pub(crate) chain: VecDeque<u32>,
     /// Where it stopped.
-    pub(super) position: u64,
+    pub(crate) position: u64,
     /// LSN expected there.
-    pub(super) lsn: Lsn,
+    pub(crate) lsn: Lsn,
     /// Why it stopped.
-    pub(super) reason: &'static str,
+    pub(crate) reason: &'static str,
     /// Epoch of the last group, or of the trim point.
-    pub(super) epoch: Epoch,
+    pub(crate) epoch: Epoch,
     /// Largest durable LSN stated.
-    pub(super) durable: Lsn,
+    pub(crate) durable: Lsn,
     /// Segment that the last group names as the next one.
-    pub(super) next: Option<u32>,
+    pub(crate) next: Option<u32>,
     /// The last life ended cleanly, and here.
-    pub(super) sealed: bool,
-    pub(super) num_groups: u64,
-    pub(super) num_frames: u64,
-    pub(super) num_bytes: u64,
+    pub(crate) sealed: bool,
+    pub(crate) num_groups: u64,
+    pub(crate) num_frames: u64,
+    pub(crate) num_bytes: u64,
 }
 
 /// A walk under way.
-pub(super) struct Scan<'a> {
+pub(crate) struct Scan<'a> {
     reader: Reader<'a>,
     superblock: &'a Superblock,
     geometry: Geometry,
@@ -60,11 +79,11 @@ pub(super) struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    pub(super) fn new(
+    pub(crate) fn new(
         io: &'a mut DiskIo,
         superblock: &'a Superblock,
         geometry: Geometry,
-        config: &DeviceWalConfig,
+        read_bytes: u64,
     ) -> Self {
         let trim = superblock.trim;
         let found = Scanned {
@@ -82,20 +101,20 @@ impl<'a> Scan<'a> {
             num_bytes: 0,
         };
         Self {
-            reader: Reader::new(io, geometry, config.recovery_read_bytes),
+            reader: Reader::new(io, geometry, read_bytes),
             superblock,
             geometry,
             found,
         }
     }
 
-    pub(super) async fn run(
-        mut self,
-        on_frame: &mut (dyn FnMut(Lsn, Bytes) + Send),
-    ) -> Result<Scanned, WalError> {
+    pub(crate) async fn run(mut self, visitor: &mut dyn Visitor) -> Result<Scanned, WalError> {
         self.found.reason = loop {
+            if visitor.is_done() {
+                break "no more was wanted";
+            }
             self.follow_epoch();
-            match self.step(on_frame).await? {
+            match self.step(visitor).await? {
                 Ok(()) => {}
                 Err(reason) => break reason,
             }
@@ -134,7 +153,7 @@ impl<'a> Scan<'a> {
     /// Takes the group at the cursor; the inner error says why it is not valid.
     async fn step(
         &mut self,
-        on_frame: &mut (dyn FnMut(Lsn, Bytes) + Send),
+        visitor: &mut dyn Visitor,
     ) -> Result<Result<(), &'static str>, WalError> {
         let position = self.found.position;
         let bytes = match self.reader.group(position).await? {
@@ -164,7 +183,7 @@ impl<'a> Scan<'a> {
         {
             return Ok(Err("skip to a segment in use"));
         }
-        self.take(&header, &payload, on_frame);
+        self.take(&header, &payload, visitor);
         self.found.next = next;
         if header.kind == GroupKind::Skip {
             self.enter(header.next);
@@ -195,16 +214,14 @@ impl<'a> Scan<'a> {
         let count = u64::from(self.geometry.segment_count);
         let ring =
             self.geometry.start(0)..self.geometry.start(0) + count * self.geometry.segment_bytes;
-        ring.contains(&position)
-            .then(|| self.geometry.segment(position))
+        if !ring.contains(&position) {
+            return None;
+        }
+        let segment = self.geometry.segment(position);
+        (self.geometry.start(segment) == position).then_some(segment)
     }
 
-    fn take(
-        &mut self,
-        header: &GroupHeader,
-        payload: &Bytes,
-        on_frame: &mut (dyn FnMut(Lsn, Bytes) + Send),
-    ) {
+    fn take(&mut self, header: &GroupHeader, payload: &Bytes, visitor: &mut dyn Visitor) {
         let num_bytes = round_up(header.num_bytes() as u64, self.geometry.block_bytes);
         let here = GroupHeader {
             lsn: self.found.lsn,
@@ -221,10 +238,11 @@ impl<'a> Scan<'a> {
                 epoch,
             });
         }
+        visitor.group(header, num_bytes);
         for (lsn, place) in group::frames(&here, payload) {
             if lsn >= self.superblock.trim.lsn {
                 self.found.num_frames += 1;
-                on_frame(lsn, payload.slice(place));
+                visitor.frame(lsn, payload.slice(place));
             }
         }
         self.found.num_groups += 1;
@@ -236,8 +254,8 @@ impl<'a> Scan<'a> {
 }
 
 /// Reads groups through one buffer.
-pub(super) struct Reader<'a> {
-    pub(super) io: &'a mut DiskIo,
+pub(crate) struct Reader<'a> {
+    pub(crate) io: &'a mut DiskIo,
     geometry: Geometry,
     read_bytes: u64,
     base: u64,
@@ -245,7 +263,7 @@ pub(super) struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    pub(super) fn new(io: &'a mut DiskIo, geometry: Geometry, read_bytes: u64) -> Self {
+    pub(crate) fn new(io: &'a mut DiskIo, geometry: Geometry, read_bytes: u64) -> Self {
         Self {
             io,
             geometry,
@@ -257,7 +275,7 @@ impl<'a> Reader<'a> {
 
     /// The bytes of the group at `position`, not checked; the inner error says why there
     /// can be none.
-    pub(super) async fn group(&mut self, position: u64) -> Result<Result<&[u8], Flaw>, WalError> {
+    pub(crate) async fn group(&mut self, position: u64) -> Result<Result<&[u8], Flaw>, WalError> {
         let end = self.geometry.segment_end(position);
         let block = usize::try_from(self.geometry.block_bytes).expect("a block");
         if position + self.geometry.block_bytes > end {

@@ -63,7 +63,8 @@ impl Model {
         Self::of(Vec::new(), Rng(seed))
     }
 
-    fn of(image: Vec<u8>, rng: Rng) -> Self {
+    /// A disk that holds `image`, durably.
+    pub(crate) fn of(image: Vec<u8>, rng: Rng) -> Self {
         Self(Arc::new(Mutex::new(State {
             rng,
             durable: image.clone(),
