@@ -56,6 +56,29 @@ pub enum WalError {
         /// What it should be.
         expected: &'static str,
     },
+    /// Something else uses the block device; nothing was changed.
+    #[error("{path} is in use: {what} {by}")]
+    DeviceInUse {
+        /// The device.
+        path: String,
+        /// How it is used.
+        what: &'static str,
+        /// By whom, or where.
+        by: String,
+    },
+    /// Something lies on the block device; nothing was changed.
+    #[error(
+        "{path} holds {found} at position {position}: expected a device with nothing but zeros in \
+         its first and last MiB"
+    )]
+    DeviceNotEmpty {
+        /// The device.
+        path: String,
+        /// Byte position.
+        position: u64,
+        /// What lies there.
+        found: &'static str,
+    },
     /// There is one, though none was expected.
     #[error("a write-ahead log exists at {path}")]
     Exists {
@@ -178,12 +201,13 @@ impl WalError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Full | Self::EpochsFull { .. } => ErrorKind::Full,
-            Self::Busy { .. } => ErrorKind::Retry,
+            Self::Busy { .. } | Self::DeviceInUse { .. } => ErrorKind::Retry,
             Self::Poisoned { .. } | Self::Closed | Self::Io { .. } => ErrorKind::Closed,
             Self::SuperblocksDamaged { .. } | Self::Corrupt { .. } => ErrorKind::Corrupt,
             Self::FrameTooLarge { .. }
             | Self::Missing { .. }
             | Self::WrongKind { .. }
+            | Self::DeviceNotEmpty { .. }
             | Self::Exists { .. }
             | Self::ForeignCluster { .. }
             | Self::ForeignNode { .. }

@@ -139,7 +139,7 @@ fn check_kind(name: &str, kind: FileType) -> Result<(), WalError> {
 }
 
 /// What something is that has a path.
-fn kind_in_words(kind: FileType) -> &'static str {
+pub(super) fn kind_in_words(kind: FileType) -> &'static str {
     if kind.is_file() {
         "a file"
     } else if kind.is_dir() {

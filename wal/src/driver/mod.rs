@@ -16,6 +16,8 @@
 )]
 
 mod aside;
+#[cfg(target_os = "linux")]
+mod device_guard;
 mod file;
 mod look;
 mod portable;
@@ -26,6 +28,8 @@ mod thread;
 mod uring;
 
 pub use aside::set_aside;
+#[cfg(target_os = "linux")]
+pub use device_guard::claim_device;
 pub use look::inspect;
 
 use std::path::{Path, PathBuf};

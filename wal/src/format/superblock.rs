@@ -28,7 +28,8 @@ const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 64 * 1024..=1 << 30;
 /// Where the largest ring ends: positions are added to without another thought.
 const RING_END_MAX: u64 = RING_POSITION + (1 << 50);
 
-const MAGIC: [u8; 8] = *b"TWwalsb\0";
+/// What a slot begins with.
+pub(crate) const MAGIC: [u8; 8] = *b"TWwalsb\0";
 const FIXED_BYTES: usize = 160;
 const ENTRY_BYTES: usize = 24;
 const CHECKSUM_BYTES: usize = 4;
