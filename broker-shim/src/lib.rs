@@ -24,6 +24,7 @@ mod group;
 mod logging;
 mod net;
 mod partition;
+mod printer;
 mod producer;
 mod ready;
 mod records;
@@ -34,5 +35,6 @@ mod stats;
 #[cfg(test)]
 mod testvectors;
 mod topics;
+mod wal_tools;
 
 pub use cli::main;

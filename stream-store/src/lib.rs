@@ -27,6 +27,7 @@ mod uplink;
 pub use config::StoreConfig;
 pub use driver::{DeviceWalOpener, TokioEnv};
 pub use error::StoreError;
+pub use format::frame::FrameHead;
 pub use opener::{FrameSink, MemoryWalOpener, OpenedWal, WalExpectation, WalOpener};
 pub use shared::StateSource;
 pub use store::{StoreCounters, StreamStore};
@@ -36,4 +37,5 @@ pub use tidewater_bucket as bucket;
 pub use tidewater_s3stream::{
     Entry, MetaError, MetaOp, Metadata, StateSnapshot, TierConfig, TierError,
 };
+pub use tidewater_wal::inspect as wal_inspect;
 pub use tidewater_wal::{DeviceWalConfig, WalError, WalMode};

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
+use super::wal_args;
+
 const EXAMPLES: &str = "\
 Examples:
   tidewater                                   a broker on 127.0.0.1:9092, data in ./tidewater-data
@@ -19,6 +21,7 @@ Examples:
   tidewater serve --bucket s3://my-bucket/team-a --listen 0.0.0.0:9092 --advertise broker-1:9092
                                               data in S3; keys and endpoint from the AWS variables
   tidewater stats --json                      the counters of that broker
+  tidewater wal verify                        whether its write-ahead log is sound
 
 Exit codes: 0 done, 1 a check failed, 2 bad usage or configuration, 3 the environment refuses,
 4 data of another cluster or a newer format, 5 damage. The last line on standard error says why.";
@@ -46,6 +49,9 @@ enum Commands {
     Serve(Box<ServeArgs>),
     /// Print the counters of a running broker.
     Stats(StatsArgs),
+    /// Look at a write-ahead log without changing it.
+    #[command(subcommand, after_help = wal_args::HELP)]
+    Wal(wal_args::WalCommands),
     /// Print the version.
     Version,
 }
@@ -294,6 +300,20 @@ struct StatsArgs {
 /// The whole grammar.
 pub(super) fn command() -> clap::Command {
     Args::command()
+}
+
+/// The commands there are below the one that `usage` is of, in words.
+pub(super) fn commands_in_words(usage: &str) -> String {
+    let mut command = command();
+    if usage.contains("tidewater wal") {
+        command = command.find_subcommand("wal").expect("declared").clone();
+    }
+    let names = command.get_subcommands().map(clap::Command::get_name);
+    let names: Vec<&str> = names.filter(|name| *name != "help").collect();
+    match names.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => names.concat(),
+    }
 }
 
 /// What `tidewater version` prints.

@@ -8,14 +8,15 @@
 #![allow(clippy::disallowed_methods, reason = "the process's driver")]
 
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::{self, BufWriter, IsTerminal};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use crate::config::ServeConfig;
 use crate::exit::{Code, Exit};
-use crate::{logging, serve, stats};
+use crate::printer::Printer;
+use crate::{logging, serve, stats, wal_tools};
 
 use super::{Command, Surroundings, parse};
 
@@ -44,6 +45,7 @@ fn command(args: Vec<OsString>) -> ExitCode {
         Ok(Command::Stats { target, json }) => {
             stats::run(&target, json).and_then(|text| print(&text))
         }
+        Ok(Command::Wal(job)) => run_wal_tool(&job),
         Err(refused) => {
             eprint!("{}", refused.hint);
             Err(refused.exit)
@@ -79,18 +81,20 @@ fn run_broker(config: ServeConfig) -> Result<(), Exit> {
 
 /// Writes `text` to standard output. A reader that has seen enough is no failure.
 fn print(text: &str) -> Result<(), Exit> {
-    let mut out = io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            let place = "standard output";
-            Err(Exit::new(
-                Code::Environment,
-                "cannot print",
-                place,
-                "room for the output",
-                error,
-            ))
-        }
-        _ => Ok(()),
-    }
+    let mut out = printer();
+    let _ = out.put(text);
+    out.finish()
+}
+
+/// Runs a WAL tool. Its verdict is the end of the process, unless not even that can be printed.
+fn run_wal_tool(job: &wal_tools::Job) -> Result<(), Exit> {
+    let mut out = printer();
+    let verdict = wal_tools::run(job, &mut out, &mut |note| eprintln!("tidewater: {note}"));
+    out.finish().and(verdict)
+}
+
+fn printer() -> Printer {
+    let out = io::stdout();
+    let terminal = out.is_terminal();
+    Printer::new(Box::new(BufWriter::new(out)), terminal)
 }

@@ -13,6 +13,7 @@
 mod args;
 mod driver;
 mod usage;
+mod wal_args;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -20,15 +21,15 @@ use std::path::PathBuf;
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 
-use crate::config::{FileValues, Given, Layers, SETTINGS, ServeConfig, Source};
+use crate::config::{DEFAULT_DATA_DIR, FileValues, Given, Layers, SETTINGS, ServeConfig, Source};
 use crate::exit::{Code, Exit};
 use crate::stats::Target;
+use crate::wal_tools::Job;
 
 pub use driver::main;
 
 /// Where `tidewater stats` looks if it is told nothing.
 const DEFAULT_ADDRESS: &str = "127.0.0.1:9092";
-const DEFAULT_DATA_DIR: &str = "./tidewater-data";
 
 /// What the command line asks for.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ enum Command {
     Serve(Box<ServeConfig>),
     /// Print a broker's counters.
     Stats { target: Target, json: bool },
+    /// Look at a write-ahead log.
+    Wal(Job),
 }
 
 /// The world as far as the command line needs it.
@@ -62,6 +65,7 @@ fn parse(args: Vec<OsString>, around: &Surroundings<'_>) -> Result<Command, usag
             let json = matches.get_flag("json");
             target(matches).map(|target| Command::Stats { target, json })
         }
+        Some(("wal", matches)) => wal_args::job(matches).map(Command::Wal),
         _ => Ok(Command::Print(args::version_line())),
     }
     .map_err(usage::Refused::from)

@@ -6,6 +6,7 @@
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
+use super::args;
 use crate::exit::{Code, Exit};
 
 /// A command line that is refused.
@@ -53,21 +54,22 @@ fn reason(error: &clap::Error, text: &str) -> Exit {
         }
         ErrorKind::InvalidSubcommand => {
             let found = context(ContextKind::InvalidSubcommand).unwrap_or_default();
-            Exit::new(
-                Code::Usage,
-                what,
-                "command",
-                "serve, stats or version",
-                found,
-            )
+            let expected = args::commands_in_words(text);
+            Exit::new(Code::Usage, what, "command", expected, found)
         }
-        ErrorKind::ArgumentConflict => Exit::new(
-            Code::Usage,
-            what,
-            format!("flag {argument}"),
-            "it once",
-            "it again",
-        ),
+        ErrorKind::MissingSubcommand | ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand => {
+            let expected = args::commands_in_words(text);
+            Exit::new(Code::Usage, what, "command", expected, "none")
+        }
+        ErrorKind::ArgumentConflict => {
+            let prior = context(ContextKind::PriorArg).filter(|prior| *prior != argument);
+            let (expected, found) = match prior {
+                Some(prior) => (format!("it without {prior}"), "both"),
+                None => ("it once".to_owned(), "it again"),
+            };
+            let place = format!("flag {argument}");
+            Exit::new(Code::Usage, what, place, expected, found)
+        }
         ErrorKind::InvalidValue | ErrorKind::WrongNumberOfValues | ErrorKind::NoEquals => {
             let found = context(ContextKind::InvalidValue).filter(|value| !value.is_empty());
             let found = found.unwrap_or_else(|| "none".to_owned());

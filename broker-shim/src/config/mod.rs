@@ -26,4 +26,4 @@ pub(crate) use address::HostPort;
 pub(crate) use error::{ConfigError, Source};
 pub(crate) use file::FileValues;
 pub(crate) use layers::{Given, Layers, SETTINGS};
-pub(crate) use serve::{LogFormat, ServeConfig, WalLocation};
+pub(crate) use serve::{DEFAULT_DATA_DIR, LogFormat, ServeConfig, WalLocation};

@@ -10,7 +10,7 @@
 //!
 //! *IO: none*
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tidewater_stream_store::WalMode;
@@ -26,6 +26,12 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 
+/// The node's own files, if nothing else is said.
+pub(crate) const DEFAULT_DATA_DIR: &str = "./tidewater-data";
+
+/// Where the device WAL is, below the data directory.
+const WAL_FILE: &str = "wal/device.wal";
+
 /// Where appends become durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum WalLocation {
@@ -35,6 +41,27 @@ pub(crate) enum WalLocation {
     Memory,
     /// A device WAL in this file or block device.
     Path(PathBuf),
+}
+
+impl WalLocation {
+    /// `auto`, `memory` or a path; `None` for no text.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        match text {
+            "" => None,
+            "auto" => Some(Self::Auto),
+            "memory" => Some(Self::Memory),
+            path => Some(Self::Path(PathBuf::from(path))),
+        }
+    }
+
+    /// The file or block device, if there is one.
+    pub(crate) fn path(&self, data_dir: &Path) -> Option<PathBuf> {
+        match self {
+            Self::Auto => Some(data_dir.join(WAL_FILE)),
+            Self::Memory => None,
+            Self::Path(path) => Some(path.clone()),
+        }
+    }
 }
 
 /// The form of log lines.
@@ -103,7 +130,7 @@ impl ServeConfig {
         let (listen, advertise) = addresses(layers)?;
         let data_dir = layers
             .path("data-dir")?
-            .unwrap_or_else(|| PathBuf::from("./tidewater-data"));
+            .unwrap_or_else(|| PathBuf::from(DEFAULT_DATA_DIR));
         let wal = wal(layers)?;
         let bucket = bucket(layers, &data_dir, &wal)?;
         let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
@@ -166,16 +193,8 @@ fn wal(layers: &Layers) -> Result<WalLocation, ConfigError> {
     let Some((text, source)) = layers.get("wal") else {
         return Ok(WalLocation::Auto);
     };
-    match text {
-        "auto" => Ok(WalLocation::Auto),
-        "memory" => Ok(WalLocation::Memory),
-        "" => Err(refuse(
-            source,
-            "auto, memory or the path of a file or block device".to_owned(),
-            text,
-        )),
-        path => Ok(WalLocation::Path(PathBuf::from(path))),
-    }
+    let expected = || "auto, memory or the path of a file or block device".to_owned();
+    WalLocation::parse(text).ok_or_else(|| refuse(source, expected(), text))
 }
 
 fn wal_mode(layers: &Layers, wal: &WalLocation) -> Result<WalMode, ConfigError> {

@@ -41,9 +41,6 @@ mod datadir;
 
 use datadir::DataDir;
 
-/// Where the device WAL is, below the data directory.
-const WAL_FILE: &str = "wal/device.wal";
-
 /// Milliseconds an append waits for room before the client is told to retry.
 const APPEND_WAIT_MS: u64 = 5_000;
 
@@ -180,17 +177,13 @@ async fn open(
 }
 
 fn wal_opener(config: &ServeConfig, env: &Arc<dyn Env>) -> Result<Box<dyn WalOpener>, Exit> {
-    let path = match &config.wal {
-        WalLocation::Memory => {
-            let capacity_bytes = usize::try_from(config.wal_bytes).unwrap_or(usize::MAX);
-            return Ok(Box::new(MemoryWalOpener {
-                capacity_bytes,
-                reserve_ms_max: APPEND_WAIT_MS,
-                env: Arc::clone(env),
-            }));
-        }
-        WalLocation::Auto => config.data_dir.join(WAL_FILE),
-        WalLocation::Path(path) => path.clone(),
+    let Some(path) = config.wal.path(&config.data_dir) else {
+        let capacity_bytes = usize::try_from(config.wal_bytes).unwrap_or(usize::MAX);
+        return Ok(Box::new(MemoryWalOpener {
+            capacity_bytes,
+            reserve_ms_max: APPEND_WAIT_MS,
+            env: Arc::clone(env),
+        }));
     };
     if let Some(parent) = path.parent() {
         create_dir(&parent.to_path_buf())?;

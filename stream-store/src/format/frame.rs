@@ -21,12 +21,17 @@ const KIND_ENTRY: u8 = 1;
 
 /// What stands in front of each payload in the WAL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FrameHead {
-    pub(crate) stream: StreamId,
-    pub(crate) stream_epoch: Epoch,
-    pub(crate) base_offset: Offset,
-    pub(crate) record_count: u32,
-    pub(crate) timestamp_ms_max: i64,
+pub struct FrameHead {
+    /// The stream.
+    pub stream: StreamId,
+    /// Epoch in which it was appended to.
+    pub stream_epoch: Epoch,
+    /// Offset of the first record.
+    pub base_offset: Offset,
+    /// Records in the payload.
+    pub record_count: u32,
+    /// Largest timestamp of the records.
+    pub timestamp_ms_max: i64,
 }
 
 /// Why bytes are not a frame: the field, what was found there.
@@ -38,6 +43,12 @@ pub(crate) struct BadFrame {
 }
 
 impl FrameHead {
+    /// The head of a frame that a WAL holds; `None` if the store would refuse the frame.
+    #[must_use]
+    pub fn of(frame: &[u8]) -> Option<Self> {
+        Self::decode(frame).ok()
+    }
+
     pub(crate) fn encode(&self) -> [u8; HEAD_BYTES] {
         let mut out = [0; HEAD_BYTES];
         out[0] = VERSION;
