@@ -21,7 +21,8 @@ const MIB: u64 = 1024 * KIB;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum WalMode {
-    /// `RingSync` where the kernel and the file system allow it, else `Portable`.
+    /// What was measured on the device; before that `RingSync` where the kernel and the file
+    /// system allow it, else `Portable`.
     #[default]
     Auto,
     /// `io_uring` and `O_DIRECT`: several writes, then one `fdatasync`.
@@ -123,6 +124,11 @@ pub struct DeviceWalConfig {
     pub recovery_read_bytes: u64,
     /// How bytes become durable. Default `auto`.
     pub mode: WalMode,
+    /// With the mode `auto` and no measurement beside the WAL: how long after opening the device
+    /// is measured for the next time, in milliseconds. Default 5,000; 0 for never, to 3,600,000.
+    pub calibrate_after_ms: u64,
+    /// On creation: whether what lies on a block device may be lost. Default false.
+    pub destroy: bool,
 }
 
 impl Default for DeviceWalConfig {
@@ -140,6 +146,8 @@ impl Default for DeviceWalConfig {
             zero_ahead: 1,
             recovery_read_bytes: MIB,
             mode: WalMode::Auto,
+            calibrate_after_ms: 5_000,
+            destroy: false,
         }
     }
 }
@@ -173,6 +181,8 @@ impl DeviceWalConfig {
             zero_ahead: 1,
             recovery_read_bytes: 32 * KIB,
             mode: WalMode::Auto,
+            calibrate_after_ms: 0,
+            destroy: false,
         }
     }
 
@@ -247,7 +257,7 @@ impl DeviceWalConfig {
         ]
     }
 
-    fn count_rules(&self) -> [Rule; 5] {
+    fn count_rules(&self) -> [Rule; 6] {
         let (depth, ahead) = (self.depth as u64, self.zero_ahead as u64);
         let (reserve, mark, retry) = (self.reserve_ms_max, self.mark_idle_ms, self.retry_ms);
         let small = 1..=64;
@@ -256,6 +266,12 @@ impl DeviceWalConfig {
             ("zero_ahead", ahead, small.contains(&ahead), "1 to 64"),
             ("reserve_ms_max", reserve, reserve <= 600_000, "0 to 600000"),
             ("mark_idle_ms", mark, mark <= 60_000, "0 to 60000"),
+            (
+                "calibrate_after_ms",
+                self.calibrate_after_ms,
+                self.calibrate_after_ms <= 3_600_000,
+                "0 to 3600000",
+            ),
             (
                 "retry_ms",
                 retry,

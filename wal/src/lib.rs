@@ -42,7 +42,7 @@ pub use config::{ConfigError, DeviceWalConfig, Identity, OpenMode, WalMode};
 pub use device::DeviceWal;
 pub use disk::{Completion, Disk, DiskOp};
 #[cfg(target_os = "linux")]
-pub use driver::claim_device;
+pub use driver::{Calibration, Sample, calibrate, claim_device};
 pub use driver::{peek_identity, set_aside};
 pub use error::WalError;
 pub use memory::MemoryWal;

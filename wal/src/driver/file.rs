@@ -8,13 +8,19 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+#[cfg(target_os = "linux")]
+use super::device_guard::claim_device;
 use crate::error::WalError;
+use crate::format::superblock::RING_POSITION;
 
-/// Alignment we promise to the kernel: enough for any device that is not exotic.
+/// Alignment where the kernel does not say what it asks for: enough for any device that is not
+/// exotic.
 pub(super) const BLOCK_BYTES: usize = 4096;
+/// Smallest sector there is.
+const SECTOR_BYTES: usize = 512;
 
 /// An open, locked file.
 #[derive(Debug)]
@@ -23,12 +29,52 @@ pub(super) struct WalFile {
     path: String,
     direct: bool,
     num_bytes: u64,
+    block_bytes: usize,
+    /// Keeps others off a block device.
+    claim: Option<File>,
 }
 
 impl WalFile {
     /// Opens and locks the file at `path`, which is known to the operator as `name`; with
     /// `create` it is made or emptied.
     pub(super) fn open(path: &Path, name: &Path, create: bool) -> Result<Self, WalError> {
+        Self::open_claimed(path, name, create, None)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(super) fn open_device(path: &Path, _: bool, _: bool) -> Result<Self, WalError> {
+        Err(WalError::WrongKind {
+            path: path.display().to_string(),
+            found: "a block device",
+            expected: "a file: devices are supported on Linux",
+        })
+    }
+
+    /// Opens and locks the block device at `path`; with `create` and `destroy` what lies on it may
+    /// be lost, with `create` alone it must be blank.
+    #[cfg(target_os = "linux")]
+    pub(super) fn open_device(path: &Path, create: bool, destroy: bool) -> Result<Self, WalError> {
+        let claim = claim_device(path, destroy || !create)?;
+        let device = Self::open_claimed(path, path, false, Some(claim))?;
+        if create && destroy {
+            let mut zeros = crate::buffer::AlignedBuf::new(
+                usize::try_from(RING_POSITION).expect("small"),
+                BLOCK_BYTES,
+            );
+            zeros.pad_to(zeros.capacity());
+            let written = device.file.write_all_at(zeros.as_slice(), 0);
+            let written = written.and_then(|()| device.file.sync_data());
+            written.map_err(|cause| WalError::io("write", &device.path, 0, cause))?;
+        }
+        Ok(device)
+    }
+
+    fn open_claimed(
+        path: &Path,
+        name: &Path,
+        create: bool,
+        claim: Option<File>,
+    ) -> Result<Self, WalError> {
         let name = name.display().to_string();
         let open = |flags: i32| {
             OpenOptions::new()
@@ -68,7 +114,10 @@ impl WalFile {
             path: name,
             direct,
             num_bytes: 0,
+            block_bytes: BLOCK_BYTES,
+            claim,
         };
+        opened.block_bytes = opened.alignment();
         // Seeking tells the size of a block device too.
         let end = opened.file.seek(SeekFrom::End(0));
         opened.num_bytes = end.map_err(|cause| WalError::io("seek", &opened.path, 0, cause))?;
@@ -88,6 +137,55 @@ impl WalFile {
 
     pub(super) fn file(&self) -> &File {
         &self.file
+    }
+
+    pub(super) fn is_device(&self) -> bool {
+        self.claim.is_some()
+    }
+
+    /// Alignment of positions, lengths and memory.
+    pub(super) fn block_bytes(&self) -> usize {
+        self.block_bytes
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn alignment(&self) -> usize {
+        BLOCK_BYTES
+    }
+
+    /// What direct I/O must be aligned to, from the kernel where it says so.
+    #[cfg(target_os = "linux")]
+    fn alignment(&self) -> usize {
+        // SAFETY: all zeros are a valid `statx`, which is plain data.
+        let mut found: libc::statx = unsafe { std::mem::zeroed() };
+        // SAFETY: the descriptor is ours, the path is an empty C string, and `found` is alive.
+        let answer = unsafe {
+            libc::statx(
+                self.file.as_raw_fd(),
+                c"".as_ptr(),
+                libc::AT_EMPTY_PATH,
+                libc::STATX_DIOALIGN,
+                &raw mut found,
+            )
+        };
+        if answer == 0
+            && found.stx_mask & libc::STATX_DIOALIGN != 0
+            && found.stx_dio_offset_align > 0
+        {
+            let align = found.stx_dio_offset_align.max(found.stx_dio_mem_align);
+            return (align as usize).next_power_of_two().max(SECTOR_BYTES);
+        }
+        if !self.is_device() {
+            return BLOCK_BYTES;
+        }
+        let mut sector: libc::c_int = 0;
+        // SAFETY: a request that stores one int in `sector`.
+        let answer =
+            unsafe { libc::ioctl(self.file.as_raw_fd(), libc::BLKSSZGET, &raw mut sector) };
+        match usize::try_from(sector) {
+            Ok(sector) if answer == 0 && sector.is_power_of_two() => sector.max(SECTOR_BYTES),
+            _ => BLOCK_BYTES,
+        }
     }
 
     pub(super) fn num_bytes(&self) -> u64 {
@@ -121,6 +219,8 @@ impl WalFile {
             path: name,
             direct: false,
             num_bytes: direct.num_bytes,
+            block_bytes: direct.block_bytes,
+            claim: direct.claim,
         })
     }
 }
@@ -135,6 +235,11 @@ pub(super) fn name_while_creating(path: &Path) -> PathBuf {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".creating");
     path.with_file_name(name)
+}
+
+/// Whether a block device is at `path`.
+pub(super) fn is_device(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|found| found.file_type().is_block_device())
 }
 
 pub(super) fn exists(path: &Path) -> Result<bool, WalError> {

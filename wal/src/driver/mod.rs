@@ -17,6 +17,13 @@
 
 mod aside;
 #[cfg(target_os = "linux")]
+mod calibrate;
+#[cfg(target_os = "linux")]
+mod choice;
+#[cfg(not(target_os = "linux"))]
+#[path = "choice_none.rs"]
+mod choice;
+#[cfg(target_os = "linux")]
 mod device_guard;
 mod file;
 mod look;
@@ -28,6 +35,8 @@ mod thread;
 mod uring;
 
 pub use aside::set_aside;
+#[cfg(target_os = "linux")]
+pub use calibrate::{Calibration, Sample, calibrate};
 #[cfg(target_os = "linux")]
 pub use device_guard::claim_device;
 pub use look::inspect;
@@ -42,7 +51,7 @@ use tidewater_types::{Env, Lsn, mutant};
 use crate::config::{DeviceWalConfig, Identity, OpenMode, WalMode};
 use crate::disk::Disk;
 use crate::error::WalError;
-use crate::format::superblock::{SLOT_BYTES, SLOT_POSITIONS, Superblock, choose};
+use crate::format::superblock::{RING_POSITION, SLOT_BYTES, SLOT_POSITIONS, Superblock, choose};
 use crate::opening::{Opened, prepare};
 use crate::recovery::RecoveryReport;
 use crate::shared::Shared;
@@ -94,6 +103,7 @@ struct Job {
 
 impl Job {
     fn run(self, on_frame: OnFrame, answer: &mpsc::SyncSender<Answer>) {
+        let (path, later) = (self.path.clone(), choice::due(&self.path, &self.config));
         let (parker, opened) = match self.open(on_frame) {
             Ok(opened) => opened,
             Err(error) => return drop(answer.send(Err(error))),
@@ -103,6 +113,7 @@ impl Job {
             shared,
             report,
         } = opened;
+        let _measurement = later.map(|delay| choice::Later::begin(&path, delay));
         let (ended, wait) = mpsc::sync_channel::<()>(1);
         let wait = parking_lot::Mutex::new(wait);
         let on_drop = Box::new(move || wait.lock().recv_timeout(DROP_WAIT).unwrap_or(()));
@@ -113,21 +124,26 @@ impl Job {
     }
 
     fn open(mut self, on_frame: OnFrame) -> Result<(Arc<dyn Parker>, Opened), WalError> {
-        let creating = match self.mode {
-            OpenMode::Create => Some(file::name_while_creating(&self.path)),
-            OpenMode::Existing => None,
+        let create = self.mode == OpenMode::Create;
+        let (file, creating) = if file::is_device(&self.path) {
+            let destroy = self.config.destroy;
+            let file = WalFile::open_device(&self.path, create, destroy)?;
+            self.limit_to(&file);
+            (file, None)
+        } else if create {
+            if file::exists(&self.path)? {
+                return Err(WalError::Exists {
+                    path: self.path.display().to_string(),
+                });
+            }
+            let creating = file::name_while_creating(&self.path);
+            let file = WalFile::open(&creating, &self.path, true)?;
+            (file, Some(creating))
+        } else {
+            (WalFile::open(&self.path, &self.path, false)?, None)
         };
-        if creating.is_some() && file::exists(&self.path)? {
-            return Err(WalError::Exists {
-                path: self.path.display().to_string(),
-            });
-        }
-        let file = WalFile::open(
-            creating.as_deref().unwrap_or(&self.path),
-            &self.path,
-            creating.is_some(),
-        )?;
-        let (disk, parker, note) = choose_disk(file, &mut self.config)?;
+        let measured = choice::resolve(&self.path, &mut self.config);
+        let (disk, parker, note) = choose_disk(file, &mut self.config, measured)?;
         let opening = prepare(
             disk,
             self.env,
@@ -146,11 +162,25 @@ impl Job {
         }
         Ok((parker, opened))
     }
+
+    /// A device does not grow: the ring takes what there is, up to the capacity asked for.
+    fn limit_to(&mut self, device: &WalFile) {
+        let ring_bytes = device.num_bytes().saturating_sub(RING_POSITION);
+        self.config.capacity_bytes = self.config.capacity_bytes.min(ring_bytes);
+    }
 }
 
-/// The disk for the mode asked for; `auto` is resolved, and the note says why.
-fn choose_disk(file: WalFile, config: &mut DeviceWalConfig) -> Result<ChosenDisk, WalError> {
+/// The disk for the mode asked for; `auto` is resolved, and the note says why. `measured` is the
+/// reason for a mode that stands in for `auto`.
+fn choose_disk(
+    file: WalFile,
+    config: &mut DeviceWalConfig,
+    measured: Option<String>,
+) -> Result<ChosenDisk, WalError> {
+    let is_free = config.mode == WalMode::Auto || measured.is_some();
+    let why = measured.map_or_else(String::new, |reason| format!(", measured: {reason}"));
     let refused = match config.mode {
+        WalMode::Portable if is_free => format!("measured{}", why.trim_start_matches(", measured")),
         WalMode::Portable => "as asked for".to_owned(),
         #[cfg(target_os = "linux")]
         _ if file.is_direct() => match uring::UringDisk::new(file, config.depth) {
@@ -158,20 +188,18 @@ fn choose_disk(file: WalFile, config: &mut DeviceWalConfig) -> Result<ChosenDisk
                 if config.mode == WalMode::Auto {
                     config.mode = WalMode::RingSync;
                 }
-                return Ok((Box::new(disk), parker, format!("{}, O_DIRECT", config.mode)));
+                let note = format!("{}, O_DIRECT{why}", config.mode);
+                return Ok((Box::new(disk), parker, note));
+            }
+            Err((file, cause)) if is_free => {
+                let why = format!("io_uring is refused: {cause}");
+                return Ok(portable(file, config, &why));
             }
             Err((file, cause)) => {
-                if config.mode != WalMode::Auto {
-                    return Err(WalError::io("set-up of io_uring", file.path(), 0, cause));
-                }
-                return Ok(portable(
-                    file,
-                    config,
-                    &format!("io_uring is refused: {cause}"),
-                ));
+                return Err(WalError::io("set-up of io_uring", file.path(), 0, cause));
             }
         },
-        WalMode::Auto => "O_DIRECT is refused".to_owned(),
+        _ if is_free => "O_DIRECT is refused".to_owned(),
         _ => {
             let cause = std::io::Error::new(std::io::ErrorKind::Unsupported, "O_DIRECT is refused");
             return Err(WalError::io("set-up of io_uring", file.path(), 0, cause));

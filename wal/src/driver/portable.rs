@@ -14,7 +14,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::task::Waker;
 
-use super::file::{BLOCK_BYTES, WalFile};
+use super::file::WalFile;
 use crate::disk::{Completion, Disk, DiskOp};
 
 /// A file, one operation at a time.
@@ -75,7 +75,7 @@ impl PortableDisk {
 
 impl Disk for PortableDisk {
     fn block_size(&self) -> usize {
-        BLOCK_BYTES
+        self.file.block_bytes()
     }
 
     fn num_bytes(&self) -> u64 {

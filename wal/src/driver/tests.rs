@@ -15,6 +15,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tidewater_types::{BoxFuture, ClusterId, Env, Instant, Lsn, NodeId, WalId};
 
+#[cfg(target_os = "linux")]
+mod device;
+
 use super::thread::{ThreadParker, block_on};
 use crate::format::superblock::SLOT_POSITIONS;
 use crate::port::{Frame, Wal};

@@ -22,7 +22,7 @@ use std::task::{Wake, Waker};
 use io_uring::{IoUring, opcode, squeue, types};
 use parking_lot::Mutex;
 
-use super::file::{BLOCK_BYTES, WalFile};
+use super::file::WalFile;
 use super::thread::Parker;
 use crate::buffer::AlignedBuf;
 use crate::disk::{Completion, Disk, DiskOp};
@@ -266,7 +266,7 @@ impl Ring {
 
 impl Disk for UringDisk {
     fn block_size(&self) -> usize {
-        BLOCK_BYTES
+        self.ring.lock().file().block_bytes()
     }
 
     fn num_bytes(&self) -> u64 {

@@ -4,12 +4,11 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::task::Waker;
 
 use bytes::Bytes;
 use tidewater_types::Lsn;
 
-use super::{Batch, Inlet, PoolShape};
+use super::{Inlet, PoolShape};
 use crate::acks::Acks;
 use crate::port::Frame;
 
@@ -33,7 +32,10 @@ fn frame(num_bytes: usize) -> Frame {
 mod plain {
     use proptest::prelude::{Just, Strategy, any, prop_oneof, proptest};
 
-    use super::{BLOCK, Batch, Inlet, Lsn, VecDeque, Waker, frame, inlet};
+    use std::task::Waker;
+
+    use super::super::Batch;
+    use super::{BLOCK, Inlet, Lsn, VecDeque, frame, inlet};
     use crate::error::WalError;
     use crate::format::group::HEADER_BYTES;
 

@@ -136,10 +136,7 @@ fn a_mark_covers_the_last_group_of_a_full_ring_too() {
     world.env.pass(Duration::from_millis(10));
     let durable = wal.watermarks().durable;
     assert!(durable < wal.watermarks().accepted, "some frames wait");
-    let last = appends
-        .iter()
-        .filter(|append| append.end() <= durable)
-        .last();
+    let last = appends.iter().rfind(|append| append.end() <= durable);
     let place = wal.locate(last.unwrap().lsn()).unwrap();
     world.kill(wal);
     world.model.flip(place.start + 90);

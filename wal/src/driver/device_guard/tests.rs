@@ -4,12 +4,12 @@
 #![allow(clippy::disallowed_methods)]
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 
 use super::system::mounted_at;
 use super::*;
 use crate::driver::tests::{create, directory};
+use crate::testing::loop_device::Loop;
 use crate::{Wal, WalMode};
 
 const DEVICE_BYTES: u64 = 8 << 20;
@@ -99,53 +99,9 @@ fn what_is_no_device_is_refused() {
     assert!(matches!(absent, Err(WalError::Missing { .. })));
 }
 
-/// A loop device over a file of zeros, and the file; none where that is not permitted.
-struct Loop {
-    device: PathBuf,
-    _folder: tempfile::TempDir,
-}
-
-impl Loop {
-    fn new() -> Option<Self> {
-        let folder = directory();
-        let path = folder.path().join("image");
-        drop(file_with(&path, 0, b""));
-        let made = Command::new("losetup")
-            .args(["--find", "--show"])
-            .arg(&path)
-            .output();
-        let device = made
-            .ok()
-            .filter(|made| made.status.success())
-            .map(|made| String::from_utf8(made.stdout).unwrap().trim().into());
-        if device.is_none() {
-            eprintln!("loop devices are not permitted here: nothing was tested");
-        }
-        device.map(|device| Self {
-            device,
-            _folder: folder,
-        })
-    }
-
-    fn run(&self, command: &str, args: &[&str]) {
-        let mut command = Command::new(command);
-        let output = command.args(args).arg(&self.device).output().unwrap();
-        assert!(output.status.success(), "{output:?}");
-    }
-}
-
-impl Drop for Loop {
-    fn drop(&mut self) {
-        let _ = Command::new("losetup")
-            .arg("--detach")
-            .arg(&self.device)
-            .status();
-    }
-}
-
 #[test]
 fn an_empty_device_is_claimed_by_one_at_a_time() {
-    let Some(device) = Loop::new() else { return };
+    let Some(device) = Loop::new(512) else { return };
     let claim = claim_device(&device.device, false).unwrap();
     let second = claim_device(&device.device, true);
     assert!(
@@ -164,7 +120,7 @@ fn an_empty_device_is_claimed_by_one_at_a_time() {
 
 #[test]
 fn a_device_with_a_file_system_is_refused_and_a_mounted_one_always() {
-    let Some(device) = Loop::new() else { return };
+    let Some(device) = Loop::new(512) else { return };
     device.run("mkfs.ext4", &["-q", "-F"]);
     let refused = claim_device(&device.device, false);
     assert!(
@@ -202,7 +158,7 @@ fn a_device_with_a_file_system_is_refused_and_a_mounted_one_always() {
 
 #[test]
 fn a_device_whose_lock_is_held_is_in_use_whatever_the_caller_says() {
-    let Some(device) = Loop::new() else { return };
+    let Some(device) = Loop::new(512) else { return };
     let holder = File::open(&device.device).unwrap();
     holder.lock().unwrap();
     let refused = claim_device(&device.device, true);
@@ -211,7 +167,7 @@ fn a_device_whose_lock_is_held_is_in_use_whatever_the_caller_says() {
 
 #[test]
 fn a_wal_on_a_device_is_inspected_and_not_claimed() {
-    let Some(device) = Loop::new() else { return };
+    let Some(device) = Loop::new(512) else { return };
     let folder = directory();
     let path = folder.path().join("wal");
     drop(create(&path, WalMode::Portable).describe());

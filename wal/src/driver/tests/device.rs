@@ -1,0 +1,81 @@
+//! A WAL on a block device.
+//!
+//! *IO: driver*
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::{append, config, env, identity, modes, open, wait};
+use crate::testing::loop_device::{LOOP_BYTES, Loop};
+use crate::testing::{conformance, frame_bytes};
+use crate::{DeviceWal, DeviceWalConfig, OpenMode, WalError, WalMode};
+
+fn create(path: &Path, config: DeviceWalConfig) -> Result<DeviceWal, WalError> {
+    let opened = DeviceWal::open(path, env(), config, identity(), OpenMode::Create, |_, _| {});
+    opened.map(|(wal, _)| wal)
+}
+
+#[test]
+fn every_mode_passes_the_conformance_suite_on_a_device() {
+    for sector_bytes in [512, 4096] {
+        for mode in modes() {
+            let Some(device) = Loop::new(sector_bytes) else {
+                return;
+            };
+            let wal = create(&device.device, config(mode)).unwrap();
+            wait(conformance(Arc::new(wal), env()));
+        }
+    }
+}
+
+#[test]
+fn a_wal_on_a_device_comes_back_and_takes_what_the_device_has() {
+    let Some(device) = Loop::new(4096) else {
+        return;
+    };
+    let large = DeviceWalConfig {
+        capacity_bytes: 1 << 40,
+        ..config(WalMode::Auto)
+    };
+    let wal = create(&device.device, large.clone()).unwrap();
+    let busy = create(&device.device, large.clone()).unwrap_err();
+    assert!(
+        matches!(busy, WalError::Busy { .. } | WalError::DeviceInUse { .. }),
+        "{busy}"
+    );
+    drop(wal);
+    for frames in 0..3 {
+        let opened = open(
+            &device.device,
+            large.clone(),
+            identity(),
+            OpenMode::Existing,
+        )
+        .unwrap();
+        assert_eq!(opened.frames.len(), frames);
+        let lsn = append(&opened.wal, frame_bytes(frames as u64, 1000));
+        let end = opened.wal.locate(lsn).unwrap().end;
+        assert!(end < LOOP_BYTES);
+    }
+}
+
+#[test]
+fn what_lies_on_a_device_is_not_lost_unless_that_is_said() {
+    let Some(device) = Loop::new(512) else {
+        return;
+    };
+    device.run("mkfs.ext4", &["-q"]);
+    let refused = create(&device.device, config(WalMode::Auto)).unwrap_err();
+    assert!(
+        matches!(refused, WalError::DeviceNotEmpty { .. }),
+        "{refused}"
+    );
+    let destroying = DeviceWalConfig {
+        destroy: true,
+        ..config(WalMode::Auto)
+    };
+    drop(create(&device.device, destroying.clone()).unwrap());
+    let refused = create(&device.device, config(WalMode::Auto)).unwrap_err();
+    assert!(matches!(refused, WalError::Exists { .. }), "{refused}");
+    drop(create(&device.device, destroying).unwrap());
+}
