@@ -1,4 +1,4 @@
-//! What the benches share: rows, raw limits, a clock.
+//! What the benches share: rows, raw limits, a clock, a target, a picture.
 //!
 //! *Owns*: the form of a measurement and where it is written; the raw I/O that measurements are
 //! compared with.
@@ -10,17 +10,35 @@
 //! *IO: driver*
 
 mod env;
+mod options;
+mod park;
 mod place;
+mod plot;
+mod precise;
 mod quiet;
 mod raw;
+mod raw_bucket;
+mod read;
+mod record;
 mod sample;
+mod slow_bucket;
 mod summary;
 mod table;
+mod target;
 
 pub use env::BenchEnv;
+pub use options::Options;
+pub use park::block_on;
 pub use place::{Place, rounds};
+pub use plot::plot_appends;
+pub use precise::Precise;
 pub use quiet::Quiet;
-pub use raw::{Batch, RawFile, RawRun, read_sequentially};
+pub use raw::{Batch, RawFile, RawRun, Sync, noise};
+pub use raw_bucket::replay_creates;
+pub use read::read_sequentially;
+pub use record::{Observed, record};
 pub use sample::{Cpu, Latencies, Rounds};
+pub use slow_bucket::{Creates, SlowBucket};
 pub use summary::Row;
 pub use table::print;
+pub use target::{Target, Whole};

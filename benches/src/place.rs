@@ -71,7 +71,11 @@ impl Place {
     pub fn headline(&self, folder: &Path) -> String {
         let load = read("/proc/loadavg");
         let load = load.split(' ').next().unwrap_or("?");
-        let data = file_system(folder);
+        let data = if folder.is_dir() {
+            file_system(folder)
+        } else {
+            format!("the whole of {}", folder.display())
+        };
         format!(
             "commit {} · {} · data on {data} · load {load} at the start",
             self.git, self.machine

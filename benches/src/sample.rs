@@ -82,6 +82,18 @@ impl Rounds {
         }
     }
 
+    /// Each round as a part of the same round of `other`.
+    #[must_use]
+    pub(crate) fn parts_of(&self, other: &Self) -> Self {
+        let pairs = self.0.iter().zip(&other.0);
+        Self(
+            pairs
+                .filter(|(_, whole)| **whole > 0.0)
+                .map(|(part, whole)| part / whole)
+                .collect(),
+        )
+    }
+
     /// Greatest less smallest, as a part of the median.
     #[must_use]
     pub fn spread(&self) -> f64 {
@@ -155,6 +167,19 @@ mod tests {
         assert_eq!(rounds.spread(), 99.1);
         rounds.push(11.0);
         assert_eq!(rounds.median(), 10.5);
+    }
+
+    #[test]
+    fn parts_are_of_the_same_round() {
+        let rounds = |values: &[f64]| {
+            let mut rounds = Rounds::default();
+            values.iter().for_each(|value| rounds.push(*value));
+            rounds
+        };
+        // A machine that slows down from round to round still gives one ratio.
+        let parts = rounds(&[8.0, 4.0, 1.0]).parts_of(&rounds(&[16.0, 8.0, 2.0]));
+        assert_eq!((parts.median(), parts.spread()), (0.5, 0.0));
+        assert_eq!(rounds(&[1.0]).parts_of(&rounds(&[0.0])).len(), 0);
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub struct Row {
     pub(crate) metric: &'static str,
     pub(crate) unit: &'static str,
     pub(crate) rounds: Rounds,
-    pub(crate) limit: Option<(String, f64)>,
+    pub(crate) limit: Option<(String, Rounds)>,
     pub(crate) percentiles_us: Option<[f64; 3]>,
     pub(crate) cpu_ns_per_op: Option<f64>,
 }
@@ -52,10 +52,10 @@ impl Row {
         }
     }
 
-    /// What the same run could do at best, and what that was.
+    /// What the same rounds could do at best, and what that was.
     #[must_use]
     pub fn with_limit(mut self, what: String, limit: &Rounds) -> Self {
-        self.limit = Some((what, limit.median()));
+        self.limit = Some((what, limit.clone()));
         self
     }
 
@@ -80,11 +80,16 @@ impl Row {
         self
     }
 
-    /// Value as a part of the limit.
+    /// Value as a part of the limit: the median over the rounds, each with its own limit.
     #[must_use]
     pub fn ratio(&self) -> Option<f64> {
         let (_, limit) = self.limit.as_ref()?;
-        (*limit > 0.0).then(|| self.rounds.median() / limit)
+        let parts = self.rounds.parts_of(limit);
+        (!parts.is_empty()).then(|| parts.median())
+    }
+
+    pub(crate) fn limit(&self) -> Option<f64> {
+        self.limit.as_ref().map(|(_, limit)| limit.median())
     }
 
     fn to_json(&self, place: &Place) -> Value {
@@ -95,7 +100,7 @@ impl Row {
             "metric": self.metric,
             "value": rounded(self.rounds.median()),
             "unit": self.unit,
-            "limit": self.limit.as_ref().map(|(_, limit)| rounded(*limit)),
+            "limit": self.limit().map(rounded),
             "limit_what": self.limit.as_ref().map(|(what, _)| what),
             "ratio": self.ratio().map(rounded),
             "p50_us": part(0),

@@ -63,7 +63,7 @@ fn cells(row: &Row) -> Vec<String> {
         row.metric.to_owned(),
         number(row.rounds.median()),
         row.unit.to_owned(),
-        optional(row.limit.as_ref().map(|(_, limit)| *limit)),
+        optional(row.limit()),
         row.ratio()
             .map_or("–".to_owned(), |ratio| format!("{ratio:.2}")),
         part(0),

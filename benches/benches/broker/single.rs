@@ -8,7 +8,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tidewater_benches::{Batch, Latencies, RawFile, Rounds, Row};
+use tidewater_benches::{Batch, Latencies, RawFile, Rounds, Row, Sync};
 
 use crate::batch::batch;
 use crate::client::{Client, until_good};
@@ -18,7 +18,7 @@ use crate::start::ACK_WAIT;
 use crate::{Bench, Failure};
 
 const SLICE: Duration = Duration::from_secs(1);
-const RAW_BYTES: usize = 64 << 20;
+const RAW_BYTES: u64 = 64 << 20;
 const BLOCK_BYTES: usize = 4096;
 const RECORD_BYTES: usize = 1024;
 /// What is fetched, in batches of 64 records: half of what the broker keeps in memory.
@@ -30,7 +30,7 @@ pub(crate) fn run(bench: &mut Bench) -> Result<Vec<Row>, Failure> {
         .brokers
         .plan(Product::Tidewater, &folder, &[])?
         .start()?;
-    let mut raw = RawFile::create(&folder.join("raw"), RAW_BYTES)?;
+    let mut raw = RawFile::open(&folder.join("raw"), 0..RAW_BYTES)?;
     until_good(running.address, ACK_WAIT, |client| {
         client.create_topic("single", 1)
     })?;
@@ -61,11 +61,11 @@ fn produce(bench: &mut Bench, running: &Running, raw: &mut RawFile) -> Result<Ro
         ops.push(f64::from(num_ops) / elapsed.as_secs_f64());
         cpu_ns.push(spent.as_nanos() as f64 / f64::from(num_ops));
         let one = Batch {
-            num_writes: 1,
-            write_bytes: BLOCK_BYTES,
+            writes: vec![BLOCK_BYTES],
+            num_ops: 1,
         };
-        let limit = raw.run(one, SLICE)?;
-        limits.push(limit.num_batches as f64 / limit.elapsed.as_secs_f64());
+        let limit = raw.replay(&[one], Sync::Batch, SLICE)?;
+        limits.push(limit.num_ops as f64 / limit.elapsed.as_secs_f64());
     }
     let params = json!({"broker": "tidewater", "size": RECORD_BYTES, "in_flight": 1});
     let what = format!("raw O_DIRECT write + fdatasync, one at a time: {BLOCK_BYTES} bytes");

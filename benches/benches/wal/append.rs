@@ -1,51 +1,133 @@
-//! `wal/append`: durable appends by 1, 8 and 64 appenders, against raw writes.
+//! `wal/append`: durable appends by 1 to 512 appenders, against the same bytes written raw.
 //!
-//! *Owns*: the cells, the order of the rounds, the shape of the raw batches.
-//! *Does not own*: raw writing.
+//! *Owns*: the cells, the order of the rounds, rows.
+//! *Does not own*: appending (`crowd.rs`), raw writing.
 //!
 //! Invariants
-//! 1. In each round every WAL runs once, its raw limit right behind it, and the first one changes
+//! 1. In each round every log runs once, its raw limit right behind it, and the first one changes
 //!    from round to round.
-//! 2. The limit makes the same payload durable with the same number of writes and syncs: what the
-//!    WAL adds (headers, padding, checksums, copies, threads, wake-ups) is what the ratio shows.
+//! 2. What was disturbed is measured again together with its limit.
 //!
 //! *IO: driver*
-#![allow(clippy::disallowed_methods, reason = "measures the real world")]
 
-use std::collections::BTreeSet;
-use std::error::Error;
-use std::path::Path;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use bytes::Bytes;
-use serde_json::json;
-use tidewater_benches::{Batch, BenchEnv, Cpu, Latencies, Quiet, RawFile, RawRun, Rounds, Row};
-use tidewater_types::Env;
-use tidewater_wal::{DeviceWal, Frame, Wal, WalError, WalMode};
+use serde_json::{Value, json};
+use tidewater_benches::{
+    Batch, Latencies, Observed, Options, Quiet, RawFile, RawRun, Rounds, Row, Sync, record,
+};
 
-use crate::subject::Subject;
+use crate::Failure;
+use crate::crowd::{self, By, Slice};
+use crate::plan::Plan;
+use crate::subject::{Limit, Subject};
 
-const BENCH: &str = "wal/append";
-const SIZES: [usize; 4] = [128, 1024, 4096, 65536];
-const APPENDERS: [usize; 3] = [1, 8, 64];
-/// How long each WAL, and each limit, runs in a round.
-const SLICE: Duration = Duration::from_millis(400);
-/// Before that: growing the ring, and watching the shape of its groups.
-const WARM_UP: Duration = Duration::from_millis(120);
-/// The WAL is trimmed whenever this much was appended, as after an upload.
-const TRIM_BYTES: u64 = 8 << 20;
-const RAW_BYTES: usize = 128 << 20;
-const BLOCK_BYTES: usize = 4096;
+pub(crate) const BENCH: &str = "wal/append";
+const SIZES: [usize; 5] = [128, 1024, 4096, 65536, 1 << 20];
+const TASKS: [usize; 4] = [1, 8, 64, 512];
+const THREADS: [usize; 3] = [1, 8, 64];
+/// The crowd of threads that WALs for tasks take part in as well.
+const THREADS_OF_ALL: usize = 64;
 
-#[derive(Clone, Copy)]
-struct Cell {
-    size: usize,
-    appenders: usize,
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cell {
+    pub(crate) size: usize,
+    pub(crate) appenders: usize,
+    pub(crate) by: By,
 }
 
-/// What one WAL did in one cell, over all rounds.
+impl Cell {
+    /// Every cell there is.
+    pub(crate) fn all() -> Vec<Self> {
+        let crowds = |size| {
+            let tasks = TASKS.map(|appenders| (appenders, By::Tasks));
+            let threads = THREADS.map(|appenders| (appenders, By::Threads));
+            let all = tasks.into_iter().chain(threads);
+            all.map(move |(appenders, by)| Self {
+                size,
+                appenders,
+                by,
+            })
+        };
+        SIZES.into_iter().flat_map(crowds).collect()
+    }
+
+    fn has(self, subject: &Subject) -> bool {
+        match self.by {
+            By::Tasks => !subject.blocks,
+            By::Threads => subject.blocks || self.appenders == THREADS_OF_ALL,
+        }
+    }
+
+    pub(crate) fn id(self, subject: &str) -> String {
+        let by = if self.by == By::Threads {
+            "-threads"
+        } else {
+            ""
+        };
+        format!("append/{subject}/{}/{}{by}", self.size, self.appenders)
+    }
+
+    fn params(self, subject: &str) -> Value {
+        let mut params = json!({"wal": subject, "size": self.size, "appenders": self.appenders});
+        if self.by == By::Threads {
+            params["by"] = json!("threads");
+        }
+        params
+    }
+}
+
+/// Which subjects run in which cells.
+pub(crate) struct Matrix(Vec<(Cell, Vec<usize>)>);
+
+impl Matrix {
+    pub(crate) fn new(cells: &[Cell], subjects: &[Subject], options: &Options) -> Self {
+        let of_cell = |cell: &Cell| {
+            let wanted = subjects
+                .iter()
+                .enumerate()
+                .filter(|(_, subject)| cell.has(subject) && options.wants(&cell.id(subject.name)));
+            let wanted: Vec<_> = wanted.map(|(place, _)| place).collect();
+            (!wanted.is_empty()).then_some((*cell, wanted))
+        };
+        Self(cells.iter().filter_map(of_cell).collect())
+    }
+
+    pub(crate) fn ids<'a>(&'a self, subjects: &'a [Subject]) -> impl Iterator<Item = String> {
+        let pairs = self
+            .0
+            .iter()
+            .flat_map(|(cell, places)| places.iter().map(move |place| (cell, *place)));
+        pairs.map(|(cell, place)| cell.id(subjects[place].name))
+    }
+
+    pub(crate) fn estimate(&self, subjects: &[Subject], plan: Plan) -> Duration {
+        let all = self.0.iter().flat_map(|(_, places)| places);
+        let is_limited = |place: &&usize| subjects[**place].name.starts_with("device");
+        plan.estimate(all.clone().count(), all.filter(is_limited).count())
+    }
+
+    /// Opens what is kept open, so that no turn pays for it.
+    fn open(&self, subjects: &mut [Subject]) -> Result<(), Failure> {
+        for (place, subject) in subjects.iter_mut().enumerate() {
+            if self.0.iter().any(|(_, places)| places.contains(&place)) {
+                let open = subject.begin()?;
+                subject.end(open)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What every turn needs.
+pub(crate) struct Bench<'a> {
+    pub(crate) runtime: &'a tokio::runtime::Runtime,
+    pub(crate) plan: Plan,
+    pub(crate) quiet: &'a mut Quiet,
+    pub(crate) raw: RawFile,
+}
+
+/// What one log did in one cell, over all rounds.
 #[derive(Default)]
 struct Tally {
     ops: Rounds,
@@ -54,236 +136,137 @@ struct Tally {
     limit: Rounds,
     limit_cpu_ns: Rounds,
     limit_latencies: Latencies,
-    shape: Option<(Batch, f64)>,
+    limit_what: Option<String>,
 }
 
+/// Runs the matrix.
 pub(crate) fn run(
-    folder: &Path,
-    rounds: usize,
-    quiet: &mut Quiet,
-) -> Result<Vec<Row>, Box<dyn Error>> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
-    let env: Arc<dyn Env> = Arc::new(BenchEnv::new(runtime.handle()));
-    let device = |name, mode| Subject::device(name, &folder.join(name), env.clone(), mode);
-    let subjects = [
-        device("device", WalMode::Auto)?,
-        device("device-portable", WalMode::Portable)?,
-        Subject::memory(env.clone()),
-    ];
-    subjects
-        .iter()
-        .for_each(|it| println!("{}: {}", it.name, it.wal.describe()));
-    let mut raw = RawFile::create(&folder.join("raw"), RAW_BYTES)?;
+    bench: &mut Bench<'_>,
+    matrix: &Matrix,
+    subjects: &mut [Subject],
+) -> Result<Vec<Row>, Failure> {
+    matrix.open(subjects)?;
     let mut rows = Vec::new();
-    for size in SIZES {
-        for appenders in APPENDERS {
-            let cell = Cell { size, appenders };
-            let mut tallies = [(); 3].map(|()| Tally::default());
-            for round in 0..rounds {
-                for turn in 0..subjects.len() {
-                    let place = (round + turn) % subjects.len();
-                    let (subject, tally) = (&subjects[place], &mut tallies[place]);
-                    let once = || one_round(&runtime, subject, cell, &mut raw);
-                    tally.add(quiet.measure(once)?);
-                }
-            }
-            for (subject, tally) in subjects.iter().zip(tallies) {
-                rows.extend(report(subject, cell, tally));
+    for (cell, places) in &matrix.0 {
+        let mut tallies: Vec<_> = places.iter().map(|_| Tally::default()).collect();
+        for round in 0..bench.plan.rounds {
+            for turn in 0..places.len() {
+                let at = (round + turn) % places.len();
+                let subject = &mut subjects[places[at]];
+                let once = bench.one_turn(subject, *cell)?;
+                tallies[at].add(once);
             }
         }
-    }
-    for subject in &subjects {
-        runtime.block_on(subject.wal.close())?;
+        for (place, tally) in places.iter().zip(tallies) {
+            rows.extend(tally.rows(subjects[*place].name, *cell));
+        }
     }
     Ok(rows)
 }
 
-/// One slice of a WAL and of its limit.
-struct Round {
-    run: Slice,
-    limit: Option<(RawRun, Batch, f64)>,
+/// One slice of a log, and of its limit.
+struct Turn {
+    slice: Slice,
+    limit: Option<(RawRun, String)>,
+}
+
+impl Bench<'_> {
+    fn one_turn(&mut self, subject: &mut Subject, cell: Cell) -> Result<Turn, Failure> {
+        let Self {
+            runtime,
+            plan,
+            quiet,
+            raw,
+        } = self;
+        quiet.measure(|| {
+            let open = subject.begin()?;
+            let crowd = (cell.size, cell.appenders, cell.by);
+            let slice = crowd::slice(runtime, &open.log, crowd, (plan.warm_up, plan.slice))?;
+            let recorded = match &open.limit {
+                Limit::Groups(device, sync) => {
+                    let places = slice.lsns.iter().filter_map(|lsn| device.locate(*lsn));
+                    let observed = Observed {
+                        appenders: cell.appenders,
+                        appends_per_sync: slice.num_appends as f64 / slice.num_syncs.max(1) as f64,
+                        sync: *sync,
+                    };
+                    record(places, observed)
+                }
+                Limit::None => None,
+            };
+            open.log.trim(open.log.durable());
+            subject.end(open)?;
+            let limit = match recorded {
+                None => None,
+                Some((batches, sync)) => {
+                    let run = raw.replay(&batches, sync, plan.limit)?;
+                    Some((run, what(&batches, sync, cell)))
+                }
+            };
+            Ok(Turn { slice, limit })
+        })
+    }
+}
+
+fn what(batches: &[Batch], sync: Sync, cell: Cell) -> String {
+    let num_writes: usize = batches.iter().map(|batch| batch.writes.len()).sum();
+    let num_bytes: usize = batches.iter().flat_map(|batch| &batch.writes).sum();
+    let num_ops: u64 = batches.iter().map(|batch| batch.num_ops).sum();
+    let mean_bytes = num_bytes as f64 / num_writes as f64;
+    let mean_writes = num_writes as f64 / batches.len() as f64;
+    let mean_ops = num_ops as f64 / batches.len() as f64;
+    match sync {
+        Sync::Batch if cell.appenders == 1 => format!(
+            "raw O_DIRECT write + fdatasync of the padded group, one at a time: {mean_bytes:.0} bytes"
+        ),
+        Sync::Batch => format!(
+            "raw aligned batches, same size and depth: {mean_writes:.1} × {mean_bytes:.0} bytes and \
+             one fdatasync for {mean_ops:.1} appends"
+        ),
+        Sync::Write { depth } => format!(
+            "raw aligned RWF_DSYNC writes, same size, at the depth of the WAL: {depth} × \
+             {mean_bytes:.0} bytes for {mean_ops:.1} appends each"
+        ),
+    }
 }
 
 impl Tally {
-    fn add(&mut self, round: Round) {
-        let run = round.run;
-        let num_ops = run.latencies.len() as f64;
-        self.ops.push(num_ops / run.elapsed.as_secs_f64());
-        self.cpu_ns.push(run.cpu.as_nanos() as f64 / num_ops);
-        self.latencies.merge(run.latencies);
-        let Some((limit, batch, ops)) = round.limit else {
+    fn add(&mut self, turn: Turn) {
+        let slice = turn.slice;
+        let num_ops = slice.latencies.len() as f64;
+        self.ops.push(num_ops / slice.elapsed.as_secs_f64());
+        self.cpu_ns.push(slice.cpu.as_nanos() as f64 / num_ops);
+        self.latencies.merge(slice.latencies);
+        let Some((limit, what)) = turn.limit else {
             return;
         };
-        let num_raw = limit.num_batches as f64 * ops;
+        let num_raw = limit.num_ops as f64;
         self.limit.push(num_raw / limit.elapsed.as_secs_f64());
         self.limit_cpu_ns
             .push(limit.cpu.as_nanos() as f64 / num_raw);
         self.limit_latencies.merge(limit.latencies);
-        self.shape = Some((batch, ops));
+        self.limit_what = Some(what);
     }
-}
 
-fn one_round(
-    runtime: &tokio::runtime::Runtime,
-    subject: &Subject,
-    cell: Cell,
-    raw: &mut RawFile,
-) -> Result<Round, Box<dyn Error>> {
-    let warm = runtime.block_on(slice(subject, cell, WARM_UP, subject.device.clone()))?;
-    let run = runtime.block_on(slice(subject, cell, SLICE, None))?;
-    if subject.device.is_none() {
-        return Ok(Round { run, limit: None });
-    }
-    let groups_per_sync = warm.num_groups as f64 / warm.num_syncs.max(1) as f64;
-    let ops_per_sync = run.latencies.len() as f64 / run.num_syncs.max(1) as f64;
-    let (batch, ops) = shape(cell, groups_per_sync, ops_per_sync);
-    let limit = Some((raw.run(batch, SLICE)?, batch, ops));
-    Ok(Round { run, limit })
-}
-
-/// The raw batch that carries the payload of the appends a sync made durable, and their number.
-fn shape(cell: Cell, groups_per_sync: f64, ops_per_sync: f64) -> (Batch, f64) {
-    if cell.appenders == 1 {
-        let write_bytes = cell.size.next_multiple_of(BLOCK_BYTES);
-        return (
-            Batch {
-                num_writes: 1,
-                write_bytes,
-            },
-            1.0,
-        );
-    }
-    let num_writes = (groups_per_sync.round() as usize).clamp(1, 64);
-    let bytes = (ops_per_sync * cell.size as f64 / num_writes as f64).ceil() as usize;
-    let write_bytes = bytes.next_multiple_of(BLOCK_BYTES);
-    (
-        Batch {
-            num_writes,
-            write_bytes,
-        },
-        ops_per_sync,
-    )
-}
-
-fn report(subject: &Subject, cell: Cell, tally: Tally) -> Vec<Row> {
-    let params = |name: &str| json!({"wal": name, "size": cell.size, "appenders": cell.appenders});
-    let row = Row::new(
-        BENCH,
-        params(subject.name),
-        "throughput",
-        "ops/s",
-        tally.ops,
-    )
-    .with_latencies(&tally.latencies)
-    .with_cpu(&tally.cpu_ns);
-    let Some((
-        Batch {
-            num_writes,
-            write_bytes,
-        },
-        ops,
-    )) = tally.shape
-    else {
-        return vec![row];
-    };
-    let what = if cell.appenders == 1 {
-        format!("raw O_DIRECT write + fdatasync, one at a time: {write_bytes} bytes")
-    } else {
-        format!(
-            "raw aligned batches, same size and depth: {num_writes} × {write_bytes} bytes and one \
-             fdatasync for {ops:.1} appends"
-        )
-    };
-    let mut rows = vec![row.with_limit(what, &tally.limit)];
-    if subject.name == "device" {
-        let raw = Row::new(BENCH, params("raw"), "throughput", "ops/s", tally.limit)
-            .with_latencies(&tally.limit_latencies)
-            .with_cpu(&tally.limit_cpu_ns);
-        rows.push(raw);
-    }
-    rows
-}
-
-/// What a stretch of appending came to.
-struct Slice {
-    elapsed: Duration,
-    cpu: Duration,
-    latencies: Latencies,
-    num_syncs: u64,
-    num_groups: usize,
-}
-
-/// The appenders of a slice and what they share.
-struct Crowd {
-    wal: Arc<dyn Wal>,
-    stop: AtomicBool,
-    num_bytes: AtomicU64,
-    /// Where to look the groups of frames up, if their number is wanted.
-    device: Option<Arc<DeviceWal>>,
-    groups: Mutex<BTreeSet<(u64, u64)>>,
-}
-
-async fn slice(
-    subject: &Subject,
-    cell: Cell,
-    wait: Duration,
-    device: Option<Arc<DeviceWal>>,
-) -> Result<Slice, WalError> {
-    let crowd = Arc::new(Crowd {
-        wal: subject.wal.clone(),
-        stop: AtomicBool::new(false),
-        num_bytes: AtomicU64::new(0),
-        device,
-        groups: Mutex::default(),
-    });
-    let (begun, cpu) = (Instant::now(), Cpu::now());
-    let syncs = crowd.wal.counters().syncs;
-    let appenders: Vec<_> = (0..cell.appenders)
-        .map(|_| tokio::spawn(appender(crowd.clone(), cell.size)))
-        .collect();
-    tokio::time::sleep(wait).await;
-    crowd.stop.store(true, Ordering::Relaxed);
-    let mut latencies = Latencies::default();
-    for appender in appenders {
-        latencies.merge(appender.await.expect("an appender never panics")?);
-    }
-    let num_groups = crowd.groups.lock().expect("no appender panicked").len();
-    Ok(Slice {
-        elapsed: begun.elapsed(),
-        cpu: cpu.spent(),
-        latencies,
-        num_syncs: crowd.wal.counters().syncs - syncs,
-        num_groups,
-    })
-}
-
-/// Appends one frame after the other, each after the last one is durable.
-async fn appender(crowd: Arc<Crowd>, size: usize) -> Result<Latencies, WalError> {
-    let body = Bytes::from(vec![0xa5; size]);
-    let mut latencies = Latencies::default();
-    while !crowd.stop.load(Ordering::Relaxed) {
-        let started = Instant::now();
-        let permit = crowd.wal.reserve(size).await?;
-        let lsn = crowd.wal.append(permit, Frame::from(body.clone()))?.await?;
-        latencies.push(started.elapsed());
-        // The memory WAL is always ready: without this, nobody else on the thread would ever run.
-        tokio::task::consume_budget().await;
-        if let Some(group) = crowd.device.as_ref().and_then(|device| device.locate(lsn)) {
-            // A place in the ring comes round again, but not within 16 MiB of log.
-            let key = (lsn.0 >> 24, group.start);
-            crowd
-                .groups
-                .lock()
-                .expect("no appender panicked")
-                .insert(key);
+    fn rows(self, subject: &str, cell: Cell) -> Vec<Row> {
+        let row = |name, ops, latencies, cpu_ns| {
+            Row::new(BENCH, cell.params(name), "throughput", "ops/s", ops)
+                .with_latencies(latencies)
+                .with_cpu(cpu_ns)
+        };
+        let own = row(subject, self.ops, &self.latencies, &self.cpu_ns);
+        let Some(what) = self.limit_what else {
+            return vec![own];
+        };
+        let mut rows = vec![own.with_limit(what, &self.limit)];
+        if subject == "device" {
+            rows.push(row(
+                "raw",
+                self.limit,
+                &self.limit_latencies,
+                &self.limit_cpu_ns,
+            ));
         }
-        let bytes = size as u64;
-        let before = crowd.num_bytes.fetch_add(bytes, Ordering::Relaxed);
-        if before / TRIM_BYTES != (before + bytes) / TRIM_BYTES {
-            crowd.wal.trim(lsn);
-        }
+        rows
     }
-    Ok(latencies)
 }

@@ -8,19 +8,19 @@
 //! *IO: driver*
 #![allow(clippy::disallowed_methods, reason = "measures the real world")]
 
-use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::json;
-use tidewater_benches::{BenchEnv, Cpu, Quiet, Rounds, Row, read_sequentially};
+use tidewater_benches::{Cpu, Options, Quiet, Rounds, Row, noise, read_sequentially};
 use tidewater_types::Env;
 use tidewater_wal::{DeviceWal, DeviceWalConfig, Frame, OpenMode, Wal};
 
-use crate::subject::identity;
+use crate::Failure;
+use crate::subject::{WalPlace, identity};
 
 const BENCH: &str = "wal/recovery";
 const MIB: usize = 256;
@@ -29,80 +29,123 @@ const FRAME_SIZES: [usize; 2] = [1024, 65536];
 const RAW_DEPTH: usize = 4;
 /// Appends under way while the WAL is filled.
 const WINDOW: usize = 64;
+/// Filling, and one round.
+const FILL: Duration = Duration::from_secs(5);
+const ROUND: Duration = Duration::from_millis(500);
 
-pub(crate) fn run(
-    folder: &Path,
+/// Which sizes are measured.
+pub(crate) struct Plan {
     rounds: usize,
-    quiet: &mut Quiet,
-) -> Result<Vec<Row>, Box<dyn Error>> {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
-    let env: Arc<dyn Env> = Arc::new(BenchEnv::new(runtime.handle()));
-    let mut rows = Vec::new();
-    for frame_bytes in FRAME_SIZES {
-        rows.extend(one_size(
-            &runtime,
-            &env,
-            folder,
-            frame_bytes,
-            rounds,
-            quiet,
-        )?);
-    }
-    Ok(rows)
+    frame_sizes: Vec<usize>,
 }
 
-fn one_size(
-    runtime: &tokio::runtime::Runtime,
-    env: &Arc<dyn Env>,
-    folder: &Path,
-    frame_bytes: usize,
-    rounds: usize,
-    quiet: &mut Quiet,
-) -> Result<Vec<Row>, Box<dyn Error>> {
-    let path = folder.join(format!("recovery-{frame_bytes}"));
-    let config = DeviceWalConfig::default();
-    let read_bytes = usize::try_from(config.recovery_read_bytes)?;
-    let open = |mode, seen: &Arc<AtomicU64>| {
-        let seen = seen.clone();
+impl Plan {
+    pub(crate) fn new(plan: crate::plan::Plan, options: &Options) -> Self {
+        let frame_sizes = FRAME_SIZES.into_iter();
+        Self {
+            rounds: plan.rounds,
+            frame_sizes: frame_sizes
+                .filter(|size| options.wants(&id(size)))
+                .collect(),
+        }
+    }
+
+    pub(crate) fn ids(&self) -> impl Iterator<Item = String> {
+        self.frame_sizes.iter().map(id)
+    }
+
+    pub(crate) fn estimate(&self) -> Duration {
+        let rounds = u32::try_from(self.rounds).unwrap_or(u32::MAX);
+        let of_size = |_| FILL + ROUND * rounds;
+        self.frame_sizes.iter().map(of_size).sum()
+    }
+
+    pub(crate) fn run(
+        &self,
+        wals: &WalPlace,
+        (runtime, env): (&tokio::runtime::Runtime, &Arc<dyn Env>),
+        quiet: &mut Quiet,
+    ) -> Result<Vec<Row>, Failure> {
+        let mut rows = Vec::new();
+        for frame_bytes in &self.frame_sizes {
+            let config = DeviceWalConfig::default();
+            let num_frames = (MIB << 20) / frame_bytes;
+            let name = format!("recovery-{frame_bytes}");
+            let (wal, path) = wals.create(&name, env, config.clone())?;
+            runtime.block_on(fill(&wal, *frame_bytes, num_frames))?;
+            // As a crash would: nothing is closed.
+            drop(wal);
+            let opening = Opening {
+                path: &path,
+                env,
+                config,
+            };
+            rows.push(self.one_size(&opening, *frame_bytes, num_frames, quiet)?);
+        }
+        Ok(rows)
+    }
+
+    fn one_size(
+        &self,
+        opening: &Opening<'_>,
+        frame_bytes: usize,
+        num_frames: usize,
+        quiet: &mut Quiet,
+    ) -> Result<Row, Failure> {
+        let read_bytes = usize::try_from(opening.config.recovery_read_bytes)?;
+        let (mut values, mut limits, mut cpu_ns) =
+            (Rounds::default(), Rounds::default(), Rounds::default());
+        for _ in 0..self.rounds {
+            quiet.wait();
+            let (begun, cpu) = (Instant::now(), Cpu::now());
+            let num_bytes = opening.once(num_frames)?;
+            let (elapsed, cpu) = (begun.elapsed(), cpu.spent());
+            values.push(num_bytes as f64 / elapsed.as_secs_f64() / 1e6);
+            cpu_ns.push(cpu.as_nanos() as f64 / num_frames as f64);
+            let raw = read_sequentially(opening.path, num_bytes, read_bytes, RAW_DEPTH)?;
+            limits.push(num_bytes as f64 / raw.as_secs_f64() / 1e6);
+        }
+        let params = json!({"wal": "device", "mib": MIB, "size": frame_bytes});
+        let what =
+            format!("raw sequential O_DIRECT read, {RAW_DEPTH} at a time: {read_bytes} bytes");
+        Ok(Row::new(BENCH, params, "throughput", "MB/s", values)
+            .with_limit(what, &limits)
+            .with_cpu(&cpu_ns))
+    }
+}
+
+fn id(frame_bytes: &usize) -> String {
+    format!("recovery/device/{frame_bytes}")
+}
+
+struct Opening<'a> {
+    path: &'a Path,
+    env: &'a Arc<dyn Env>,
+    config: DeviceWalConfig,
+}
+
+impl Opening<'_> {
+    /// Opens the WAL, looks whether all frames came back, and answers how many bytes were scanned.
+    fn once(&self, num_frames: usize) -> Result<u64, Failure> {
+        let seen = Arc::new(AtomicU64::new(0));
+        let of_wal = seen.clone();
         let count = move |_, _: Bytes| {
-            seen.fetch_add(1, Ordering::Relaxed);
+            of_wal.fetch_add(1, Ordering::Relaxed);
         };
-        DeviceWal::open(&path, env.clone(), config.clone(), identity(), mode, count)
-    };
-    let num_frames = (MIB << 20) / frame_bytes;
-    let (wal, _) = open(OpenMode::Create, &Arc::default())?;
-    runtime.block_on(fill(&wal, frame_bytes, num_frames))?;
-    drop(wal);
-    let (mut values, mut limits, mut cpu_ns) =
-        (Rounds::default(), Rounds::default(), Rounds::default());
-    for _ in 0..rounds {
-        quiet.wait();
-        let seen = Arc::default();
-        let (begun, cpu) = (Instant::now(), Cpu::now());
-        let (wal, report) = open(OpenMode::Existing, &seen)?;
-        let (elapsed, cpu) = (begun.elapsed(), cpu.spent());
+        let (config, env) = (self.config.clone(), self.env.clone());
+        let existing = OpenMode::Existing;
+        let (wal, report) = DeviceWal::open(self.path, env, config, identity(), existing, count)?;
         drop(wal);
         let found = seen.load(Ordering::Relaxed);
         if found != num_frames as u64 {
             return Err(format!("{num_frames} frames were durable, {found} came back").into());
         }
-        values.push(report.num_bytes as f64 / elapsed.as_secs_f64() / 1e6);
-        cpu_ns.push(cpu.as_nanos() as f64 / num_frames as f64);
-        let raw = read_sequentially(&path, report.num_bytes, read_bytes, RAW_DEPTH)?;
-        limits.push(report.num_bytes as f64 / raw.as_secs_f64() / 1e6);
+        Ok(report.num_bytes)
     }
-    let params = json!({"wal": "device", "mib": MIB, "size": frame_bytes});
-    let what = format!("raw sequential O_DIRECT read, {RAW_DEPTH} at a time: {read_bytes} bytes");
-    let row = Row::new(BENCH, params, "throughput", "MB/s", values)
-        .with_limit(what, &limits)
-        .with_cpu(&cpu_ns);
-    Ok(vec![row])
 }
 
-async fn fill(wal: &DeviceWal, size: usize, num_frames: usize) -> Result<(), Box<dyn Error>> {
-    let body = Bytes::from(vec![0xa5; size]);
+async fn fill(wal: &DeviceWal, size: usize, num_frames: usize) -> Result<(), Failure> {
+    let body = noise(size);
     let mut waiting = std::collections::VecDeque::new();
     for _ in 0..num_frames {
         let permit = wal.reserve(size).await?;

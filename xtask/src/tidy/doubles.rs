@@ -19,6 +19,7 @@ const TOLERATED: &[&str] = &[
     "digest",
     "getrandom",
     "hashbrown",
+    "heck",
     "itertools",
     "r-efi",
     "rand",
