@@ -1,6 +1,6 @@
-//! One operation at a time on a disk, awaited: what recovery needs.
+//! Operations on a disk, awaited: what recovery needs.
 //!
-//! *Owns*: waiting for a completion, short reads and writes.
+//! *Owns*: waiting for a completion, reads begun ahead, short reads and writes.
 //! *Does not own*: what is read and written.
 //!
 //! *IO: through the disk port*
@@ -17,11 +17,25 @@ use crate::error::WalError;
 const FIRST_ID: u64 = 1 << 62;
 const ATTEMPTS_MAX: u32 = 16;
 
-/// A disk used one operation at a time.
+/// A read that was begun.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ReadUnderWay {
+    id: u64,
+    position: u64,
+    num_bytes: usize,
+}
+
+/// A disk whose operations are awaited.
 pub(crate) struct DiskIo {
     disk: Box<dyn Disk>,
     next_id: u64,
     path: String,
+    /// Operations whose completion did not come yet.
+    under_way: usize,
+    /// Completions that nobody asked for yet.
+    done: Vec<Completion>,
+    /// Reads whose completion nobody wants.
+    forgotten: Vec<u64>,
 }
 
 impl DiskIo {
@@ -31,6 +45,9 @@ impl DiskIo {
             disk,
             next_id: FIRST_ID,
             path,
+            under_way: 0,
+            done: Vec::new(),
+            forgotten: Vec::new(),
         }
     }
 
@@ -154,18 +171,90 @@ impl DiskIo {
             .map_err(|cause| WalError::io("flush", &self.path, 0, cause))
     }
 
+    /// Begins to read `num_bytes` at `position`, into `spare` if it has that size.
+    pub(crate) fn begin_read(
+        &mut self,
+        position: u64,
+        num_bytes: usize,
+        spare: Option<AlignedBuf>,
+    ) -> ReadUnderWay {
+        let block = self.disk.block_size();
+        let capacity = num_bytes.next_multiple_of(block);
+        let mut buf = spare
+            .filter(|buf| buf.capacity() == capacity)
+            .unwrap_or_else(|| AlignedBuf::new(capacity, block));
+        buf.clear();
+        let id = self.submit(DiskOp::Read { position, buf });
+        ReadUnderWay {
+            id,
+            position,
+            num_bytes,
+        }
+    }
+
+    /// The bytes of a read that was begun; what lies behind the end reads as zeros.
+    pub(crate) async fn finish_read(&mut self, read: ReadUnderWay) -> Result<AlignedBuf, WalError> {
+        let completion = self.completion(read.id).await;
+        match (completion.result, completion.buf) {
+            (Ok(num_read), Some(buf)) if num_read == buf.capacity() => Ok(buf),
+            (Err(cause), _) => Err(WalError::io("read", &self.path, read.position, cause)),
+            // Short: the patient way.
+            (Ok(_), _) => self.read(read.position, read.num_bytes).await,
+        }
+    }
+
+    /// Nobody wants what was read.
+    pub(crate) fn forget(&mut self, read: ReadUnderWay) {
+        match self.done.iter().position(|it| it.id == read.id) {
+            Some(place) => drop(self.done.swap_remove(place)),
+            None => self.forgotten.push(read.id),
+        }
+    }
+
+    /// Waits until the disk holds no operation any more.
+    pub(crate) async fn settle(&mut self) {
+        while self.under_way > 0 {
+            self.next_completion().await;
+        }
+        self.done.clear();
+        self.forgotten.clear();
+    }
+
     async fn run(&mut self, op: DiskOp) -> Completion {
+        let id = self.submit(op);
+        self.completion(id).await
+    }
+
+    fn submit(&mut self, op: DiskOp) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
+        self.under_way += 1;
         self.disk.submit(id, op);
+        self.disk.start();
+        id
+    }
+
+    async fn completion(&mut self, id: u64) -> Completion {
+        loop {
+            if let Some(place) = self.done.iter().position(|it| it.id == id) {
+                return self.done.swap_remove(place);
+            }
+            self.next_completion().await;
+        }
+    }
+
+    async fn next_completion(&mut self) {
         let disk = &mut self.disk;
         let completion = poll_fn(move |cx| {
             disk.set_waker(cx.waker());
             disk.poll().map_or(Poll::Pending, Poll::Ready)
         });
         let completion = completion.await;
-        assert_eq!(completion.id, id, "one operation at a time");
-        completion
+        self.under_way -= 1;
+        match self.forgotten.iter().position(|id| *id == completion.id) {
+            Some(place) => drop(self.forgotten.swap_remove(place)),
+            None => self.done.push(completion),
+        }
     }
 
     fn lost_buffer(&self, operation: &'static str, position: u64) -> WalError {

@@ -53,7 +53,10 @@ pub(crate) async fn prepare(
         }
     })?;
     let mut io = DiskIo::new(disk);
-    let recovered = recover(&mut io, &*env, &config, &identity, mode, &mut *on_frame).await?;
+    let recovered = recover(&mut io, &*env, &config, &identity, mode, &mut *on_frame).await;
+    // What was read ahead ends before the disk goes on to the engine, or back.
+    io.settle().await;
+    let recovered = recovered?;
     drop(on_frame);
     let (start, report) = (recovered.start, recovered.report);
     let tuning = Tuning {

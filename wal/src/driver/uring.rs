@@ -37,7 +37,6 @@ const EXTRA_DEPTH: usize = 40;
 enum Kind {
     Read,
     Write { durable: bool },
-    Flush,
 }
 
 struct Op {
@@ -53,7 +52,7 @@ struct Ring {
     ops: BTreeMap<u64, Op>,
     backlog: VecDeque<squeue::Entry>,
     ready: VecDeque<Completion>,
-    /// A flush that is started when the thread is about to wait.
+    /// A flush that is done when the thread is about to wait.
     flush: Option<u64>,
     wake_armed: bool,
 }
@@ -163,9 +162,7 @@ impl Ring {
                     .rw_flags(flags)
                     .build()
             }
-            _ => opcode::Fsync::new(file)
-                .flags(types::FsyncFlags::DATASYNC)
-                .build(),
+            (None, _) => unreachable!("a read or a write has a buffer"),
         };
         entry.user_data(id)
     }
@@ -176,29 +173,18 @@ impl Ring {
         self.backlog.push_back(entry);
     }
 
-    /// Starts the flush that was asked for, or does it.
-    ///
-    /// Through the ring a sync costs a hand-over to a kernel worker. With nothing else under way
-    /// there is nothing to do meanwhile, so the thread does it itself.
-    fn start_flush(&mut self) {
+    /// Does the flush that was asked for. Through the ring a sync costs a hand-over to a kernel
+    /// worker; the thread has nothing else to do until it is over, and what is under way goes on.
+    fn flush(&mut self) {
         let Some(id) = self.flush.take() else {
             return;
         };
-        if self.ops.is_empty() {
-            let result = self.file().file().sync_data().map(|()| 0);
-            self.ready.push_back(Completion {
-                id,
-                result,
-                buf: None,
-            });
-        } else {
-            let op = Op {
-                kind: Kind::Flush,
-                position: 0,
-                buf: None,
-            };
-            self.start(id, op);
-        }
+        let result = self.file().file().sync_data().map(|()| 0);
+        self.ready.push_back(Completion {
+            id,
+            result,
+            buf: None,
+        });
     }
 
     /// Moves what waits into the submission queue, as far as there is room.
@@ -254,7 +240,6 @@ impl Ring {
         match op.kind {
             Kind::Read => op.buf.iter_mut().for_each(|buf| buf.set_len(num_bytes)),
             Kind::Write { .. } => self.extended_to(op.position + num_bytes as u64),
-            Kind::Flush => {}
         }
         self.ready.push_back(Completion {
             id,
@@ -353,7 +338,7 @@ impl Parker for RingParker {
             ring.backlog.push_back(entry);
             ring.wake_armed = true;
         }
-        ring.start_flush();
+        ring.flush();
         let idle = notified || !ring.ready.is_empty();
         ring.enter(usize::from(!idle));
         if !ring.wake_armed {

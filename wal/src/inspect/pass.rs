@@ -66,6 +66,7 @@ pub(crate) async fn look(io: &mut DiskIo, place: Place, on_found: OnFound<'_>) -
         }
         _ => None,
     };
+    io.settle().await;
     Inspection {
         path: io.path().to_owned(),
         num_bytes: io.num_bytes(),

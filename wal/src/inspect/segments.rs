@@ -16,7 +16,7 @@ use crate::format::group::{self, GroupHeader};
 use crate::format::superblock::Superblock;
 use crate::io::DiskIo;
 use crate::recovery::judge::geometry;
-use crate::recovery::scan::Reader;
+use crate::recovery::reader::Reader;
 use crate::ring::Geometry;
 
 /// Segments outside the chain that are looked at.

@@ -14,7 +14,8 @@
 
 use tidewater_types::{Lsn, mutant, sometimes};
 
-use super::scan::{Reader, Scanned};
+use super::reader::Reader;
+use super::scan::Scanned;
 use crate::error::WalError;
 use crate::format::group;
 use crate::format::round_up;
@@ -106,7 +107,7 @@ async fn look(
     scanned: &Scanned,
     place: std::ops::Range<u64>,
 ) -> Result<(), WalError> {
-    let mut reader = Reader::new(io, *geometry, geometry.window_bytes);
+    let mut reader = Reader::ahead(io, *geometry, geometry.window_bytes);
     let mut position = place.start;
     while position < place.end {
         let group = reader.group(position).await?.and_then(group::decode);

@@ -16,6 +16,7 @@ pub(crate) mod create;
 mod damage;
 mod epoch;
 pub(crate) mod judge;
+pub(crate) mod reader;
 pub(crate) mod scan;
 mod superblocks;
 #[cfg(test)]

@@ -6,7 +6,7 @@
 //! Invariants
 //! 1. A group is valid only if it states the WAL, the position, the LSN and the epoch that
 //!    own that place, under a right checksum.
-//! 2. Memory is bounded by one read and one group.
+//! 2. Memory is bounded by the reader's and one group.
 //!
 //! *Format: docs/formats/wal.md* · *IO: through the disk port*
 
@@ -15,13 +15,13 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use tidewater_types::{Epoch, Lsn, mutant, sometimes};
 
-use crate::buffer::AlignedBuf;
 use crate::error::WalError;
 use crate::format::group::{self, GroupHeader, GroupKind, HEADER_BYTES};
 use crate::format::superblock::Superblock;
 use crate::format::{Flaw, VERSION, round_up};
 use crate::index::{GroupEntry, Index};
 use crate::io::DiskIo;
+use crate::recovery::reader::Reader;
 use crate::ring::Geometry;
 
 /// Takes what the walk meets, in LSN order.
@@ -101,7 +101,7 @@ impl<'a> Scan<'a> {
             num_bytes: 0,
         };
         Self {
-            reader: Reader::new(io, geometry, read_bytes),
+            reader: Reader::ahead(io, geometry, read_bytes),
             superblock,
             geometry,
             found,
@@ -185,6 +185,8 @@ impl<'a> Scan<'a> {
         }
         self.take(&header, &payload, visitor);
         self.found.next = next;
+        self.reader
+            .goes_on_at(next.map(|next| self.geometry.start(next)));
         if header.kind == GroupKind::Skip {
             self.enter(header.next);
             self.found.next = None;
@@ -250,63 +252,5 @@ impl<'a> Scan<'a> {
         self.found.durable = self.found.durable.max(header.durable);
         self.found.lsn = end;
         self.found.position += num_bytes;
-    }
-}
-
-/// Reads groups through one buffer.
-pub(crate) struct Reader<'a> {
-    pub(crate) io: &'a mut DiskIo,
-    geometry: Geometry,
-    read_bytes: u64,
-    base: u64,
-    buf: Option<AlignedBuf>,
-}
-
-impl<'a> Reader<'a> {
-    pub(crate) fn new(io: &'a mut DiskIo, geometry: Geometry, read_bytes: u64) -> Self {
-        Self {
-            io,
-            geometry,
-            read_bytes,
-            base: 0,
-            buf: None,
-        }
-    }
-
-    /// The bytes of the group at `position`, not checked; the inner error says why there
-    /// can be none.
-    pub(crate) async fn group(&mut self, position: u64) -> Result<Result<&[u8], Flaw>, WalError> {
-        let end = self.geometry.segment_end(position);
-        let block = usize::try_from(self.geometry.block_bytes).expect("a block");
-        if position + self.geometry.block_bytes > end {
-            return Ok(Err(Flaw::Short));
-        }
-        let num_bytes = match GroupHeader::decode_length(self.view(position, block).await?) {
-            Ok(num_bytes) => num_bytes.next_multiple_of(block),
-            Err(flaw) => return Ok(Err(flaw)),
-        };
-        if position + num_bytes as u64 > end {
-            return Ok(Err(Flaw::Short));
-        }
-        self.view(position, num_bytes).await.map(Ok)
-    }
-
-    /// `num_bytes` at `position`, inside one segment.
-    async fn view(&mut self, position: u64, num_bytes: usize) -> Result<&[u8], WalError> {
-        let held = self.buf.as_ref().map_or(0, |buf| buf.len() as u64);
-        let inside = self.base <= position && position + num_bytes as u64 <= self.base + held;
-        if !inside {
-            let most = self.geometry.segment_end(position) - position;
-            let wanted = self.read_bytes.min(most).max(num_bytes as u64);
-            self.buf = None;
-            self.buf = Some(
-                self.io
-                    .read(position, usize::try_from(wanted).expect("a read"))
-                    .await?,
-            );
-            self.base = position;
-        }
-        let at = usize::try_from(position - self.base).expect("inside the buffer");
-        Ok(&self.buf.as_ref().expect("just read").as_slice()[at..at + num_bytes])
     }
 }

@@ -4,14 +4,28 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::{append, config, env, identity, modes, open, wait};
 use crate::testing::loop_device::{LOOP_BYTES, Loop};
 use crate::testing::{conformance, frame_bytes};
 use crate::{DeviceWal, DeviceWalConfig, OpenMode, WalError, WalMode};
 
-fn create(path: &Path, config: DeviceWalConfig) -> Result<DeviceWal, WalError> {
-    let opened = DeviceWal::open(path, env(), config, identity(), OpenMode::Create, |_, _| {});
+/// A program that another test is just starting holds what is open here until it runs, locks too:
+/// so somebody in the way is asked again.
+fn create(path: &Path, config: &DeviceWalConfig) -> Result<DeviceWal, WalError> {
+    for _ in 0..100 {
+        match try_create(path, config) {
+            Err(WalError::Busy { .. }) => std::thread::sleep(Duration::from_millis(20)),
+            other => return other,
+        }
+    }
+    try_create(path, config)
+}
+
+fn try_create(path: &Path, config: &DeviceWalConfig) -> Result<DeviceWal, WalError> {
+    let (config, create) = (config.clone(), OpenMode::Create);
+    let opened = DeviceWal::open(path, env(), config, identity(), create, |_, _| {});
     opened.map(|(wal, _)| wal)
 }
 
@@ -22,7 +36,7 @@ fn every_mode_passes_the_conformance_suite_on_a_device() {
             let Some(device) = Loop::new(sector_bytes) else {
                 return;
             };
-            let wal = create(&device.device, config(mode)).unwrap();
+            let wal = create(&device.device, &config(mode)).unwrap();
             wait(conformance(Arc::new(wal), env()));
         }
     }
@@ -37,8 +51,8 @@ fn a_wal_on_a_device_comes_back_and_takes_what_the_device_has() {
         capacity_bytes: 1 << 40,
         ..config(WalMode::Auto)
     };
-    let wal = create(&device.device, large.clone()).unwrap();
-    let busy = create(&device.device, large.clone()).unwrap_err();
+    let wal = create(&device.device, &large).unwrap();
+    let busy = try_create(&device.device, &large).unwrap_err();
     assert!(
         matches!(busy, WalError::Busy { .. } | WalError::DeviceInUse { .. }),
         "{busy}"
@@ -65,7 +79,7 @@ fn what_lies_on_a_device_is_not_lost_unless_that_is_said() {
         return;
     };
     device.run("mkfs.ext4", &["-q"]);
-    let refused = create(&device.device, config(WalMode::Auto)).unwrap_err();
+    let refused = create(&device.device, &config(WalMode::Auto)).unwrap_err();
     assert!(
         matches!(refused, WalError::DeviceNotEmpty { .. }),
         "{refused}"
@@ -74,8 +88,8 @@ fn what_lies_on_a_device_is_not_lost_unless_that_is_said() {
         destroy: true,
         ..config(WalMode::Auto)
     };
-    drop(create(&device.device, destroying.clone()).unwrap());
-    let refused = create(&device.device, config(WalMode::Auto)).unwrap_err();
+    drop(create(&device.device, &destroying).unwrap());
+    let refused = create(&device.device, &config(WalMode::Auto)).unwrap_err();
     assert!(matches!(refused, WalError::Exists { .. }), "{refused}");
-    drop(create(&device.device, destroying).unwrap());
+    drop(create(&device.device, &destroying).unwrap());
 }
