@@ -16,7 +16,7 @@
 
 mod device;
 mod faults;
-mod image;
+pub(crate) mod image;
 mod ops;
 mod port;
 mod state;

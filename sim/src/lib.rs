@@ -1,20 +1,22 @@
 //! The deterministic simulator of the Tidewater engine.
 //!
 //! *Owns*: an executor with virtual time, a disk and a bucket that fail, the scenarios
-//! that run the real code on them, the checkers that judge it, and the campaign.
+//! that run the real code on them, the checkers that judge it, and the campaign; the crash
+//! test on a real kernel, which the same checkers judge.
 //! *Does not own*: the code under test; it runs as it is, seeded bugs aside.
 //!
 //! Invariants
 //! 1. A run follows from its seed, scenario and mutant alone: the same three give the
 //!    same trace hash, in every process.
 //! 2. Nothing here reads a clock, draws real randomness or starts a thread, except the
-//!    campaign's driver, which runs one seed a thread.
+//!    campaign's driver, which runs one seed a thread, and `crash`, which is not simulated.
 //!
-//! *IO: none; driver.rs starts threads and prints*
+//! *IO: none; driver.rs starts threads and prints, crash/ works on files and devices*
 #![doc = include_str!("../README.md")]
 
 mod bucket;
 mod check;
+mod crash;
 mod disk;
 mod driver;
 mod env;
@@ -27,6 +29,7 @@ mod trace;
 
 pub use bucket::{BucketFaults, SimBucket};
 pub use check::Violation;
+pub use crash::main as crash_main;
 pub use disk::{CrashStyle, Device, DiskFaults, DiskShape, SimDisk};
 pub use driver::main;
 pub use env::SimEnv;

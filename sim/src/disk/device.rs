@@ -13,6 +13,7 @@ use tidewater_wal::Completion;
 use tokio::sync::oneshot;
 
 use super::faults::{CrashStyle, DiskFaults, DiskShape, Fault};
+use super::image::Image;
 use super::ops::{Op, Pending, State};
 use super::state::Layers;
 use crate::exec::Handle;
@@ -32,6 +33,13 @@ impl Device {
     pub fn new(handle: Handle, seed: u64, shape: DiskShape, faults: DiskFaults) -> Self {
         let layers = Layers::new(shape.sector_bytes);
         Self::with_layers(handle, Rng::new(seed, "disk"), shape, faults, layers)
+    }
+
+    /// A device that holds `image`, all of it durable, without faults.
+    pub(crate) fn with_image(handle: Handle, seed: u64, shape: DiskShape, image: Image) -> Self {
+        let layers = Layers::of_image(shape.sector_bytes, image);
+        let (rng, faults) = (Rng::new(seed, "disk"), DiskFaults::default());
+        Self::with_layers(handle, rng, shape, faults, layers)
     }
 
     fn with_layers(
@@ -147,6 +155,11 @@ impl Device {
     #[must_use]
     pub fn durable_bytes(&self, position: u64, len: usize) -> Vec<u8> {
         self.state.lock().layers.durable.bytes(position, len)
+    }
+
+    /// All that survives the worst crash.
+    pub(crate) fn durable_image(&self) -> Image {
+        self.state.lock().layers.durable.clone()
     }
 
     /// Notes that the blocks of `start..end` hold acknowledged bytes: writing anything else

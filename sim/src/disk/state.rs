@@ -67,6 +67,15 @@ impl Layers {
         }
     }
 
+    /// A device that holds `image`, all of it durable.
+    pub(super) fn of_image(sector_bytes: usize, image: Image) -> Self {
+        Self {
+            cache: image.clone(),
+            durable: image,
+            ..Self::new(sector_bytes)
+        }
+    }
+
     /// A write was submitted; its number.
     pub(super) fn submit(&mut self, position: u64, data: &[u8]) -> u64 {
         let number = self.next_write;
