@@ -1,7 +1,9 @@
-//! Project chores: `cargo xtask tidy`, `cargo xtask test`, `cargo xtask services`.
+//! Project chores: `cargo xtask tidy`, `cargo xtask test`, `cargo xtask crash-test`,
+//! `cargo xtask services`.
 //!
 //! *Owns*: the checks that need no compiler (tidy), the order in which every test of the
-//! project runs (test), and the servers those tests talk to (services).
+//! project runs (test), the log against a real kernel (crash-test), and the servers those tests
+//! talk to (services).
 //! *Does not own*: the tests themselves; each stands with the code it tests.
 //!
 //! *IO: driver*
@@ -11,6 +13,7 @@
     reason = "a command line tool, never simulated"
 )]
 
+mod crash;
 mod services;
 mod test;
 mod tidy;
@@ -23,6 +26,7 @@ usage: cargo xtask COMMAND
 
   tidy                        sizes, headers, imports, cycles, formats, licences, words
   test [--list] [--only STEP]...  every test of the project in order
+  crash-test [--short] ...    the write-ahead log on a real kernel, crashed
   services COMMAND            the object store that tests talk to
 ";
 
@@ -32,6 +36,7 @@ fn main() -> ExitCode {
     match args.first().map(String::as_str) {
         Some("tidy") => tidy::main(&root(), &rest),
         Some("test") => test::main(&root(), &rest),
+        Some("crash-test") => crash::main(&root(), &rest),
         Some("services") => services::main(&root(), &rest),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");

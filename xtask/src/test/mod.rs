@@ -10,7 +10,7 @@
 //! *IO: driver*
 
 mod broker;
-mod process;
+pub(crate) mod process;
 mod steps;
 mod tools;
 

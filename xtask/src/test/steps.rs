@@ -37,6 +37,7 @@ pub(crate) struct Context {
 const BUILD_WITHIN: Duration = Duration::from_secs(1_500);
 const TESTS_WITHIN: Duration = Duration::from_secs(1_800);
 const SIM_WITHIN: Duration = Duration::from_secs(900);
+const CRASH_WITHIN: Duration = Duration::from_secs(1_800);
 const CLIENT_WITHIN: Duration = Duration::from_secs(300);
 const CHAOS_WITHIN: Duration = Duration::from_secs(660);
 
@@ -108,6 +109,16 @@ pub(crate) const STEPS: &[Step] = &[
         name: "sim-mutants",
         about: "every seeded bug is found",
         run: sim_mutants,
+    },
+    Step {
+        name: "crash",
+        about: "the write-ahead log on a real kernel: crashes, flushes that fail",
+        run: |c| {
+            c.run(
+                &mut cargo(&["xtask", "crash-test", "--short"]),
+                CRASH_WITHIN,
+            )
+        },
     },
     Step {
         name: "s3",
