@@ -47,6 +47,8 @@ pub(super) struct Entry {
     pub(super) flush: bool,
     /// The entry's own write is durable.
     pub(super) fua: bool,
+    /// A file system's own bookkeeping.
+    pub(super) metadata: bool,
     pub(super) action: Action,
 }
 
@@ -136,8 +138,12 @@ impl<R: Read> Log<R> {
             let data = self.take(num_bytes, "the data of an entry")?.into();
             Action::Write { position, data }
         };
-        let (flush, fua) = (flags & FLUSH != 0, flags & FUA != 0);
-        Ok(Entry { flush, fua, action })
+        Ok(Entry {
+            flush: flags & FLUSH != 0,
+            fua: flags & FUA != 0,
+            metadata: flags & METADATA != 0,
+            action,
+        })
     }
 }
 
@@ -166,7 +172,9 @@ pub(super) fn encode(entries: &[Entry]) -> Bytes {
     }
     log.resize(512, 0);
     for entry in entries {
-        let mut flags = (u64::from(entry.flush) * FLUSH) | (u64::from(entry.fua) * FUA);
+        let mut flags = (u64::from(entry.flush) * FLUSH)
+            | (u64::from(entry.fua) * FUA)
+            | (u64::from(entry.metadata) * METADATA);
         let (mut place, mut num_sectors, mut data_len) = (0, 0, 0);
         let (mut text, mut body) = (Vec::new(), Vec::new());
         match &entry.action {
@@ -207,6 +215,7 @@ mod tests {
         let plain = |action| Entry {
             flush: false,
             fua: false,
+            metadata: false,
             action,
         };
         let data = Bytes::from(vec![7; 1024]);
@@ -218,6 +227,7 @@ mod tests {
             Entry {
                 flush: true,
                 fua: false,
+                metadata: false,
                 action: Action::Nothing,
             },
             plain(Action::Mark("a1,2".to_owned())),
@@ -228,6 +238,7 @@ mod tests {
             Entry {
                 flush: true,
                 fua: true,
+                metadata: true,
                 action: Action::Write { position: 0, data },
             },
         ]

@@ -7,6 +7,7 @@
 //! 1. Everything in front of the last completed flush has landed; FUA writes have landed.
 //! 2. Of the writes behind it, each sector of 512 or 4,096 bytes landed or not, as the seed says,
 //!    and in the order of the log: what is newer and durable is never taken back.
+//!    A file system's own metadata is torn between its blocks alone.
 //! 3. Writes that a flush failed to cover (`failed_at`) are covered by no later one: their pages
 //!    count as clean, landed or not.
 //! 4. dm-log-writes puts an unflushed write into its log only together with the flush that
@@ -20,6 +21,11 @@ use std::ops::RangeInclusive;
 use super::log::{Action, Entry};
 use crate::disk::image::Image;
 use crate::rng::Rng;
+
+/// What of a file system's own metadata lands whole or not at all. ext4 checks a checksum over its
+/// superblock before it looks at the journal, so a superblock torn inside its block is never
+/// mounted again: that is between it and the drive, and no matter of the log in it.
+const METADATA_BYTES: usize = 4096;
 
 /// How the writes behind the last flush landed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -137,7 +143,12 @@ impl<'a> Replay<'a> {
                 Landing::Writes => Some(rng.chance(crash.share)),
                 Landing::Sectors => None,
             };
-            apply(&mut self.durable, &entry.action, crash.sector_bytes, |_| {
+            let unit = if entry.metadata {
+                METADATA_BYTES
+            } else {
+                crash.sector_bytes
+            };
+            apply(&mut self.durable, &entry.action, unit, |_| {
                 whole.unwrap_or_else(|| rng.chance(crash.share))
             });
         }
@@ -185,6 +196,7 @@ mod tests {
         Entry {
             flush: false,
             fua: false,
+            metadata: false,
             action: Action::Write {
                 position,
                 data: Bytes::from(vec![byte; 4096]),
@@ -196,6 +208,7 @@ mod tests {
         Entry {
             flush: true,
             fua: false,
+            metadata: false,
             action: Action::Nothing,
         }
     }
@@ -254,6 +267,21 @@ mod tests {
         let landed: Vec<bool> = bytes.chunks(512).map(|sector| sector[0] == 1).collect();
         assert!(bytes.chunks(512).all(|s| s.iter().all(|b| *b == s[0])));
         assert!(landed.contains(&true) && landed.contains(&false));
+    }
+
+    #[test]
+    fn metadata_of_a_file_system_is_not_torn_inside_a_block() {
+        let mut metadata = write(0, 1);
+        metadata.metadata = true;
+        let mut base = Image::default();
+        base.write(0, &[0; 4096]);
+        for seed in 0..20 {
+            let log = [metadata.clone()];
+            let bytes = crash(1, Landing::Sectors)
+                .image(seed, &base, &log, None)
+                .bytes(0, 4096);
+            assert!(bytes.iter().all(|byte| *byte == bytes[0]));
+        }
     }
 
     #[test]
