@@ -20,7 +20,7 @@ use super::runs::{Runner, judged, last_words};
 use super::tools::{Tools, command};
 
 /// Memory of a guest: it holds one image and its page cache.
-const MEMORY: &str = "mem=512M";
+const MEMORY: &str = "mem=256M";
 
 /// What a guest gets.
 pub(crate) struct Guest<'a> {

@@ -57,6 +57,7 @@ impl Class {
         let states = self.count("states");
         let verdict = match (self.expect, self.is_ok()) {
             (Expect::Good, true) => "ok",
+            (Expect::Caught { .. }, true) if self.alone => "as it is",
             (Expect::Caught { .. }, true) => "ok (caught)",
             (Expect::Good, false) => "FAILED",
             (Expect::Caught { .. }, false) => "FAILED (not caught)",

@@ -25,6 +25,8 @@ pub(crate) struct Runner {
     pub(crate) processes: Processes,
     /// Everything is below it.
     pub(crate) work: PathBuf,
+    /// Held while we live: two runs in one folder would spoil each other's images.
+    _lock: File,
 }
 
 impl Runner {
@@ -33,8 +35,16 @@ impl Runner {
         let work = work
             .canonicalize()
             .map_err(|why| Failure::environment("find", work, &why))?;
+        let lock = work.join("lock");
+        let held = File::create(&lock).map_err(|why| Failure::environment("make", &lock, &why))?;
+        held.try_lock()
+            .map_err(|why| Failure::environment("lock", &lock, &why.into()))?;
         let processes = Processes::start().map_err(Failure::Environment)?;
-        Ok(Self { processes, work })
+        Ok(Self {
+            processes,
+            work,
+            _lock: held,
+        })
     }
 
     /// An empty folder.
