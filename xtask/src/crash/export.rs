@@ -29,7 +29,7 @@ use crate::test::process::Running;
 /// The exported file, or the socket.
 pub(crate) const EXPORTED: &str = "exported";
 const LOG_BYTES: u64 = 64 << 20;
-const READY_WITHIN: Duration = Duration::from_secs(20);
+const READY_WITHIN: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(20);
 
 /// How the log reaches the export.

@@ -20,7 +20,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::export::{EXPORTED, Export, Way, unmount};
-use super::failure::Failure;
+use super::failure::{Failure, undisturbed};
 use super::guest::{self, Guest};
 use super::options::Options;
 use super::passes::{json as read_json, make};
@@ -48,19 +48,20 @@ pub(crate) fn run(
         let bugs: &[u16] = if way.is_some() { &[3, 52] } else { &[3] };
         for (mutant, nth) in with_bugs(nth, bugs) {
             let name = name(what, nth, mutant);
-            unmount(runner, &runner.work.join(&name).join(EXPORTED))?;
-            let folder = runner.folder(&name)?;
-            let fault = Injected {
-                folder: &folder,
-                seed: options.seed,
-                states: if options.short { 15 } else { 40 },
-                nth,
-                mutant,
-            };
-            let outcome = match way {
-                Some(way) => fault.export(runner, tools, way),
-                None => fault.traced(runner, tools),
-            };
+            let outcome = undisturbed(|| {
+                unmount(runner, &runner.work.join(&name).join(EXPORTED))?;
+                let fault = Injected {
+                    folder: &runner.folder(&name)?,
+                    seed: options.seed,
+                    states: if options.short { 15 } else { 40 },
+                    nth,
+                    mutant,
+                };
+                match way {
+                    Some(way) => fault.export(runner, tools, way),
+                    None => fault.traced(runner, tools),
+                }
+            });
             let fault = judged(name.clone(), mutant, outcome)?;
             if fault.is_ok() {
                 runner.remove(&name)?;

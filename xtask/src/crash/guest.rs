@@ -6,7 +6,8 @@
 //!
 //! Invariants
 //! 1. A guest that does not end in its time is killed with all its processes.
-//! 2. A guest whose script began and did not end is a finding: something hung or the kernel died.
+//! 2. A guest that somebody on the host disturbed with a signal says nothing about the log.
+//! 3. A guest whose script began and did not end is a finding: something hung or the kernel died.
 //!
 //! *IO: driver*
 
@@ -21,6 +22,9 @@ use super::tools::{Tools, command};
 
 /// Memory of a guest: it holds one image and its page cache.
 const MEMORY: &str = "mem=256M";
+
+/// What the guest's kernel says before it gives up.
+const STOPPED: &str = "child stopped with signal";
 
 /// What a guest gets.
 pub(crate) struct Guest<'a> {
@@ -79,6 +83,12 @@ pub(crate) fn run(runner: &mut Runner, tools: &Tools, guest: &Guest) -> Result<(
             )));
         }
         return judged(code.trim().parse().ok(), &format!("in the guest: {output}"));
+    }
+    // The guest's kernel traces its processes and does not expect a SIGCONT from outside.
+    let console_text = fs::read(&console).unwrap_or_default();
+    if String::from_utf8_lossy(&console_text).contains(STOPPED) {
+        let what = "a process of the guest got a signal from somebody on the host";
+        return Err(Failure::Disturbed(what.to_owned()));
     }
     let what = format!(
         "the guest {} without a result; it said\n{output}\nits console ended with\n{}",

@@ -26,7 +26,7 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use crate::services::work_dir;
-use failure::Failure;
+use failure::{Failure, undisturbed};
 use options::{Options, USAGE, chosen, parse};
 use report::Summary;
 use runs::Runner;
@@ -56,7 +56,7 @@ pub(crate) fn main(root: &Path, args: &[&str]) -> ExitCode {
             eprintln!("xtask crash-test: {why}");
             ExitCode::from(1)
         }
-        Err(Failure::Environment(why)) => {
+        Err(Failure::Environment(why) | Failure::Disturbed(why)) => {
             eprintln!("xtask crash-test: the environment refuses: {why}");
             ExitCode::from(3)
         }
@@ -82,7 +82,7 @@ fn run(root: &Path, options: &Options) -> Result<bool, Failure> {
         seconds: 0.0,
     };
     for (pass, states) in chosen(options) {
-        let class = passes::run(&mut runner, &tools, options, pass, states)
+        let class = undisturbed(|| passes::run(&mut runner, &tools, options, pass, states))
             .map_err(|failure| named(pass.name, failure))?;
         say(&class.line());
         class.failures().iter().for_each(|line| say(line));
@@ -107,6 +107,7 @@ fn named(class: &str, failure: Failure) -> Failure {
     match failure {
         Failure::Check(why) => Failure::Check(format!("{class}: {why}")),
         Failure::Environment(why) => Failure::Environment(format!("{class}: {why}")),
+        Failure::Disturbed(why) => Failure::Disturbed(format!("{class}: {why}")),
     }
 }
 

@@ -94,7 +94,7 @@ fn record(
 \"0 $(cat /sys/block/ubda/size) log-writes /dev/ubda /dev/ubdb\" || off
 {before}
 touch ready
-\"$program\" write --wal {wal} --mode {mode} --mutant {mutant} --seed {seed} \
+\"$program\" write --wal {wal} --mode {mode} --mutant {mutant} --lives {lives} --seed {seed} \
 --history history --target log --json written
 code=$?
 {after}
@@ -102,6 +102,7 @@ dmsetup --noudevsync remove log || code=3
 result $code",
         mode = pass.mode,
         mutant = pass.mutant,
+        lives = pass.lives,
         seed = options.seed,
     );
     let guest = Guest {
