@@ -44,24 +44,28 @@ pub(crate) fn run(
         ("strace-eio", None),
     ];
     for (what, way) in ways {
-        // Without a record of the writes nobody sees what a recovery left in a cache.
-        let bugs: &[u16] = if way.is_some() { &[3, 52] } else { &[3] };
-        for (mutant, nth) in with_bugs(nth, bugs) {
-            let name = name(what, nth, mutant);
-            let outcome = undisturbed(|| {
-                unmount(runner, &runner.work.join(&name).join(EXPORTED))?;
-                let fault = Injected {
-                    folder: &runner.folder(&name)?,
-                    seed: options.seed,
-                    states: if options.short { 15 } else { 40 },
-                    nth,
-                    mutant,
-                };
-                match way {
-                    Some(way) => fault.export(runner, tools, way),
-                    None => fault.traced(runner, tools),
+        for (mutant, nth) in cases(nth, way.is_some()) {
+            let name = name(what, nth[0], mutant);
+            let mut outcome = Ok(String::new());
+            for nth in nth {
+                outcome = undisturbed(|| {
+                    unmount(runner, &runner.work.join(&name).join(EXPORTED))?;
+                    let fault = Injected {
+                        folder: &runner.folder(&name)?,
+                        seed: options.seed,
+                        states: if options.short { 15 } else { 40 },
+                        nth,
+                        mutant,
+                    };
+                    match way {
+                        Some(way) => fault.export(runner, tools, way),
+                        None => fault.traced(runner, tools),
+                    }
+                });
+                if outcome.is_err() {
+                    break;
                 }
-            });
+            }
             let fault = judged(name.clone(), mutant, outcome)?;
             if fault.is_ok() {
                 runner.remove(&name)?;
@@ -72,6 +76,19 @@ pub(crate) fn run(
     Ok(())
 }
 
+/// The seeded bugs, each with the flushes to fail one after the other until it is noticed.
+fn cases(nth: &[u32], recorded: bool) -> Vec<(u16, Vec<u32>)> {
+    let mut cases: Vec<(u16, Vec<u32>)> = nth.iter().map(|nth| (0, vec![*nth])).collect();
+    cases.push((3, vec![nth[0]]));
+    if recorded {
+        // Without a record of the writes nobody sees what a recovery left in a cache. With one it
+        // shows only if the flush that failed was that of a group: those of a trim or a mark leave
+        // no frame behind.
+        cases.push((52, (nth[0]..nth[0] + 8).collect()));
+    }
+    cases
+}
+
 /// One flush that fails.
 struct Injected<'a> {
     folder: &'a Path,
@@ -80,12 +97,6 @@ struct Injected<'a> {
     states: u64,
     nth: u32,
     mutant: u16,
-}
-
-/// Each fault with the right log, and the first one with each seeded bug.
-fn with_bugs(nth: &[u32], bugs: &[u16]) -> Vec<(u16, u32)> {
-    let right = nth.iter().map(|nth| (0, *nth));
-    right.chain(bugs.iter().map(|bug| (*bug, nth[0]))).collect()
 }
 
 fn name(what: &str, nth: u32, mutant: u16) -> String {

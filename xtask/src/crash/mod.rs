@@ -6,7 +6,8 @@
 //!
 //! Invariants
 //! 1. Whatever the kernel or the system refuses is a failure, never a skip.
-//! 2. Nothing is left running, mounted or lying about, but recordings that show a finding.
+//! 2. Nothing is left running, mounted or lying about, but recordings that show a finding. (A
+//!    SIGKILL can leave a mount; the next run takes it away.)
 //!
 //! *IO: driver*
 
