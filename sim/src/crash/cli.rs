@@ -93,6 +93,9 @@ struct WriteArgs {
     /// The file that takes the marks.
     #[arg(long)]
     marks: Option<PathBuf>,
+    /// The write log below the device: where it stands is noted when the log is poisoned.
+    #[arg(long)]
+    log: Option<PathBuf>,
     /// Where the sums go.
     #[arg(long)]
     json: PathBuf,
@@ -132,10 +135,10 @@ struct CheckArgs {
     /// The file of marks, if they are not in the log; then crashes lie at its end.
     #[arg(long)]
     marks: Option<PathBuf>,
-    /// The flush that failed, counted from 1 and not in the log: what no flush in front of it
-    /// covered is covered by none.
+    /// Entries the log had when a flush had failed: what no flush among them covered is covered
+    /// by none.
     #[arg(long)]
-    failed_flush: Option<usize>,
+    failed_at: Option<usize>,
     #[arg(long, default_value_t = 100)]
     states: u64,
     #[arg(long, default_value_t = 1)]
@@ -216,6 +219,7 @@ fn write(runtime: &tokio::runtime::Runtime, args: WriteArgs) -> Result<(), Crash
         appends: args.appends,
         seed: args.seed,
         mutant: args.mutant,
+        log: args.log,
     };
     let done = runtime.block_on(run(&load, book))?;
     save(&args.json, &done)
@@ -250,7 +254,6 @@ fn check(args: &CheckArgs) -> Result<(), CrashError> {
     if let (Some(path), None) = (&args.log, &marks) {
         must_be_whole(path, &log)?;
     }
-    let failed_at = args.failed_flush.map(|nth| failed_at(&log, nth));
     let place = match &args.mount {
         None => Place::File(args.scratch.clone()),
         Some(folder) => Place::Mounted {
@@ -278,7 +281,7 @@ fn check(args: &CheckArgs) -> Result<(), CrashError> {
     let numbers = args.state.map_or(0..args.states, |only| only..only + 1);
     for number in numbers {
         let crash = Crash::draw(args.seed, number, from..=log.len(), &hot);
-        let state = crash.image(args.seed, &base, &log, failed_at);
+        let state = crash.image(args.seed, &base, &log, args.failed_at);
         let promises = match &marks {
             Some(marks) => Promises::of_marks(marks.lines()),
             None => Promises::of_log(&log[..crash.until]),
@@ -297,12 +300,6 @@ fn check(args: &CheckArgs) -> Result<(), CrashError> {
     save(&args.json, &class)
 }
 
-/// Where a flush failed that would have been the `nth` of the log: in front of the one that is.
-fn failed_at(log: &[Entry], nth: usize) -> usize {
-    let mut flushes = (0..log.len()).filter(|index| log[*index].flush);
-    flushes.nth(nth.saturating_sub(1)).unwrap_or(log.len())
-}
-
 /// The target stops recording without a word when its log is full, and marks its own end.
 fn must_be_whole(path: &Path, log: &[Entry]) -> Result<(), CrashError> {
     match log.last().map(|entry| &entry.action) {
@@ -318,12 +315,7 @@ fn must_be_whole(path: &Path, log: &[Entry]) -> Result<(), CrashError> {
 
 fn read_log(path: &Path) -> Result<Vec<Entry>, CrashError> {
     let file = fs::File::open(path).map_err(CrashError::io("open", path))?;
-    log::read(BufReader::with_capacity(1 << 16, file)).map_err(|wrong| CrashError::Format {
-        path: path.display().to_string(),
-        position: wrong.position,
-        expected: wrong.expected,
-        found: wrong.found,
-    })
+    log::read(BufReader::with_capacity(1 << 16, file)).map_err(|wrong| wrong.in_file(path))
 }
 
 fn history(path: &Path) -> Result<History, CrashError> {

@@ -12,8 +12,11 @@
 //! *IO: from any reader*
 
 use std::io::Read;
+use std::path::Path;
 
 use bytes::Bytes;
+
+use super::CrashError;
 
 const MAGIC: u64 = 0x006a_7366_7773_6872;
 const VERSION: u64 = 1;
@@ -60,6 +63,13 @@ pub(super) struct Wrong {
     pub(super) found: String,
 }
 
+/// The number of entries a log has now.
+pub(super) fn num_entries(source: impl Read) -> Result<u64, Wrong> {
+    let first = Log { source, at: 0 }.take(512, "a super block of dm-log-writes")?;
+    let [_, _, num_entries] = words(&first, 0);
+    Ok(num_entries)
+}
+
 /// Reads a whole log from its first byte on, and no further than its last entry.
 pub(super) fn read(source: impl Read) -> Result<Vec<Entry>, Wrong> {
     let mut log = Log { source, at: 0 };
@@ -79,6 +89,18 @@ pub(super) fn read(source: impl Read) -> Result<Vec<Entry>, Wrong> {
         entries.push(log.entry(u64::from(sector_bytes))?);
     }
     Ok(entries)
+}
+
+impl Wrong {
+    /// The error about the log in the file at `path`.
+    pub(super) fn in_file(self, path: &Path) -> CrashError {
+        CrashError::Format {
+            path: path.display().to_string(),
+            position: self.position,
+            expected: self.expected,
+            found: self.found,
+        }
+    }
 }
 
 struct Log<R> {
@@ -208,7 +230,7 @@ pub(super) fn encode(entries: &[Entry]) -> Bytes {
 
 #[cfg(test)]
 mod tests {
-    use super::{Action, Entry, encode, read};
+    use super::{Action, Entry, encode, num_entries, read};
     use bytes::Bytes;
 
     fn sample() -> Vec<Entry> {
@@ -247,6 +269,7 @@ mod tests {
     #[test]
     fn every_kind_of_entry_is_read() {
         assert_eq!(read(&*encode(&sample())), Ok(sample()));
+        assert_eq!(num_entries(&*encode(&sample())), Ok(5));
         // What follows the last entry is nobody's.
         let more = [encode(&sample()), Bytes::from(vec![1; 4096])].concat();
         assert_eq!(read(&*more), Ok(sample()));

@@ -1,5 +1,10 @@
 //! The workload and the judge together, on files: what is in order passes, what is lost is seen.
 
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests of a driver, on real files"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -37,6 +42,7 @@ fn recorded() -> Recorded {
         appends: 20,
         seed: 1,
         mutant: 0,
+        log: None,
     };
     let book = Book::new(&history, Marker::file(&marks).unwrap()).unwrap();
     let done = runtime.block_on(run(&load, book)).unwrap();

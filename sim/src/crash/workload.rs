@@ -27,6 +27,7 @@ use tidewater_types::{Env, Lsn};
 use tidewater_wal::{Append, DeviceWal, DeviceWalConfig, Frame, OpenMode, Permit, Wal, WalError};
 
 use super::book::line;
+use super::log::num_entries;
 use super::marker::Marker;
 use super::{CrashError, env::MutantEnv, identity, marks};
 use crate::check::frames::FrameModel;
@@ -49,6 +50,8 @@ pub(super) struct Workload {
     pub(super) appends: u32,
     pub(super) seed: u64,
     pub(super) mutant: u16,
+    /// The write log below the device, if it can be looked at while we run.
+    pub(super) log: Option<PathBuf>,
 }
 
 /// What came of it.
@@ -60,6 +63,8 @@ pub(super) struct Done {
     pub(super) trims: u64,
     /// The log was poisoned: by what.
     pub(super) poisoned: Option<String>,
+    /// Entries the write log had then: no flush that succeeded before covers what follows.
+    pub(super) log_entries: Option<u64>,
 }
 
 /// Where everything is written down.
@@ -164,6 +169,8 @@ pub(super) async fn run(load: &Workload, book: Book) -> Result<Done, CrashError>
             }
         }
         if book.borrow().done.poisoned.is_some() {
+            // Before the device is closed: that alone may flush it once more.
+            book.borrow_mut().done.log_entries = load.log.as_deref().map(entries).transpose()?;
             must_stay_poisoned(&life).await?;
             break;
         }
@@ -176,6 +183,11 @@ pub(super) async fn run(load: &Workload, book: Book) -> Result<Done, CrashError>
     let flushed = book.history.flush();
     flushed.map_err(CrashError::io("write", Path::new("the history")))?;
     Ok(book.done)
+}
+
+fn entries(log: &Path) -> Result<u64, CrashError> {
+    let file = File::open(log).map_err(CrashError::io("open", log))?;
+    num_entries(file).map_err(|wrong| wrong.in_file(log))
 }
 
 fn open<'a>(

@@ -136,7 +136,7 @@ impl Injected<'_> {
         let written = outcome?;
         // At the moment of the failure, and after the log was opened again.
         for (log, marks) in [("failed-log", "failed-marks"), ("log", "marks")] {
-            self.crashes(runner, tools, log, marks)?;
+            self.crashes(runner, tools, log, marks, &written["log_entries"])?;
         }
         let states = 2 * self.states;
         Ok(format!("{}; {states} crash states, 0 bad", told(&written)))
@@ -155,7 +155,7 @@ impl Injected<'_> {
         };
         let on = format!("--wal {wal} --mode {mode} --marks marks --history history");
         let write = format!(
-            "write {on} --lives 1 --json written --seed {} --mutant {}",
+            "write {on} --lives 1 --log log --json written --seed {} --mutant {}",
             self.seed, self.mutant
         );
         step(runner, tools, self.folder, way, &write)?;
@@ -177,12 +177,13 @@ impl Injected<'_> {
         tools: &Tools,
         log: &str,
         marks: &str,
+        failed_at: &Value,
     ) -> Result<(), Failure> {
         let (seed, states) = (self.seed, self.states);
         let mut check = program(tools, self.folder, "check");
         check.args(["--class", "fault", "--base", "base", "--log", log]);
         check.args(["--history", "history", "--marks", marks]);
-        check.args(["--failed-flush", &self.nth.to_string()]);
+        check.args(["--failed-at", &failed_at.to_string()]);
         check.args(["--scratch", "scratch"]);
         check.args(["--json", "sums", "--states", &states.to_string()]);
         check.args(["--seed", &seed.to_string()]);
