@@ -39,7 +39,7 @@ pub fn claim_device(path: &Path, destroy: bool) -> Result<File, WalError> {
     };
     let metadata = std::fs::metadata(path).map_err(|cause| failed("look-up", cause))?;
     if !metadata.file_type().is_block_device() {
-        let found = super::look::kind_in_words(metadata.file_type());
+        let found = kind_in_words(metadata.file_type());
         let expected = "a block device";
         let path = name;
         return Err(WalError::WrongKind {
@@ -71,6 +71,19 @@ pub fn claim_device(path: &Path, destroy: bool) -> Result<File, WalError> {
         check_empty(&device, &name)?;
     }
     Ok(device)
+}
+
+/// What something is that has a path.
+pub(super) fn kind_in_words(kind: std::fs::FileType) -> &'static str {
+    if kind.is_file() {
+        "a file"
+    } else if kind.is_dir() {
+        "a directory"
+    } else if kind.is_char_device() {
+        "a character device"
+    } else {
+        "a pipe or a socket"
+    }
 }
 
 /// Whether no WAL is open on it.

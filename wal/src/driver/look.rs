@@ -133,22 +133,9 @@ fn check_kind(name: &str, kind: FileType) -> Result<(), WalError> {
     }
     Err(WalError::WrongKind {
         path: name.to_owned(),
-        found: kind_in_words(kind),
+        found: super::device_guard::kind_in_words(kind),
         expected: "a file or a block device",
     })
-}
-
-/// What something is that has a path.
-pub(super) fn kind_in_words(kind: FileType) -> &'static str {
-    if kind.is_file() {
-        "a file"
-    } else if kind.is_dir() {
-        "a directory"
-    } else if kind.is_char_device() {
-        "a character device"
-    } else {
-        "a pipe or a socket"
-    }
 }
 
 /// Without the cache if possible, as the writer reads and writes: what counts is on the device.

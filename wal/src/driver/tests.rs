@@ -17,6 +17,8 @@ use tidewater_types::{BoxFuture, ClusterId, Env, Instant, Lsn, NodeId, WalId};
 
 #[cfg(target_os = "linux")]
 mod device;
+#[cfg(target_os = "linux")]
+pub(super) mod loop_device;
 
 use super::thread::{ThreadParker, block_on};
 use crate::format::superblock::SLOT_POSITIONS;

@@ -4,8 +4,6 @@
 
 pub(crate) mod env;
 pub(crate) mod lives;
-#[cfg(target_os = "linux")]
-pub(crate) mod loop_device;
 pub(crate) mod model;
 
 use std::sync::Arc;

@@ -8,8 +8,8 @@ use std::process::Command;
 
 use super::system::mounted_at;
 use super::*;
+use crate::driver::tests::loop_device::Loop;
 use crate::driver::tests::{create, directory};
-use crate::testing::loop_device::Loop;
 use crate::{Wal, WalMode};
 
 const DEVICE_BYTES: u64 = 8 << 20;

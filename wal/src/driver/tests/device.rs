@@ -6,8 +6,8 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::loop_device::{LOOP_BYTES, Loop};
 use super::{append, config, env, identity, modes, open, wait};
-use crate::testing::loop_device::{LOOP_BYTES, Loop};
 use crate::testing::{conformance, frame_bytes};
 use crate::{DeviceWal, DeviceWalConfig, OpenMode, WalError, WalMode};
 
