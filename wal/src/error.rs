@@ -8,7 +8,8 @@
 use std::io;
 use std::sync::Arc;
 
-use tidewater_types::{ClusterId, ErrorKind, Lsn, NodeId, WalId};
+use tidewater_bucket::BucketError;
+use tidewater_types::{ClusterId, Epoch, ErrorKind, Lsn, NodeId, WalId};
 
 /// Why a WAL operation did not happen.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -171,6 +172,24 @@ pub enum WalError {
         /// Epochs recorded.
         count: usize,
     },
+    /// A later owner has taken this WAL over: nothing more is acknowledged.
+    #[error("{key} belongs to epoch {by}, which took over from epoch {epoch}")]
+    Fenced {
+        /// The object found where this owner wanted to write.
+        key: String,
+        /// Epoch of this owner.
+        epoch: Epoch,
+        /// Epoch of the one that took over.
+        by: Epoch,
+    },
+    /// The object store does not answer, or refuses; what became of the object is unknown.
+    #[error("{key}: {cause}")]
+    Bucket {
+        /// The object.
+        key: String,
+        /// The last outcome.
+        cause: BucketError,
+    },
     /// The operating system refused an operation.
     #[error("{operation} of {path} at position {position} failed: {cause}")]
     Io {
@@ -202,6 +221,8 @@ impl WalError {
         match self {
             Self::Full | Self::EpochsFull { .. } => ErrorKind::Full,
             Self::Busy { .. } | Self::DeviceInUse { .. } => ErrorKind::Retry,
+            Self::Fenced { .. } => ErrorKind::Fenced,
+            Self::Bucket { cause, .. } => cause.kind(),
             Self::Poisoned { .. } | Self::Closed | Self::Io { .. } => ErrorKind::Closed,
             Self::SuperblocksDamaged { .. } | Self::Corrupt { .. } => ErrorKind::Corrupt,
             Self::FrameTooLarge { .. }

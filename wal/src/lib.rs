@@ -6,7 +6,7 @@
 //! Invariants
 //! 1. An acknowledged frame survives a power failure, or the WAL says loudly why not.
 //!
-//! *Format: docs/formats/wal.md* · *IO: driver*
+//! *Format: docs/formats/wal.md, docs/formats/object-wal.md* · *IO: driver*
 #![doc = include_str!("../README.md")]
 
 mod acks;
@@ -24,6 +24,7 @@ mod inlet;
 pub mod inspect;
 mod io;
 mod memory;
+mod object;
 mod opening;
 mod port;
 mod race;
@@ -46,6 +47,7 @@ pub use driver::{Calibration, Sample, calibrate, claim_device};
 pub use driver::{peek_identity, set_aside};
 pub use error::WalError;
 pub use memory::MemoryWal;
+pub use object::{ObjectWal, ObjectWalConfig, TakeoverReport};
 pub use port::{FRAME_HEAD_BYTES_MAX, Frame, Wal, WalCounters, Watermarks};
 pub use recovery::RecoveryReport;
 pub use room::{Permit, Reserve, Room};

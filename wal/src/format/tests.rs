@@ -2,52 +2,13 @@
 //!
 //! *IO: reads docs/formats/vectors*
 
-use std::fs;
-use std::path::PathBuf;
-
 use proptest::prelude::*;
 use tidewater_types::{ClusterId, Epoch, Lsn, NodeId, WalId};
 
 use super::group::{self, GroupHeader, GroupKind, HEADER_BYTES};
 use super::superblock::{EPOCHS_MAX, EpochStart, SLOT_POSITIONS, Seal, Superblock, TrimPoint};
 use super::{Flaw, VERSION};
-
-fn vector_path(name: &str) -> PathBuf {
-    [
-        env!("CARGO_MANIFEST_DIR"),
-        "..",
-        "docs",
-        "formats",
-        "vectors",
-        name,
-    ]
-    .iter()
-    .collect()
-}
-
-/// Hex with `#` comments; `*N` repeats the byte before it N times more.
-fn vector(name: &str) -> Vec<u8> {
-    let text = fs::read_to_string(vector_path(name)).unwrap();
-    let mut bytes = Vec::new();
-    for token in text
-        .lines()
-        .map(|line| line.split('#').next().unwrap())
-        .flat_map(str::split_whitespace)
-    {
-        match token.strip_prefix('*') {
-            Some(count) => {
-                let last = *bytes.last().unwrap();
-                bytes.resize(bytes.len() + count.parse::<usize>().unwrap(), last);
-            }
-            None => {
-                for pair in token.as_bytes().chunks(2) {
-                    bytes.push(u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap());
-                }
-            }
-        }
-    }
-    bytes
-}
+use crate::testing::vector;
 
 fn wal_id() -> WalId {
     WalId(*b"0123456789abcdef")

@@ -43,7 +43,7 @@ const CHAOS_WITHIN: Duration = Duration::from_secs(660);
 
 /// Seeds a scenario: enough to notice, campaigns do the rest.
 const SEEDS: &str = "200";
-const SCENARIOS: &[&str] = &["wal", "store"];
+const SCENARIOS: &[&str] = &["wal", "store", "object-wal"];
 
 pub(crate) const STEPS: &[Step] = &[
     Step {
@@ -122,7 +122,7 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step {
         name: "s3",
-        about: "the bucket's tests against SeaweedFS",
+        about: "the tests of bucket and object WAL against SeaweedFS",
         run: s3,
     },
     Step {
@@ -318,6 +318,16 @@ fn s3(context: &mut Context) -> Result<(), String> {
         "--package",
         "tidewater-bucket",
         "--test",
+        "s3",
+        "--",
+        "--ignored",
+    ]);
+    context.run(command.envs(store.env()), TESTS_WITHIN)?;
+    let mut command = cargo(&[
+        "test",
+        "--package",
+        "tidewater-wal",
+        "--lib",
         "s3",
         "--",
         "--ignored",

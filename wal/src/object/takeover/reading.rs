@@ -1,0 +1,177 @@
+//! Reading the log from its trim point to its end.
+//!
+//! *Owns*: which entries come next, that they follow each other, what is damage.
+//! *Does not own*: where the log begins and ends.
+//!
+//! Invariants
+//! 1. Every entry with frames begins at the LSN where the one before it ended.
+//! 2. Between the trim point and the end nothing is missing.
+//!
+//! *IO: none*
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use tidewater_types::{Epoch, Lsn};
+
+use crate::error::WalError;
+use crate::object::core::Item;
+use crate::object::format::Place;
+use crate::object::format::entry::{HEADER_BYTES, Header, Kind, TrimPoint, decode, frames};
+use crate::object::owner::Owner;
+
+/// Entries read at a time.
+const READ_MAX: u64 = 16;
+
+/// What to read next.
+#[derive(Debug)]
+pub(crate) enum More {
+    /// These.
+    Get(Vec<Place>),
+    /// Nothing: the log is read.
+    Done,
+}
+
+/// The log as far as it is read.
+#[derive(Debug, Default)]
+pub(crate) struct Reading {
+    next: Place,
+    end: Place,
+    lsn: Lsn,
+    /// Entries of the last epoch that were read on the way.
+    known: BTreeMap<u64, (Header, Bytes)>,
+    asked: Vec<Place>,
+    entries: Vec<(Header, Bytes)>,
+    pub(crate) num_bytes: u64,
+}
+
+impl Reading {
+    pub(crate) fn new(trim: TrimPoint, end: Place, known: BTreeMap<u64, (Header, Bytes)>) -> Self {
+        Self {
+            next: trim.place,
+            end,
+            lsn: trim.entry_lsn,
+            known,
+            ..Self::default()
+        }
+    }
+
+    /// Nothing was found.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// LSN behind the last frame.
+    pub(crate) fn end_lsn(&self) -> Lsn {
+        self.lsn
+    }
+
+    pub(crate) fn num_entries(&self) -> u64 {
+        self.entries.len() as u64
+    }
+
+    pub(crate) fn items(&self) -> Vec<Item> {
+        let item = |(header, _): &(Header, Bytes)| Item {
+            place: header.place,
+            lsn: header.lsn,
+            end: header.end(),
+        };
+        self.entries.iter().map(item).collect()
+    }
+
+    /// Every frame from `trimmed` on, in LSN order.
+    pub(crate) fn frames(&self, trimmed: Lsn) -> impl Iterator<Item = (Lsn, Bytes)> {
+        let of_entry = |(header, bytes): &(Header, Bytes)| {
+            let payload = bytes.slice(HEADER_BYTES..);
+            let places: Vec<_> = frames(&payload).collect();
+            let start = header.lsn.0;
+            places
+                .into_iter()
+                .map(move |(distance, place)| (Lsn(start + distance), payload.slice(place)))
+        };
+        self.entries
+            .iter()
+            .flat_map(of_entry)
+            .filter(move |(lsn, _)| *lsn >= trimmed)
+    }
+
+    /// Goes on with what is known; says what to read.
+    pub(crate) fn more(&mut self, owner: &Owner) -> Result<More, WalError> {
+        while self.next.epoch == self.end.epoch
+            && self.next < self.end
+            && let Some((header, bytes)) = self.known.remove(&self.next.seq)
+        {
+            self.add(owner, header, bytes)?;
+            self.next.seq += 1;
+        }
+        if self.next >= self.end {
+            return Ok(More::Done);
+        }
+        let Place { epoch, seq } = self.next;
+        let mut to = seq + READ_MAX;
+        if epoch == self.end.epoch {
+            let known = self
+                .known
+                .first_key_value()
+                .map_or(u64::MAX, |(seq, _)| *seq);
+            to = to.min(self.end.seq).min(known.max(seq + 1));
+        }
+        self.asked = (seq..to).map(|seq| Place::new(epoch, seq)).collect();
+        Ok(More::Get(self.asked.clone()))
+    }
+
+    /// Takes what was asked for.
+    pub(crate) fn take(
+        &mut self,
+        owner: &Owner,
+        found: Vec<Option<Bytes>>,
+    ) -> Result<(), WalError> {
+        let asked = std::mem::take(&mut self.asked);
+        for (place, found) in asked.into_iter().zip(found) {
+            let may_end = place.epoch < self.end.epoch;
+            let (header, bytes) = self.decode(owner, place, found)?;
+            if !header.kind.is_owners() {
+                if !may_end {
+                    return Err(self.lost(owner, place, "a fence"));
+                }
+                self.next = Place::new(Epoch(place.epoch.0 + 1), 1);
+                return Ok(());
+            }
+            self.add(owner, header, bytes)?;
+            self.next = Place::new(place.epoch, place.seq + 1);
+        }
+        Ok(())
+    }
+
+    /// The entry at `place`, which must be there.
+    pub(crate) fn decode(
+        &self,
+        owner: &Owner,
+        place: Place,
+        found: Option<Bytes>,
+    ) -> Result<(Header, Bytes), WalError> {
+        let Some(bytes) = found else {
+            return Err(self.lost(owner, place, "no object"));
+        };
+        let header = decode(&bytes, place).map_err(|flaw| owner.flawed(place, self.lsn, flaw))?;
+        Ok((header, bytes))
+    }
+
+    fn lost(&self, owner: &Owner, place: Place, found: &str) -> WalError {
+        let expected = "an entry that was durable".to_owned();
+        owner.corrupt(place, self.lsn, expected, found.to_owned())
+    }
+
+    fn add(&mut self, owner: &Owner, header: Header, bytes: Bytes) -> Result<(), WalError> {
+        if header.wal != owner.wal || header.lsn != self.lsn {
+            let expected = format!("write-ahead log {} at lsn {}", owner.wal, self.lsn);
+            let found = format!("write-ahead log {} at lsn {}", header.wal, header.lsn);
+            return Err(owner.corrupt(header.place, self.lsn, expected, found));
+        }
+        debug_assert!(header.kind == Kind::Data || header.payload_bytes == 0);
+        self.lsn = header.end();
+        self.num_bytes += bytes.len() as u64;
+        self.entries.push((header, bytes));
+        Ok(())
+    }
+}
