@@ -23,7 +23,7 @@ use tidewater_wal::{
 };
 use tracing::warn;
 
-use crate::opener::{FrameSink, OpenedWal, WalExpectation, WalOpener};
+use crate::opener::{FrameSink, OpenedWal, WalExpectation, WalOpener, is_lost};
 
 /// How long the writes of a killed owner may take to land.
 const LOCK_WAIT: Duration = Duration::from_secs(5);
@@ -121,7 +121,7 @@ impl DeviceWalOpener {
             OpenMode::Create
         };
         let (mode, opened) = match self.attempt(&expect, mode) {
-            Err(loss) if expect.accept_data_loss && can_be_set_aside(&loss) => {
+            Err(loss) if expect.accept_data_loss && is_lost(&loss) => {
                 let kept = set_aside(&self.path)?;
                 warn!(%loss, ?kept, "the WAL is given up as asked: what only it held is lost");
                 let unnamed = WalExpectation {
@@ -177,20 +177,6 @@ impl DeviceWalOpener {
 
 /// A WAL that opened, what recovery did, and the frames it found.
 type Attempt = (DeviceWal, RecoveryReport, Vec<(Lsn, Bytes)>);
-
-/// Whether accepting the loss of data lets an empty WAL take this one's place. A WAL of a newer
-/// format or one in use is not lost.
-fn can_be_set_aside(loss: &WalError) -> bool {
-    matches!(
-        loss,
-        WalError::Missing { .. }
-            | WalError::ForeignCluster { .. }
-            | WalError::ForeignNode { .. }
-            | WalError::ForeignWal { .. }
-            | WalError::SuperblocksDamaged { .. }
-            | WalError::Corrupt { .. }
-    )
-}
 
 /// What the operator should know of a recovery, in one line.
 fn describe(report: &RecoveryReport) -> String {

@@ -28,7 +28,9 @@ pub use config::StoreConfig;
 pub use driver::{DeviceWalOpener, TokioEnv};
 pub use error::StoreError;
 pub use format::frame::FrameHead;
-pub use opener::{FrameSink, MemoryWalOpener, OpenedWal, WalExpectation, WalOpener};
+pub use opener::{
+    FrameSink, MemoryWalOpener, ObjectWalOpener, OpenedWal, WalExpectation, WalOpener,
+};
 pub use shared::StateSource;
 pub use store::{StoreCounters, StreamStore};
 pub use stream::{AppendRequest, Appended, Fetched, ReadSource, Reservation, Stream};
@@ -38,4 +40,4 @@ pub use tidewater_s3stream::{
     Entry, MetaError, MetaOp, Metadata, StateSnapshot, TierConfig, TierError,
 };
 pub use tidewater_wal::inspect as wal_inspect;
-pub use tidewater_wal::{DeviceWalConfig, WalError, WalMode};
+pub use tidewater_wal::{DeviceWalConfig, ObjectWalConfig, WalError, WalMode};

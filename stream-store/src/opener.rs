@@ -1,19 +1,24 @@
-//! How a store gets its WAL: the port, and the openers for the device and the memory WAL.
+//! How a store gets its WAL: the port, and the openers for the object and the memory WAL.
 //!
 //! *Owns*: which WAL is right for a cluster and node, and what `accept_data_loss` permits.
 //! *Does not own*: the WALs.
 //!
 //! Invariants
 //! 1. A WAL that the metadata names is never created anew, unless losing it was accepted.
-//! 2. Nothing is deleted: a WAL that is given up is renamed.
+//! 2. Nothing is deleted: a WAL that is given up is renamed, or stays where it is.
 //!
 //! *IO: none* (the device opener's blocking part is in driver.rs)
 
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidewater_types::{BoxFuture, ClusterId, Env, Lsn, NodeId, WalId};
-use tidewater_wal::{MemoryWal, Wal, WalError};
+use parking_lot::Mutex;
+use tidewater_bucket::Bucket;
+use tidewater_types::{BoxFuture, ClusterId, Env, Lsn, NodeId, WalId, sometimes};
+use tidewater_wal::{
+    Identity, MemoryWal, ObjectWal, ObjectWalConfig, OpenMode, TakeoverReport, Wal, WalError,
+};
+use tracing::warn;
 
 /// What the metadata says the WAL must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +61,132 @@ pub trait WalOpener: Send + Sync + 'static {
         expect: WalExpectation,
         on_frame: FrameSink,
     ) -> BoxFuture<'static, Result<OpenedWal, WalError>>;
+}
+
+/// Opens a WAL on an object store: takes it over from whoever had it.
+pub struct ObjectWalOpener {
+    /// Where its chain lies; may be the bucket of everything else.
+    pub bucket: Arc<dyn Bucket>,
+    /// Whose WAL it is.
+    pub node: NodeId,
+    /// The WAL's settings.
+    pub config: ObjectWalConfig,
+    /// The environment.
+    pub env: Arc<dyn Env>,
+}
+
+impl WalOpener for ObjectWalOpener {
+    fn peek(&self) -> BoxFuture<'_, Result<Option<ClusterId>, WalError>> {
+        let (bucket, env) = (Arc::clone(&self.bucket), Arc::clone(&self.env));
+        Box::pin(ObjectWal::peek(bucket, env, &self.config, self.node))
+    }
+
+    fn open(
+        self: Box<Self>,
+        expect: WalExpectation,
+        mut on_frame: FrameSink,
+    ) -> BoxFuture<'static, Result<OpenedWal, WalError>> {
+        Box::pin(async move {
+            let frames = Arc::new(Mutex::new(Vec::new()));
+            let sink = Arc::clone(&frames);
+            let (wal, report) = match self.attempt(&expect, sink).await {
+                Err(loss) if expect.accept_data_loss && is_lost(&loss) => {
+                    warn!(%loss, "the WAL is given up as asked: what only it held is lost");
+                    frames.lock().clear();
+                    let Self {
+                        bucket,
+                        config,
+                        env,
+                        ..
+                    } = *self;
+                    ObjectWal::replace(bucket, env, config, identity(&expect, None)).await?
+                }
+                opened => opened?,
+            };
+            // Only now: the frames of a WAL that is given up must not be taken for durable.
+            for (lsn, frame) in std::mem::take(&mut *frames.lock()) {
+                on_frame(lsn, frame);
+            }
+            sometimes!("store: object wal opened");
+            let id = Some(wal.wal_id());
+            let report = report.fence.is_some().then(|| describe(&report));
+            Ok(OpenedWal {
+                wal: Arc::new(wal),
+                id,
+                report,
+            })
+        })
+    }
+}
+
+type Frames = Arc<Mutex<Vec<(Lsn, Bytes)>>>;
+
+impl ObjectWalOpener {
+    /// A WAL that was never named may be created; one that was must be there.
+    async fn attempt(
+        &self,
+        expect: &WalExpectation,
+        frames: Frames,
+    ) -> Result<(ObjectWal, TakeoverReport), WalError> {
+        let (first, second) = if expect.wal.is_some() {
+            (OpenMode::Existing, None)
+        } else {
+            // Found by a life that ended before the metadata named it.
+            (OpenMode::Create, Some(OpenMode::Existing))
+        };
+        match (self.open_as(expect, first, &frames).await, second) {
+            (Err(WalError::Exists { .. }), Some(mode)) => self.open_as(expect, mode, &frames).await,
+            (opened, _) => opened,
+        }
+    }
+
+    async fn open_as(
+        &self,
+        expect: &WalExpectation,
+        mode: OpenMode,
+        frames: &Frames,
+    ) -> Result<(ObjectWal, TakeoverReport), WalError> {
+        let sink = Arc::clone(frames);
+        let on_frame = move |lsn, frame| sink.lock().push((lsn, frame));
+        let (bucket, env) = (Arc::clone(&self.bucket), Arc::clone(&self.env));
+        let identity = identity(expect, expect.wal);
+        ObjectWal::open(bucket, env, self.config.clone(), identity, mode, on_frame).await
+    }
+}
+
+fn identity(expect: &WalExpectation, wal: Option<WalId>) -> Identity {
+    Identity {
+        cluster: expect.cluster,
+        node: expect.node,
+        wal,
+    }
+}
+
+/// Whether accepting the loss of data lets an empty WAL take this one's place. A WAL of a newer
+/// format or one that somebody else has taken over is not lost.
+pub(crate) fn is_lost(loss: &WalError) -> bool {
+    matches!(
+        loss,
+        WalError::Missing { .. }
+            | WalError::ForeignCluster { .. }
+            | WalError::ForeignNode { .. }
+            | WalError::ForeignWal { .. }
+            | WalError::SuperblocksDamaged { .. }
+            | WalError::Corrupt { .. }
+    )
+}
+
+/// What the operator should know of a takeover, in one line.
+fn describe(report: &TakeoverReport) -> String {
+    format!(
+        "recovered {} frames ({} bytes in {} objects) in {} ms up to lsn {}; fenced at {}",
+        report.num_frames,
+        report.num_bytes,
+        report.num_entries,
+        report.duration.as_millis(),
+        report.end,
+        report.fence.as_deref().unwrap_or("nothing"),
+    )
 }
 
 /// Opens a memory WAL: for tests and throw-away clusters, nothing outlives the process.

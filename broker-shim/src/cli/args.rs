@@ -134,8 +134,9 @@ struct ServeArgs {
     )]
     bucket: Option<String>,
 
-    /// Where appends become durable: auto (a file in the data directory), the path of a file or
-    /// block device, or memory (records are lost with the process). [default: auto]
+    /// Where appends become durable: auto (a file in the data directory; if that cannot be used,
+    /// as object), object (in the bucket), the path of a file or block device, or memory (records
+    /// are lost with the process). [default: auto]
     #[arg(
         long,
         env = "TIDEWATER_WAL",
@@ -145,7 +146,7 @@ struct ServeArgs {
     )]
     wal: Option<String>,
 
-    /// How the WAL makes them so: auto, ring-sync, ring-dsync (both io_uring) or portable (pwrite
+    /// How a WAL on a device makes them so: auto, ring-sync, ring-dsync (both io_uring) or portable (pwrite
     /// and fdatasync). [default: auto]
     #[arg(
         long,
@@ -156,7 +157,7 @@ struct ServeArgs {
     )]
     wal_mode: Option<String>,
 
-    /// Largest size of the WAL, 16 MiB to 512 TiB; it grows to it as needed. [default: 1GiB]
+    /// Largest size of the WAL on a device, 16 MiB to 512 TiB; it grows to it as needed. [default: 1GiB]
     #[arg(
         long,
         env = "TIDEWATER_WAL_BYTES",

@@ -86,9 +86,9 @@ pub(crate) enum ConfigError {
     MemoryBucket { wal: String },
     /// A mode of the device WAL where there is none.
     #[error(
-        "settings that contradict each other: {source_of}: expected no WAL mode beside --wal memory (nothing is made durable), found {found:?}"
+        "settings that contradict each other: {source_of}: expected no WAL mode beside --wal memory or --wal object (there is no device), found {found:?}"
     )]
-    ModeOfMemoryWal { source_of: Source, found: String },
+    ModeWithoutDevice { source_of: Source, found: String },
     /// Objects and the node's own files in one folder.
     #[error(
         "settings that contradict each other: bucket file:{}: expected a folder other than the data directory, found the data directory", path.display()

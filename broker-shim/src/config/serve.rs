@@ -35,8 +35,11 @@ const WAL_FILE: &str = "wal/device.wal";
 /// Where appends become durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum WalLocation {
-    /// A device WAL in a file of the data directory.
+    /// A device WAL in a file of the data directory; where there can be none, an object WAL in
+    /// the bucket that was given.
     Auto,
+    /// An object WAL in the bucket.
+    Object,
     /// In memory: everything since the last upload is lost with the process.
     Memory,
     /// A device WAL in this file or block device.
@@ -44,23 +47,28 @@ pub(crate) enum WalLocation {
 }
 
 impl WalLocation {
-    /// `auto`, `memory` or a path; `None` for no text.
+    /// `auto`, `object`, `memory` or a path; `None` for no text.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         match text {
             "" => None,
             "auto" => Some(Self::Auto),
+            "object" => Some(Self::Object),
             "memory" => Some(Self::Memory),
             path => Some(Self::Path(PathBuf::from(path))),
         }
     }
 
-    /// The file or block device, if there is one.
+    /// The file or block device, if there can be one.
     pub(crate) fn path(&self, data_dir: &Path) -> Option<PathBuf> {
         match self {
             Self::Auto => Some(data_dir.join(WAL_FILE)),
-            Self::Memory => None,
+            Self::Memory | Self::Object => None,
             Self::Path(path) => Some(path.clone()),
         }
+    }
+
+    fn may_be_device(&self) -> bool {
+        matches!(self, Self::Auto | Self::Path(_))
     }
 }
 
@@ -193,7 +201,7 @@ fn wal(layers: &Layers) -> Result<WalLocation, ConfigError> {
     let Some((text, source)) = layers.get("wal") else {
         return Ok(WalLocation::Auto);
     };
-    let expected = || "auto, memory or the path of a file or block device".to_owned();
+    let expected = || "auto, object, memory or the path of a file or block device".to_owned();
     WalLocation::parse(text).ok_or_else(|| refuse(source, expected(), text))
 }
 
@@ -207,9 +215,9 @@ fn wal_mode(layers: &Layers, wal: &WalLocation) -> Result<WalMode, ConfigError> 
     .map(|mode| (mode.name(), mode));
     let mode = layers.choice("wal-mode", &modes, WalMode::Auto)?;
     match layers.get("wal-mode") {
-        Some((found, source_of)) if *wal == WalLocation::Memory && mode != WalMode::Auto => {
+        Some((found, source_of)) if mode != WalMode::Auto && !wal.may_be_device() => {
             let found = found.to_owned();
-            Err(ConfigError::ModeOfMemoryWal { source_of, found })
+            Err(ConfigError::ModeWithoutDevice { source_of, found })
         }
         _ => Ok(mode),
     }
@@ -231,6 +239,10 @@ fn bucket(
         (BucketUrl::Memory, WalLocation::Memory) => Ok(url),
         (BucketUrl::Memory, WalLocation::Auto) => {
             let wal = "auto".to_owned();
+            Err(ConfigError::MemoryBucket { wal })
+        }
+        (BucketUrl::Memory, WalLocation::Object) => {
+            let wal = "object".to_owned();
             Err(ConfigError::MemoryBucket { wal })
         }
         (BucketUrl::Memory, WalLocation::Path(path)) => {

@@ -124,7 +124,7 @@ fn each_bad_value_is_refused_with_its_source_its_range_and_itself() {
         ("bucket", "ftp://x", "s3://BUCKET/PREFIX"),
         ("bucket", "s3://A_B", "s3://BUCKET/PREFIX"),
         ("bucket", "file:", "file:PATH"),
-        ("wal", "", "auto, memory or the path"),
+        ("wal", "", "auto, object, memory or the path"),
         (
             "wal-mode",
             "fast",
@@ -236,9 +236,18 @@ fn a_memory_bucket_comes_with_a_memory_wal_only() {
 fn contradictions_are_refused() {
     let error = resolve(&[("wal", "memory"), ("wal-mode", "portable")]).unwrap_err();
     assert!(
-        matches!(error, ConfigError::ModeOfMemoryWal { .. }),
+        matches!(error, ConfigError::ModeWithoutDevice { .. }),
         "{error}"
     );
+    let error = resolve(&[("wal", "object"), ("wal-mode", "portable")]).unwrap_err();
+    assert!(
+        matches!(error, ConfigError::ModeWithoutDevice { .. }),
+        "{error}"
+    );
+    let error = resolve(&[("bucket", "memory:"), ("wal", "object")]).unwrap_err();
+    assert!(matches!(error, ConfigError::MemoryBucket { .. }), "{error}");
+    let object = resolve(&[("wal", "object")]).unwrap();
+    assert_eq!(object.wal, WalLocation::Object);
     resolve(&[("wal", "memory"), ("wal-mode", "auto")]).unwrap();
     let error = resolve(&[("data-dir", "/d"), ("bucket", "file:/d")]).unwrap_err();
     assert_eq!(

@@ -19,10 +19,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
-use tidewater_stream_store::bucket::{self, BucketUrl, Metered};
+use tidewater_stream_store::bucket::{self, Metered};
 use tidewater_stream_store::{
-    DeviceWalConfig, DeviceWalOpener, MemoryWalOpener, StoreConfig, StoreError, TierConfig,
-    TokioEnv, WalOpener,
+    DeviceWalConfig, DeviceWalOpener, MemoryWalOpener, ObjectWalConfig, ObjectWalOpener,
+    StoreConfig, StoreError, TierConfig, TokioEnv, WalOpener,
 };
 use tidewater_types::{Env, NodeId};
 use tokio::sync::watch;
@@ -31,14 +31,16 @@ use tracing::{info, warn};
 use crate::api::Api;
 use crate::banner::{self, BannerFacts};
 use crate::broker::{Broker, Facts, OpenError, Parts};
-use crate::config::{HostPort, ServeConfig, WalLocation};
+use crate::config::{HostPort, ServeConfig};
 use crate::exit::{Code, Exit};
 use crate::net::{self, Limits};
 use crate::ready::{self, ReadyFile};
 use crate::signals::stop_on_signals;
 
+mod choice;
 mod datadir;
 
+use choice::{Choice, WalKind};
 use datadir::DataDir;
 
 /// Milliseconds an append waits for room before the client is told to retry.
@@ -49,7 +51,7 @@ pub(crate) async fn run(config: ServeConfig) -> Result<(), Exit> {
     let started = Instant::now();
     let environment = |cause: &dyn std::fmt::Display| Exit::because(Code::Environment, cause);
     let bound = net::bind(&config.listen).map_err(|e| environment(&e))?;
-    let data_dir = claim_data_dir(&config)?;
+    let choice = choice::choose(&config)?;
     let mut stop = stop_on_signals().map_err(|e| environment(&e))?;
     let env: Arc<dyn Env> = Arc::new(TokioEnv::current());
     let advertised = bound.advertised(config.advertise.as_ref());
@@ -58,7 +60,7 @@ pub(crate) async fn run(config: ServeConfig) -> Result<(), Exit> {
         biased;
         // A bucket that does not answer, or a long recovery, is no reason not to go.
         _ = stop.wait_for(|stopping| *stopping) => None,
-        opened = open(&config, &env, &advertised) => Some(opened?),
+        opened = open(&config, &choice.wal, &env, &advertised) => Some(opened?),
     };
     let Some(broker) = opened else {
         info!("stopped before it was open");
@@ -84,8 +86,8 @@ pub(crate) async fn run(config: ServeConfig) -> Result<(), Exit> {
         bucket: config.bucket.to_string(),
         start_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
-    let files = announce(&config, data_dir.as_ref(), &facts)?;
-    eprint!("{}", greeting(&config, &facts, &advertised.to_string()));
+    let files = announce(&config, choice.data_dir.as_ref(), &facts)?;
+    eprint!("{}", greeting(&choice, &facts, &advertised.to_string()));
 
     let failure = tokio::select! {
         biased;
@@ -114,12 +116,7 @@ pub(crate) async fn run(config: ServeConfig) -> Result<(), Exit> {
 }
 
 /// The words a broker begins with.
-fn greeting(config: &ServeConfig, facts: &ready::Facts, advertised: &str) -> String {
-    let wal_reason = match &config.wal {
-        WalLocation::Auto => "the default: a file in the data directory",
-        WalLocation::Memory => "asked for",
-        WalLocation::Path(_) => "",
-    };
+fn greeting(choice: &Choice, facts: &ready::Facts, advertised: &str) -> String {
     banner::text(&BannerFacts {
         listen: &facts.listen,
         advertised,
@@ -127,25 +124,15 @@ fn greeting(config: &ServeConfig, facts: &ready::Facts, advertised: &str) -> Str
         cluster_id: &facts.cluster_id,
         bucket: &facts.bucket,
         wal: &facts.wal,
-        wal_reason,
-        durable: config.wal != WalLocation::Memory,
+        wal_reason: choice.reason,
+        durable: choice.wal != WalKind::Memory,
         start_ms: facts.start_ms,
     })
 }
 
-/// Locks the data directory if anything of this broker lives in it.
-fn claim_data_dir(config: &ServeConfig) -> Result<Option<DataDir>, Exit> {
-    let needs_wal_dir = config.wal == WalLocation::Auto;
-    let needs_bucket_dir =
-        matches!(&config.bucket, BucketUrl::File { path } if path.starts_with(&config.data_dir));
-    if needs_wal_dir || needs_bucket_dir {
-        return DataDir::claim(&config.data_dir).map(Some);
-    }
-    Ok(None)
-}
-
 async fn open(
     config: &ServeConfig,
+    wal: &WalKind,
     env: &Arc<dyn Env>,
     advertised: &HostPort,
 ) -> Result<Arc<Broker>, Exit> {
@@ -153,10 +140,11 @@ async fn open(
     let opened = tokio::task::spawn_blocking(move || bucket::open(&url, &options)).await;
     let opened = opened.expect("opening a bucket does not panic");
     let bucket = opened.map_err(|e| Exit::because(Code::Environment, e))?;
+    let bucket = Arc::new(Metered::new(bucket));
     let parts = Parts {
         env: Arc::clone(env),
-        bucket: Arc::new(Metered::new(bucket)),
-        wal: wal_opener(config, env)?,
+        bucket: Arc::clone(&bucket),
+        wal: wal_opener(config, wal, bucket, env)?,
         config: store_config(config),
         facts: Facts {
             node_id: i32::try_from(config.node_id).expect("the range fits"),
@@ -176,19 +164,39 @@ async fn open(
     })
 }
 
-fn wal_opener(config: &ServeConfig, env: &Arc<dyn Env>) -> Result<Box<dyn WalOpener>, Exit> {
-    let Some(path) = config.wal.path(&config.data_dir) else {
-        let capacity_bytes = usize::try_from(config.wal_bytes).unwrap_or(usize::MAX);
-        return Ok(Box::new(MemoryWalOpener {
-            capacity_bytes,
-            reserve_ms_max: APPEND_WAIT_MS,
-            env: Arc::clone(env),
-        }));
+fn wal_opener(
+    config: &ServeConfig,
+    wal: &WalKind,
+    bucket: Arc<Metered>,
+    env: &Arc<dyn Env>,
+) -> Result<Box<dyn WalOpener>, Exit> {
+    let env = Arc::clone(env);
+    let path = match wal {
+        WalKind::Memory => {
+            let capacity_bytes = usize::try_from(config.wal_bytes).unwrap_or(usize::MAX);
+            return Ok(Box::new(MemoryWalOpener {
+                capacity_bytes,
+                reserve_ms_max: APPEND_WAIT_MS,
+                env,
+            }));
+        }
+        WalKind::Object => {
+            return Ok(Box::new(ObjectWalOpener {
+                bucket,
+                node: NodeId(config.node_id),
+                config: ObjectWalConfig {
+                    reserve_ms_max: APPEND_WAIT_MS,
+                    ..ObjectWalConfig::default()
+                },
+                env,
+            }));
+        }
+        WalKind::Device(path) => path.clone(),
     };
     if let Some(parent) = path.parent() {
         create_dir(&parent.to_path_buf())?;
     }
-    let wal = DeviceWalConfig {
+    let device = DeviceWalConfig {
         capacity_bytes: config.wal_bytes,
         mode: config.wal_mode,
         reserve_ms_max: APPEND_WAIT_MS,
@@ -196,8 +204,8 @@ fn wal_opener(config: &ServeConfig, env: &Arc<dyn Env>) -> Result<Box<dyn WalOpe
     };
     Ok(Box::new(DeviceWalOpener {
         path,
-        config: wal,
-        env: Arc::clone(env),
+        config: device,
+        env,
     }))
 }
 

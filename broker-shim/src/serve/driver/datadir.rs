@@ -19,6 +19,23 @@ use crate::exit::{Code, Exit};
 
 const LOCK_FILE: &str = "lock";
 
+/// Why a directory was not claimed.
+#[derive(Debug)]
+pub(crate) enum Refused {
+    /// Another process has it.
+    InUse(Exit),
+    /// Nothing can be written or locked there.
+    Unusable(Exit),
+}
+
+impl From<Refused> for Exit {
+    fn from(refused: Refused) -> Self {
+        match refused {
+            Refused::InUse(exit) | Refused::Unusable(exit) => exit,
+        }
+    }
+}
+
 /// A data directory that is this process's.
 #[derive(Debug)]
 pub(crate) struct DataDir {
@@ -29,9 +46,12 @@ pub(crate) struct DataDir {
 
 impl DataDir {
     /// Creates the directory if it is not there and locks it.
-    pub(crate) fn claim(path: &Path) -> Result<Self, Exit> {
-        let refuse = |what: &str, expected: &str, found: &dyn std::fmt::Display| {
+    pub(crate) fn claim(path: &Path) -> Result<Self, Refused> {
+        let exit = |what: &str, expected: &str, found: &dyn std::fmt::Display| {
             Exit::new(Code::Environment, what, path.display(), expected, found)
+        };
+        let refuse = |what: &str, expected: &str, found: &dyn std::fmt::Display| {
+            Refused::Unusable(exit(what, expected, found))
         };
         create_dir_all(path).map_err(|cause| {
             refuse(
@@ -56,7 +76,8 @@ impl DataDir {
             }),
             Err(TryLockError::WouldBlock) => {
                 let found = "one that another process uses";
-                Err(refuse("data directory in use", "a free directory", &found))
+                let exit = exit("data directory in use", "a free directory", &found);
+                Err(Refused::InUse(exit))
             }
             Err(TryLockError::Error(cause)) => Err(refuse(
                 "cannot lock the data directory",
@@ -81,7 +102,9 @@ mod tests {
         let path = folder.path().join("a/b");
         let first = DataDir::claim(&path).unwrap();
         assert_eq!(first.path(), path);
-        let second = DataDir::claim(&path).unwrap_err();
+        let Err(Refused::InUse(second)) = DataDir::claim(&path) else {
+            panic!("claimed twice");
+        };
         assert_eq!(second.code, Code::Environment);
         assert!(second.to_string().contains("in use"), "{second}");
         drop(first);
@@ -92,7 +115,10 @@ mod tests {
     fn a_path_below_a_file_is_refused() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("file"), "x").unwrap();
-        let refused = DataDir::claim(&folder.path().join("file/data")).unwrap_err();
+        let Err(Refused::Unusable(refused)) = DataDir::claim(&folder.path().join("file/data"))
+        else {
+            panic!("claimed below a file");
+        };
         assert_eq!(refused.code, Code::Environment);
     }
 }
