@@ -60,10 +60,10 @@ struct SeedResult {
 
 /// The scenario a seed runs when none was asked for.
 fn scenario_of(seed: u64, asked: Option<Scenario>) -> Scenario {
-    asked.unwrap_or(if seed.is_multiple_of(2) {
-        Scenario::Wal
-    } else {
-        Scenario::Store
+    asked.unwrap_or(match seed % 3 {
+        0 => Scenario::Wal,
+        1 => Scenario::Store,
+        _ => Scenario::ObjectWal,
     })
 }
 

@@ -43,6 +43,15 @@ const fn recovery(id: u16, name: &'static str) -> Mutant {
     }
 }
 
+const fn object(id: u16, name: &'static str) -> Mutant {
+    Mutant {
+        id,
+        name,
+        group: "object wal",
+        scenario: Scenario::ObjectWal,
+    }
+}
+
 const fn store(id: u16, group: &'static str, name: &'static str) -> Mutant {
     Mutant {
         id,
@@ -71,10 +80,24 @@ pub const MUTANTS: &[Mutant] = &[
     wal(12, "superblock updated in place"),
     wal(14, "late joiner acked by the previous group's flush"),
     wal(15, "ENOSPC drops the batch but advances the position"),
+    object(
+        17,
+        "timed-out PUT assumed failed, content goes to the next number",
+    ),
+    object(18, "412 taken for own success without comparing content"),
+    object(19, "409 taken for exists"),
+    object(
+        20,
+        "GC deletes the fence object and a zombie's create succeeds",
+    ),
+    object(21, "retry path drops If-None-Match"),
+    object(22, "n+1 acked before n is durable"),
+    object(23, "tail read before the epoch was raised"),
     recovery(52, "recovery serves bytes it did not make durable"),
     recovery(53, "missing or foreign WAL starts empty"),
     recovery(54, "older superblock slot wins after a trim"),
     recovery(55, "a block with an acknowledged byte is rewritten"),
+    object(56, "barrier left out: taker and pipelining zombie"),
     store(59, "recovery", "undurable data served to a reader"),
     upload(24, "metadata commit before the upload is confirmed"),
     upload(25, "offset delta overflows"),

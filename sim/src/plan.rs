@@ -24,6 +24,9 @@ pub enum Scenario {
     Wal,
     /// Writers, readers, uploads and crashes on a stream store.
     Store,
+    /// Owners, some of them zombies, that take a WAL in a bucket from each other.
+    #[serde(rename = "object-wal")]
+    ObjectWal,
 }
 
 impl Scenario {
@@ -33,6 +36,7 @@ impl Scenario {
         match self {
             Self::Wal => "wal",
             Self::Store => "store",
+            Self::ObjectWal => "object-wal",
         }
     }
 }

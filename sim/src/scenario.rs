@@ -9,6 +9,7 @@
 //! *IO: none*
 
 pub(crate) mod common;
+pub(crate) mod object;
 pub(crate) mod store;
 pub(crate) mod wal;
 
@@ -49,6 +50,7 @@ pub fn run_plan(plan: &Plan, mutant: u16, keep_text: bool) -> RunReport {
     let (outcome, faults) = match plan.scenario {
         Scenario::Wal => wal::run(&executor, plan),
         Scenario::Store => store::run(&executor, plan),
+        Scenario::ObjectWal => object::run(&executor, plan),
     };
     let (num_events, checkpoints) = executor.trace_checkpoints();
     let report = RunReport {

@@ -23,6 +23,11 @@ fn twenty_seeds_of_the_store_end_well() {
     assert_eq!(failures(Scenario::Store), Vec::<String>::new());
 }
 
+#[test]
+fn twenty_seeds_of_the_object_wal_end_well() {
+    assert_eq!(failures(Scenario::ObjectWal), Vec::<String>::new());
+}
+
 /// Seeds that found bugs in their time; what they mean moves with the code, so they are few.
 #[test]
 fn seeds_that_once_failed_end_well() {

@@ -53,6 +53,18 @@ impl FrameModel {
         );
     }
 
+    /// The frame of `value` was accepted by an owner that was fenced before.
+    pub(crate) fn doomed(&mut self, value: u64, lsn: Lsn) {
+        let fate = Fate::Gone;
+        self.frames.insert(value, Known { lsn, fate });
+    }
+
+    /// Whether the frame of `value` must never be heard of again.
+    pub(crate) fn is_gone(&self, value: u64) -> bool {
+        let known = self.frames.get(&value);
+        known.is_some_and(|known| known.fate == Fate::Gone)
+    }
+
     /// The frame of `value` was acknowledged.
     pub(crate) fn acked(&mut self, value: u64) {
         if let Some(known) = self.frames.get_mut(&value) {
@@ -202,6 +214,15 @@ mod tests {
     fn a_resurrected_frame_is_seen() {
         let mut model = model(&[1], &[2]);
         model.recovered(&served(&[1])).unwrap();
+        assert!(complaint(&mut model, &served(&[1, 2])).contains("resurrected"));
+    }
+
+    #[test]
+    fn a_doomed_frame_that_comes_back_is_seen() {
+        let mut model = model(&[1], &[]);
+        model.doomed(2, Lsn(20));
+        assert!(model.is_gone(2) && !model.is_gone(1));
+        assert_eq!(model.clone().recovered(&served(&[1])), Ok(()));
         assert!(complaint(&mut model, &served(&[1, 2])).contains("resurrected"));
     }
 

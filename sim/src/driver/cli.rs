@@ -38,6 +38,7 @@ struct Args {
 enum ScenarioArg {
     Wal,
     Store,
+    ObjectWal,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -111,6 +112,7 @@ impl From<ScenarioArg> for Scenario {
         match arg {
             ScenarioArg::Wal => Self::Wal,
             ScenarioArg::Store => Self::Store,
+            ScenarioArg::ObjectWal => Self::ObjectWal,
         }
     }
 }

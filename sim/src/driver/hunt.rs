@@ -11,6 +11,7 @@
 use super::report::{MutantRow, Sums};
 use super::{Campaign, run_campaign, run_seed};
 use crate::mutants::{MUTANTS, Mutant};
+use crate::plan::Scenario;
 
 /// Seeds of the control run at the start, per scenario.
 const CONTROL_SEEDS: u64 = 100;
@@ -31,7 +32,7 @@ pub(super) fn hunt(
         line(&row);
         sums.mutants.push(row);
     }
-    for scenario in [crate::plan::Scenario::Wal, crate::plan::Scenario::Store] {
+    for scenario in [Scenario::Wal, Scenario::Store, Scenario::ObjectWal] {
         let num_seeds = CONTROL_SEEDS.min(max_seeds);
         let campaign = Campaign {
             first_seed,

@@ -1,0 +1,290 @@
+//! One owner: takes the WAL over, writes, trims, reads.
+//!
+//! *Owns*: the workload. *Does not own*: its end; the life can be cut off at any await, or run
+//! on after a later owner has opened.
+//!
+//! *IO: none*
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::join_all;
+use parking_lot::Mutex;
+use tidewater_types::{Env, ErrorKind, Lsn, sometimes};
+use tidewater_wal::{Frame, ObjectWal, OpenMode, Wal, WalError};
+use tokio::sync::oneshot;
+
+use super::gate::Gate;
+use super::world::{World, identity};
+use crate::check::{Violation, payload, value_of};
+use crate::env::SimEnv;
+use crate::exec::Tag;
+use crate::plan::{End, Life};
+use crate::rng::Rng;
+
+/// What an owner does after it opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    /// Writers and a trimmer, as planned.
+    Planned,
+    /// A few writers; each append must be acknowledged.
+    Healed,
+    /// Nothing but the checks.
+    Nothing,
+}
+
+/// What the tasks of an owner share.
+#[derive(Clone)]
+struct Node {
+    world: Arc<World>,
+    wal: Arc<ObjectWal>,
+    tag: Tag,
+    work: Work,
+}
+
+/// A whole life; it may end before this does.
+pub(super) async fn body(world: Arc<World>, tag: Tag, life: Life, work: Work, gate: Gate) {
+    let (seed, shift) = (world.plan.seed, life.wall_shift_ms);
+    let env: Arc<dyn Env> = Arc::new(SimEnv::new(world.handle.clone(), seed, tag, shift));
+    let opened = open(&world, env, gate).await;
+    world.model.lock().opening.remove(&tag);
+    let wal = match opened {
+        Ok(wal) => Arc::new(wal),
+        Err(error) => return open_failed(&world, work, &error),
+    };
+    let node = Node {
+        world,
+        wal,
+        tag,
+        work,
+    };
+    if work != Work::Nothing {
+        workload(&node).await;
+    }
+    if life.idle {
+        node.world.handle.sleep(Duration::from_millis(20)).await;
+    }
+    if life.end == End::Close {
+        match node.wal.close().await {
+            Ok(()) => {
+                let marks = node.wal.watermarks();
+                if marks.durable != marks.accepted {
+                    let detail = format!("closed with {marks:?}");
+                    node.world.fail(Violation::new("watermarks", detail));
+                }
+            }
+            Err(error) => node.refused(&error),
+        }
+    }
+}
+
+async fn open(world: &Arc<World>, env: Arc<dyn Env>, gate: Gate) -> Result<ObjectWal, WalError> {
+    let first = world.model.lock().owner.0 == 0;
+    let modes: &[OpenMode] = if first {
+        &[OpenMode::Create, OpenMode::Existing]
+    } else {
+        &[OpenMode::Existing]
+    };
+    let mut last = None;
+    for mode in modes {
+        let served = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&served);
+        let on_frame = move |lsn: Lsn, bytes: Bytes| sink.lock().push((lsn, bytes.to_vec()));
+        let (bucket, config) = (Arc::new(gate.clone()), world.config.clone());
+        let opening = ObjectWal::open(bucket, env.clone(), config, identity(), *mode, on_frame);
+        match opening.await {
+            Ok((wal, _report)) => {
+                let served = std::mem::take(&mut *served.lock());
+                let epoch = wal.epoch();
+                world
+                    .handle
+                    .line(|| format!("wal   epoch {epoch} opened, {} frames", served.len()));
+                world.opened(epoch, &served);
+                return Ok(wal);
+            }
+            Err(error @ WalError::Exists { .. }) => last = Some(error),
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last.expect("at least one mode"))
+}
+
+fn open_failed(world: &World, work: Work, error: &WalError) {
+    world.handle.line(|| format!("wal   open failed: {error}"));
+    let excused = match error.kind() {
+        // Another owner came later.
+        ErrorKind::Fenced => work == Work::Planned,
+        // Too many requests failed in a row.
+        ErrorKind::Retry => work == Work::Planned && !world.bucket_is_fine(),
+        _ => false,
+    };
+    if !excused {
+        let detail = format!("refused without damage: {error}");
+        world.fail(Violation::new("open", detail));
+    }
+}
+
+async fn workload(node: &Node) {
+    let plan = &node.world.plan;
+    let mut rng = Rng::new(node.world.model.lock().rng.next_u64(), "life");
+    if plan.trim {
+        let trimmer = trimmer(node.clone(), Rng::new(rng.next_u64(), "trimmer"));
+        node.spawn("trimmer", trimmer);
+    }
+    let most = if plan.long { 100 } else { 25 };
+    let writers = (0..plan.writers).map(|number| {
+        let (sender, done) = oneshot::channel();
+        let appends = match node.work {
+            Work::Planned => rng.between(3, most),
+            Work::Healed | Work::Nothing => rng.between(2, 5),
+        };
+        let rng = Rng::new(rng.next_u64() ^ number, "writer");
+        let writer = writer(node.clone(), rng, appends);
+        node.spawn("writer", async move {
+            writer.await;
+            _ = sender.send(());
+        });
+        done
+    });
+    drop(join_all(writers.collect::<Vec<_>>()).await);
+}
+
+impl Node {
+    fn spawn(&self, label: &'static str, task: impl Future<Output = ()> + Send + 'static) {
+        self.world.handle.spawn(self.tag, label, Box::pin(task));
+    }
+
+    fn is_owner(&self) -> bool {
+        self.wal.epoch() == self.world.model.lock().owner
+    }
+
+    /// A refusal that nothing excuses.
+    fn refused(&self, error: &WalError) {
+        let excused = match error {
+            WalError::Fenced { .. } => {
+                sometimes!("object wal: a zombie is told");
+                self.work == Work::Planned
+            }
+            WalError::Poisoned { .. } => self.work == Work::Planned && !self.world.bucket_is_fine(),
+            _ => true,
+        };
+        if !excused {
+            let detail = format!("without a reason: {error}");
+            self.world.fail(Violation::new("poisoned", detail));
+        }
+    }
+}
+
+async fn writer(node: Node, mut rng: Rng, appends: u64) {
+    let plan = &node.world.plan;
+    let mut under_way: VecDeque<oneshot::Receiver<()>> = VecDeque::new();
+    let mut refusals = 0;
+    let mut left = appends;
+    while left > 0 && refusals < 20 {
+        if under_way.len() as u64 >= plan.depth
+            && let Some(oldest) = under_way.pop_front()
+        {
+            drop(oldest.await);
+        }
+        let len = usize::try_from(rng.between(16, plan.payload_bytes_max)).expect("small");
+        match append(&node, &mut rng, len).await {
+            Ok(done) => {
+                under_way.push_back(done);
+                left -= 1;
+            }
+            Err(error) if error.kind() == ErrorKind::Full => {
+                sometimes!("object wal: full");
+                refusals += 1;
+            }
+            Err(error) => return node.refused(&error),
+        }
+        if rng.chance(300) {
+            let pause = [200, 3_000, 12_000][rng.index(3)];
+            let pause = Duration::from_micros(rng.below(pause));
+            node.world.handle.sleep(pause).await;
+        }
+        if rng.chance(60) {
+            read_back(&node, &mut rng).await;
+        }
+    }
+    for done in under_way {
+        drop(done.await);
+    }
+}
+
+/// Appends one frame; the receiver hears when its fate is known.
+async fn append(node: &Node, rng: &mut Rng, len: usize) -> Result<oneshot::Receiver<()>, WalError> {
+    let permit = node.wal.reserve(len).await?;
+    let value = {
+        let mut model = node.world.model.lock();
+        model.next_value += 1;
+        model.next_value
+    };
+    let bytes = payload(value, len);
+    let (head, body) = bytes.split_at(rng.index(64).min(len));
+    let frame = Frame::new(head, Bytes::copy_from_slice(body));
+    let append = node.wal.append(permit, frame)?;
+    let (lsn, epoch) = (append.lsn(), node.wal.epoch());
+    node.world.appended(epoch, value, lsn);
+    let (sender, done) = oneshot::channel();
+    let acked = node.clone();
+    node.spawn("ack", async move {
+        match append.await {
+            Ok(_) => acked.world.acked(epoch, value, lsn, &bytes),
+            Err(error) => acked.refused(&error),
+        }
+        _ = sender.send(());
+    });
+    Ok(done)
+}
+
+/// Reads one promised frame back, if this owner is the latest.
+async fn read_back(node: &Node, rng: &mut Rng) {
+    let picked = {
+        let model = node.world.model.lock();
+        let promised: Vec<(u64, Lsn)> = model.frames.promised().collect();
+        (!promised.is_empty()).then(|| promised[rng.index(promised.len())])
+    };
+    let Some((value, lsn)) = picked else { return };
+    let read = node.wal.read(lsn).await;
+    let wanted = node.is_owner() && node.world.model.lock().frames.is_wanted(lsn);
+    let wrong = match &read {
+        Ok(bytes) => (value_of(bytes) != Some(value)).then(|| "other bytes".to_owned()),
+        Err(error) if matches!(error.kind(), ErrorKind::Closed | ErrorKind::Fenced) => {
+            return node.refused(error);
+        }
+        Err(error) if error.kind() == ErrorKind::Retry && !node.world.bucket_is_fine() => None,
+        Err(error) => Some(error.to_string()),
+    };
+    if let (Some(wrong), true) = (wrong, wanted) {
+        let detail = format!("promised frame {value} at {lsn} read back as: {wrong}");
+        node.world.fail(Violation::new("read", detail));
+    }
+}
+
+async fn trimmer(node: Node, mut rng: Rng) {
+    loop {
+        let pause = Duration::from_micros(rng.between(100, 15_000));
+        node.world.handle.sleep(pause).await;
+        // A fenced owner gives nothing up: its commits would be refused.
+        if !node.is_owner() || node.work != Work::Planned {
+            return;
+        }
+        let durable = node.wal.watermarks().durable;
+        let picked = {
+            let model = node.world.model.lock();
+            let promised = model.frames.promised().map(|(_, lsn)| lsn);
+            let mut below: Vec<Lsn> = promised.filter(|lsn| *lsn < durable).collect();
+            below.sort_unstable();
+            let floor = below.len() / 2;
+            (below.len() > 2).then(|| below[floor + rng.index(below.len() - floor)])
+        };
+        if let Some(lsn) = picked {
+            node.world.handle.line(|| format!("wal   trim up_to={lsn}"));
+            node.world.model.lock().frames.trimmed(lsn);
+            node.wal.trim(lsn);
+        }
+    }
+}
