@@ -1,0 +1,144 @@
+//! A store whose WAL lies in its bucket.
+//!
+//! *Owns*: behaviour a caller relies on. *IO: driver*
+#![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests")]
+
+mod common;
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use common::{Gate, append, life, open_with as open_on_device, placed, quiet, read_all};
+use tidewater_bucket::{Bucket, Purpose};
+use tidewater_stream_store::{
+    AppendRequest, ObjectWalConfig, ObjectWalOpener, StoreConfig, StoreError, StreamStore,
+    TokioEnv, WalError,
+};
+use tidewater_types::{ErrorKind, StreamId};
+
+async fn open_with(gate: &Gate, config: StoreConfig) -> Result<StreamStore, StoreError> {
+    let env = Arc::new(TokioEnv::current());
+    let wal = ObjectWalOpener {
+        bucket: Arc::new(gate.clone()),
+        node: config.node,
+        config: ObjectWalConfig::default(),
+        env: env.clone(),
+    };
+    StreamStore::open(env, Arc::new(gate.clone()), Box::new(wal), config).await
+}
+
+/// A life that appends `texts` to a new stream.
+fn first_life(gate: &Gate, texts: &[&str]) -> StreamId {
+    life(async || {
+        let store = open_with(gate, quiet()).await.unwrap();
+        let stream = store
+            .open_stream(store.create().await.unwrap())
+            .await
+            .unwrap();
+        for text in texts {
+            append(&stream, text, 0).await;
+        }
+        stream.id()
+    })
+}
+
+#[test]
+fn what_was_acknowledged_is_there_after_the_process_is_gone() {
+    let gate = Gate::default();
+    let id = first_life(&gate, &["abc", "de"]);
+    life(async || {
+        let store = open_with(&gate, quiet()).await.unwrap();
+        let report = store.recovery_report().unwrap();
+        assert!(report.contains("recovered 2 frames"), "{report}");
+        assert!(store.describe_wal().contains("object store"));
+        let stream = store.open_stream(id).await.unwrap();
+        assert_eq!(read_all(&stream).await, placed(&["abc", "de"]));
+        append(&stream, "f", 0).await;
+        store.flush().await.unwrap();
+        append(&stream, "gh", 0).await;
+    });
+    life(async || {
+        let store = open_with(&gate, quiet()).await.unwrap();
+        let stream = store.open_stream(id).await.unwrap();
+        assert_eq!(read_all(&stream).await, placed(&["abc", "de", "f", "gh"]));
+    });
+}
+
+#[test]
+fn an_owner_that_lives_on_is_fenced_when_another_opens() {
+    let gate = Gate::default();
+    life(async || {
+        let old = open_with(&gate, quiet()).await.unwrap();
+        let stream = old.open_stream(old.create().await.unwrap()).await.unwrap();
+        append(&stream, "abc", 0).await;
+        let new = open_with(&gate, quiet()).await.unwrap();
+        let payload = Bytes::from_static(b"lost");
+        let request = AppendRequest {
+            record_count: 4,
+            timestamp_ms_max: 0,
+            num_bytes: payload.len(),
+        };
+        let appended = stream.append(request, |_| payload).await.unwrap();
+        let refused = stream.wait_durable(appended.end_offset).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::Closed, "{refused}");
+        assert!(
+            refused.to_string().contains("took over from epoch 1"),
+            "{refused}"
+        );
+        let stream = new.open_stream(stream.id()).await.unwrap();
+        assert_eq!(read_all(&stream).await, placed(&["abc"]));
+    });
+}
+
+#[test]
+fn a_node_does_not_move_from_one_kind_of_wal_to_another_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = Gate::default();
+    first_life(&gate, &["abc"]);
+    life(async || {
+        let refused = open_on_device(folder.path(), &gate, quiet()).await;
+        let refused = refused.expect_err("the metadata names the object WAL");
+        assert!(
+            matches!(refused, StoreError::Wal(WalError::Missing { .. })),
+            "{refused}"
+        );
+    });
+    let gate = Gate::default();
+    life(async || drop(open_on_device(folder.path(), &gate, quiet()).await.unwrap()));
+    life(async || {
+        let refused = open_with(&gate, quiet()).await;
+        let refused = refused.expect_err("the metadata names the device WAL");
+        assert!(
+            matches!(refused, StoreError::Wal(WalError::Missing { .. })),
+            "{refused}"
+        );
+    });
+}
+
+#[test]
+fn a_wal_with_a_lost_entry_is_refused_and_given_up_only_when_asked() {
+    let gate = Gate::default();
+    let id = first_life(&gate, &["abc", "de", "f"]);
+    let lost = "wal/0000000001/00000000000000000001/00000000000000000003";
+    life(async || gate.delete(Purpose::Wal, lost).await.unwrap());
+    life(async || {
+        let refused = open_with(&gate, quiet()).await.expect_err("damaged");
+        assert!(refused.is_damage(), "{refused}");
+        assert!(refused.to_string().contains(lost), "{refused}");
+    });
+    let lossy = StoreConfig {
+        accept_data_loss: true,
+        ..quiet()
+    };
+    life(async || {
+        let store = open_with(&gate, lossy).await.unwrap();
+        let stream = store.open_stream(id).await.unwrap();
+        assert_eq!(read_all(&stream).await, placed(&[]));
+        append(&stream, "gh", 0).await;
+    });
+    life(async || {
+        let store = open_with(&gate, quiet()).await.unwrap();
+        let stream = store.open_stream(id).await.unwrap();
+        assert_eq!(read_all(&stream).await, placed(&["gh"]));
+    });
+}
