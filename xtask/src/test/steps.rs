@@ -81,6 +81,21 @@ pub(crate) const STEPS: &[Step] = &[
         run: |c| c.cargo(&["test", "--workspace", "--exclude", SIM]),
     },
     Step {
+        name: "loom",
+        about: "hand-over and wake-ups of the write-ahead log, under every interleaving",
+        run: |c| {
+            c.cargo(&[
+                "test",
+                "--package",
+                "tidewater-wal",
+                "--features",
+                "loom",
+                "--lib",
+                "loom_",
+            ])
+        },
+    },
+    Step {
         name: "sim-unit",
         about: "tests of the simulator",
         run: |c| c.cargo(&["test", "--package", SIM]),
