@@ -115,7 +115,8 @@ impl DeviceWalOpener {
         mut on_frame: FrameSink,
     ) -> Result<OpenedWal, WalError> {
         // A WAL that was never named may be created; one that was must be there.
-        let mode = if self.path.exists() || expect.wal.is_some() {
+        let is_there = !matches!(peek_identity(&self.path), Err(WalError::Missing { .. }));
+        let mode = if is_there || expect.wal.is_some() {
             OpenMode::Existing
         } else {
             OpenMode::Create
@@ -162,10 +163,17 @@ impl DeviceWalOpener {
             let (env, config) = (Arc::clone(&self.env), self.config.clone());
             match DeviceWal::open(&self.path, env, config, identity, mode, on_frame) {
                 // A killed owner keeps the lock until its last write has landed.
-                Err(WalError::Busy { .. }) if started.elapsed() < LOCK_WAIT => {
+                Err(WalError::Busy { .. } | WalError::DeviceInUse { .. })
+                    if started.elapsed() < LOCK_WAIT =>
+                {
                     std::thread::sleep(LOCK_PAUSE);
                 }
                 Err(error) => return Err(error),
+                // The metadata names a WAL before it takes a frame: this one was given up.
+                Ok((_, report)) if expect.wal.is_none() && report.end > Lsn(0) => {
+                    let path = self.path.display().to_string();
+                    return Err(WalError::Exists { path });
+                }
                 Ok((wal, report)) => {
                     let frames = std::mem::take(&mut *frames.lock());
                     return Ok((wal, report, frames));

@@ -59,6 +59,9 @@ pub(crate) async fn open(
     let frames = Arc::new(Mutex::new(Frames::new()));
     let opened = open_wal(&tier, wal, &config, &frames).await?;
     let frames = std::mem::take(&mut *frames.lock());
+    // Whoever had the WAL may have gone on until it was fenced just now: what it acknowledged is
+    // judged by metadata at least as new.
+    tier.metadata().refresh().await?;
     // Before anything is written: a contradiction refuses. What counts is judged again below,
     // as a request of an earlier life may commit more until the new epoch fences it.
     let tails = recover_tails(tier.metadata(), &frames)?;
@@ -72,7 +75,8 @@ pub(crate) async fn open(
         node_epoch,
     };
     let (shared, durable) = Shared::new(parts);
-    adopt(&shared, tails, &frames).await?;
+    drop(tails);
+    adopt(&shared, &frames).await?;
     shared.take_recovered_room();
     // What was committed before may fill the ring: without this nothing could be appended, so
     // nothing be committed, so nothing ever be trimmed.
@@ -233,19 +237,25 @@ fn bad_frame(lsn: Lsn, bad: BadFrame) -> StoreError {
 }
 
 /// Opens the streams that have recovered entries and queues these for upload, in WAL order.
-async fn adopt(
-    shared: &Arc<Shared>,
-    tails: BTreeMap<StreamId, Vec<HeadedFrame>>,
-    frames: &Frames,
-) -> Result<(), StoreError> {
-    let ids: Vec<StreamId> = tails.keys().copied().collect();
-    open_streams(shared, &ids).await?;
-    let tails = recover_tails(shared.tier.metadata(), frames)?;
+async fn adopt(shared: &Arc<Shared>, frames: &Frames) -> Result<(), StoreError> {
+    // Commits of an earlier life end once its streams are opened anew: so judge, open, judge again.
+    let tails = loop {
+        let tails = recover_tails(shared.tier.metadata(), frames)?;
+        let closed: Vec<StreamId> = {
+            let open = shared.streams.lock();
+            let is_closed = |id: &&StreamId| !open.contains_key(*id);
+            tails.keys().filter(is_closed).copied().collect()
+        };
+        if closed.is_empty() {
+            break tails;
+        }
+        open_streams(shared, &closed).await?;
+    };
     let mut in_order: Vec<HeadedFrame> = tails.into_values().flatten().collect();
     in_order.sort_by_key(|(lsn, _, _)| *lsn);
     for (lsn, head, payload) in in_order {
         let stream = shared.streams.lock().get(&head.stream).cloned();
-        let Some(stream) = stream else { continue };
+        let stream = stream.expect("opened above");
         let entry = Entry {
             base_offset: head.base_offset,
             record_count: head.record_count,

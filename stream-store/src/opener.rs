@@ -135,7 +135,14 @@ impl ObjectWalOpener {
             (OpenMode::Create, Some(OpenMode::Existing))
         };
         match (self.open_as(expect, first, &frames).await, second) {
-            (Err(WalError::Exists { .. }), Some(mode)) => self.open_as(expect, mode, &frames).await,
+            (Err(exists @ WalError::Exists { .. }), Some(mode)) => {
+                let (wal, report) = self.open_as(expect, mode, &frames).await?;
+                // The metadata names a WAL before it takes a frame: this one was given up.
+                if report.end > Lsn(0) {
+                    return Err(exists);
+                }
+                Ok((wal, report))
+            }
             (opened, _) => opened,
         }
     }
@@ -168,6 +175,7 @@ pub(crate) fn is_lost(loss: &WalError) -> bool {
     matches!(
         loss,
         WalError::Missing { .. }
+            | WalError::Exists { .. }
             | WalError::ForeignCluster { .. }
             | WalError::ForeignNode { .. }
             | WalError::ForeignWal { .. }

@@ -138,6 +138,7 @@ pub(crate) struct Core {
     trim_wanted: TrimPoint,
     closing: bool,
     closed: bool,
+    abandoned: bool,
     syncs: u64,
     failure: Option<WalError>,
     effects: VecDeque<Effect>,
@@ -177,6 +178,7 @@ impl Core {
             trim_wanted,
             closing: false,
             closed: false,
+            abandoned: false,
             syncs: 0,
             failure: None,
             effects: VecDeque::new(),
@@ -228,10 +230,13 @@ impl Core {
     }
 
     /// When `poll_effect` is to be asked again though nothing happened.
-    pub(crate) fn timer(&self) -> Option<Instant> {
+    ///
+    /// What is due already had its turn: it waits for something else, and hides no later time.
+    pub(crate) fn timer(&self, now: Instant) -> Option<Instant> {
         [self.retry_at, self.zero_at, self.mark_at]
             .into_iter()
             .flatten()
+            .filter(|at| *at > now)
             .min()
     }
 
@@ -281,6 +286,12 @@ impl Core {
         self.mark_at = None;
     }
 
+    /// Nothing is done any more, and nobody waits for what is under way.
+    pub(crate) fn handle_abandon(&mut self) {
+        self.abandoned = true;
+        self.forget_queued();
+    }
+
     /// An operation ended.
     pub(crate) fn handle_completion(
         &mut self,
@@ -295,7 +306,7 @@ impl Core {
             .position(|flight| flight.id == id)
             .expect("an operation under way");
         let flight = self.flights.swap_remove(place);
-        if self.failure.is_some() {
+        if self.failure.is_some() || self.abandoned {
             return;
         }
         match (flight.purpose, result) {
@@ -443,7 +454,11 @@ impl Core {
         self.failure = Some(WalError::Poisoned {
             cause: Arc::new(cause),
         });
-        // What was not handed to the disk never completes: nobody may wait for it.
+        self.forget_queued();
+    }
+
+    /// What was not handed to the disk never completes: nobody may wait for it.
+    fn forget_queued(&mut self) {
         for effect in std::mem::take(&mut self.effects) {
             if let Effect::Submit { id, .. } = effect {
                 self.flights.retain(|flight| flight.id != id);

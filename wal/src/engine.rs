@@ -61,6 +61,17 @@ pub(crate) struct Engine {
     blocked: bool,
 }
 
+/// Nobody waits for an engine that panicked.
+struct EndOnPanic(Arc<Shared>);
+
+impl Drop for EndOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.end(Err(WalError::Closed), VecDeque::new());
+        }
+    }
+}
+
 impl Engine {
     pub(crate) fn new(
         core: Core,
@@ -90,7 +101,9 @@ impl Engine {
 
     /// Runs until the WAL is closed, dropped or poisoned.
     pub(crate) async fn run(mut self) {
+        let guard = EndOnPanic(Arc::clone(&self.shared));
         poll_fn(|cx| self.poll(cx)).await;
+        drop(guard);
         let outcome = match self.core.failure() {
             Some(failure) => Err(failure.clone()),
             None if self.core.is_closed() => Ok(()),
@@ -165,6 +178,9 @@ impl Engine {
         // Nothing is left with the callers once a look with `open` followed the closing.
         if wishes.closing && open && self.closing {
             self.core.handle_close();
+        }
+        if wishes.abandoned && !self.abandoned {
+            self.core.handle_abandon();
         }
         (self.closing, self.abandoned) = (wishes.closing, wishes.abandoned);
         progress || wishes.trim.min(self.core.durable()) > self.trim_applied
@@ -290,14 +306,10 @@ impl Engine {
 
     /// Keeps one sleep for the core's next timer; answers whether it fired.
     fn poll_timer(&mut self, cx: &mut Context<'_>, now: Instant) -> bool {
-        let Some(at) = self.core.timer() else {
+        let Some(at) = self.core.timer(now) else {
             self.timer = None;
             return false;
         };
-        if at <= now {
-            self.timer = None;
-            return false;
-        }
         if self.timer.as_ref().is_none_or(|(armed, _)| *armed > at) {
             self.timer = Some((at, self.env.sleep(at.since(now))));
         }

@@ -87,6 +87,7 @@ impl Wal for MemoryWal {
             num_bytes <= permit.num_bytes(),
             "a frame larger than its permit"
         );
+        assert!(permit.is_of(&self.room), "a permit of another log");
         let mut state = self.state.lock();
         if state.closed {
             return Err(WalError::Closed);

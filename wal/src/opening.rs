@@ -40,18 +40,7 @@ pub(crate) async fn prepare(
     note: String,
     mut on_frame: Box<dyn FnMut(Lsn, Bytes) + Send>,
 ) -> Result<Opened, WalError> {
-    config.validate().map_err(|error| {
-        let ConfigError {
-            field,
-            value,
-            expected,
-        } = error;
-        WalError::Config {
-            field,
-            value,
-            expected,
-        }
-    })?;
+    validated(&config)?;
     let mut io = DiskIo::new(disk);
     let recovered = recover(&mut io, &*env, &config, &identity, mode, &mut *on_frame).await;
     // What was read ahead ends before the disk goes on to the engine, or back.
@@ -89,6 +78,22 @@ pub(crate) async fn prepare(
         engine,
         shared,
         report,
+    })
+}
+
+/// Refuses settings out of range.
+pub(crate) fn validated(config: &DeviceWalConfig) -> Result<(), WalError> {
+    config.validate().map_err(|error| {
+        let ConfigError {
+            field,
+            value,
+            expected,
+        } = error;
+        WalError::Config {
+            field,
+            value,
+            expected,
+        }
     })
 }
 

@@ -202,6 +202,14 @@ impl Permit {
         self.num_bytes
     }
 
+    /// Whether it was taken from `room`.
+    #[must_use]
+    pub fn is_of(&self, room: &Arc<Room>) -> bool {
+        self.room
+            .as_ref()
+            .is_some_and(|held| Arc::ptr_eq(held, room))
+    }
+
     /// Uses the permit up: the WAL accounts for the room from now on, and gives that many bytes
     /// back with [`Room::give_back`] when it has let go of the frame.
     #[must_use]

@@ -137,6 +137,7 @@ impl Shared {
             frame.num_bytes() <= permit.num_bytes(),
             "a frame larger than its permit"
         );
+        assert!(permit.is_of(&self.room), "a permit of another log");
         let append = self
             .inlet
             .append(frame, permit.num_bytes() + PREFIX_BYTES)?;
@@ -213,10 +214,11 @@ impl Shared {
             if state.ended {
                 return state.failure.clone().map_or(Ok(()), Err);
             }
-            self.refuse(WalError::Closed);
-            state.closing = true;
             state.closers.push(done);
         }
+        // Nothing is accepted any more before the engine hears of the end.
+        self.refuse(WalError::Closed);
+        self.state.lock().closing = true;
         self.inlet.wake();
         loop {
             let patience = self.room.patience().max(Duration::from_millis(10));

@@ -12,6 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::file::is_device;
 use crate::error::WalError;
 
 /// Names tried before giving up.
@@ -22,7 +23,7 @@ const NAMES_MAX: u32 = 10_000;
 /// creating another in its place.
 ///
 /// # Errors
-/// [`WalError::Io`].
+/// [`WalError::WrongKind`] for a block device, whose name is not ours to change; [`WalError::Io`].
 pub fn set_aside(path: &Path) -> Result<Option<PathBuf>, WalError> {
     let failed = |cause: io::Error| WalError::Io {
         operation: "rename",
@@ -30,6 +31,13 @@ pub fn set_aside(path: &Path) -> Result<Option<PathBuf>, WalError> {
         position: 0,
         cause: Arc::new(cause),
     };
+    if is_device(path) {
+        return Err(WalError::WrongKind {
+            path: path.display().to_string(),
+            found: "a block device",
+            expected: "a file, which can be renamed: copy what is on the device and wipe it",
+        });
+    }
     for number in 1..=NAMES_MAX {
         let mut name = path.as_os_str().to_owned();
         name.push(format!(".set-aside-{number}"));

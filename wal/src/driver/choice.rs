@@ -40,13 +40,16 @@ fn folder_of(wal: &Path) -> PathBuf {
     }
 }
 
-/// Puts the measured mode in the place of `auto`; answers the reason, if there is a measurement.
+/// Puts the measured mode in the place of `auto`, with the measured depth as far as the pool
+/// allows; answers the reason, if there is a measurement. The settings are valid.
 pub(super) fn resolve(wal: &Path, config: &mut DeviceWalConfig) -> Option<String> {
     if config.mode != WalMode::Auto {
         return None;
     }
     let found = kept(wal)?;
-    (config.mode, config.depth) = (found.mode, found.depth);
+    let groups = (config.pool_bytes - 3 * config.window_bytes) / config.group_bytes_max;
+    let depth_max = usize::try_from(groups).unwrap_or(usize::MAX) - 2;
+    (config.mode, config.depth) = (found.mode, found.depth.min(depth_max));
     Some(found.reason)
 }
 

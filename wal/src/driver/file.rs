@@ -71,11 +71,11 @@ impl WalFile {
 
     fn open_claimed(
         path: &Path,
-        name: &Path,
+        final_path: &Path,
         create: bool,
         claim: Option<File>,
     ) -> Result<Self, WalError> {
-        let name = name.display().to_string();
+        let name = final_path.display().to_string();
         let open = |flags: i32| {
             OpenOptions::new()
                 .read(true)
@@ -105,6 +105,11 @@ impl WalFile {
             });
         }
         if create {
+            // Another creator may have come to its end while we waited for the lock, and what we
+            // opened may be its WAL.
+            if exists(final_path)? {
+                return Err(WalError::Exists { path: name });
+            }
             // What a creation that did not come to its end left under this name.
             file.set_len(0)
                 .map_err(|cause| WalError::io("truncate", &name, 0, cause))?;

@@ -51,8 +51,10 @@ use tidewater_types::{Env, Lsn, mutant};
 use crate::config::{DeviceWalConfig, Identity, OpenMode, WalMode};
 use crate::disk::Disk;
 use crate::error::WalError;
-use crate::format::superblock::{RING_POSITION, SLOT_BYTES, SLOT_POSITIONS, Superblock, choose};
-use crate::opening::{Opened, prepare};
+use crate::format::superblock::{
+    MAGIC, RING_POSITION, SLOT_BYTES, SLOT_POSITIONS, Superblock, choose,
+};
+use crate::opening::{Opened, prepare, validated};
 use crate::recovery::RecoveryReport;
 use crate::shared::Shared;
 use file::WalFile;
@@ -76,6 +78,7 @@ pub(crate) fn open(
     mode: OpenMode,
     on_frame: OnFrame,
 ) -> Answer {
+    validated(&config)?;
     let (send, answer) = mpsc::sync_channel(1);
     let job = Job {
         path: path.to_owned(),
@@ -126,6 +129,13 @@ impl Job {
     fn open(mut self, on_frame: OnFrame) -> Result<(Arc<dyn Parker>, Opened), WalError> {
         let create = self.mode == OpenMode::Create;
         let (file, creating) = if file::is_device(&self.path) {
+            if create && self.identity.wal.is_some() {
+                return Err(WalError::Config {
+                    field: "identity.wal",
+                    value: 0,
+                    expected: "none on a block device, where groups of an old log of that name may lie",
+                });
+            }
             let destroy = self.config.destroy;
             let file = WalFile::open_device(&self.path, create, destroy)?;
             self.limit_to(&file);
@@ -246,6 +256,14 @@ pub fn peek_identity(path: &Path) -> Result<Identity, WalError> {
         }
     }
     let Some(chosen) = choose(&slots) else {
+        // A device is always there; what was never a WAL has no WAL on it.
+        let is_slot = |position: u64| {
+            let start = usize::try_from(position).expect("small").min(bytes.len());
+            bytes[start..].starts_with(&MAGIC)
+        };
+        if file::is_device(path) && !SLOT_POSITIONS.into_iter().any(is_slot) {
+            return Err(WalError::Missing { path: name });
+        }
         let [first, second] =
             slots.map(|slot| slot.err().map_or("valid", crate::format::Flaw::describe));
         return Err(WalError::SuperblocksDamaged {

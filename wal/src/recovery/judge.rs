@@ -185,7 +185,7 @@ fn check_blocks(io: &DiskIo, geometry: &Geometry) -> Result<(), WalError> {
 }
 
 /// A group is at least two blocks long, or no frame would fit.
-fn check_window(geometry: &Geometry) -> Result<(), WalError> {
+pub(super) fn check_window(geometry: &Geometry) -> Result<(), WalError> {
     if geometry.group_bytes_max() >= 2 * geometry.block_bytes {
         return Ok(());
     }

@@ -217,16 +217,14 @@ async fn begin_epoch(
     old: Geometry,
     scanned: &Scanned,
 ) -> Result<(Start, usize), WalError> {
-    if !scanned.sealed {
-        // The flush of the last life that wrote this slot may have failed: then it sits in a
-        // cache only, marked clean, and tearing the other slot now would leave none.
-        write_slot(io, &superblock, chosen).await?;
-    }
     let existing = segments_existing(io, &old, scanned);
+    let geometry = next_geometry(config, old, existing)?;
+    // The flush of the last life that wrote this slot may have failed: then it sits in a
+    // cache only, marked clean, and tearing the other slot now would leave none.
+    write_slot(io, &superblock, chosen).await?;
     let (position, entered) = first_position(&old, scanned, existing);
     let mut chain = scanned.chain.clone();
     chain.extend(entered);
-    let geometry = next_geometry(config, old, existing)?;
     if scanned.lsn <= superblock.trim.lsn {
         // No frame is wanted: what leads up to here is not either.
         chain = [geometry.segment(position)].into();
@@ -284,6 +282,7 @@ fn next_geometry(
             expected: "at most the segment recorded",
         });
     }
+    judge::check_window(&geometry)?;
     Ok(geometry)
 }
 

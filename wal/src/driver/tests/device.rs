@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::loop_device::{LOOP_BYTES, Loop};
 use super::{append, config, env, identity, modes, open, wait};
 use crate::testing::{conformance, frame_bytes};
-use crate::{DeviceWal, DeviceWalConfig, OpenMode, WalError, WalMode};
+use crate::{DeviceWal, DeviceWalConfig, OpenMode, WalError, WalMode, peek_identity, set_aside};
 
 /// A program that another test is just starting holds what is open here until it runs, locks too:
 /// so somebody in the way is asked again.
@@ -51,13 +51,26 @@ fn a_wal_on_a_device_comes_back_and_takes_what_the_device_has() {
         capacity_bytes: 1 << 40,
         ..config(WalMode::Auto)
     };
+    let missing = peek_identity(&device.device);
+    assert!(
+        matches!(missing, Err(WalError::Missing { .. })),
+        "{missing:?}"
+    );
     let wal = create(&device.device, &large).unwrap();
+    assert_eq!(
+        peek_identity(&device.device).unwrap().wal,
+        Some(wal.wal_id())
+    );
     let busy = try_create(&device.device, &large).unwrap_err();
     assert!(
         matches!(busy, WalError::Busy { .. } | WalError::DeviceInUse { .. }),
         "{busy}"
     );
     drop(wal);
+    assert!(matches!(
+        set_aside(&device.device),
+        Err(WalError::WrongKind { .. })
+    ));
     for frames in 0..3 {
         let opened = open(
             &device.device,

@@ -267,13 +267,13 @@ impl Chain {
         let Some(found) = found else {
             // Deleted meanwhile: then something newer is there, or was.
             self.verified += 1;
-            let again = self.verified <= VERIFY_MAX;
             self.candidates.clear();
-            return Ok(if again {
-                Next::Ask(self.verify_from(owner, self.end))
-            } else {
-                self.check()
-            });
+            if self.verified > VERIFY_MAX {
+                let path = owner.key(self.place(self.end));
+                // Somebody writes and trims faster than we can look.
+                return Err(WalError::Busy { path });
+            }
+            return Ok(Next::Ask(self.verify_from(owner, self.end)));
         };
         let Ok(header) = decode(&found, self.place(seq)) else {
             return Ok(self.check());
