@@ -186,7 +186,7 @@ impl Stream {
 
     async fn take_permit(&self, num_bytes: usize) -> Result<Permit, StoreError> {
         match self.shared.wal.try_reserve(num_bytes) {
-            Err(WalError::Full) => {
+            Err(WalError::Full { .. }) => {
                 uplink::make_room(&self.shared);
                 Ok(self.shared.wal.reserve(num_bytes).await?)
             }

@@ -234,7 +234,7 @@ mod tests {
     use tidewater_types::Lsn;
 
     use super::Acks;
-    use crate::error::WalError;
+    use crate::error::{Resource, WalError};
 
     #[test]
     fn an_append_completes_once_its_end_is_durable() {
@@ -257,12 +257,20 @@ mod tests {
         let acks = Arc::new(Acks::new(Lsn(0)));
         let (first, second) = (acks.issue(Lsn(0), Lsn(5)), acks.issue(Lsn(5), Lsn(9)));
         acks.advance(Lsn(5));
-        acks.fail(WalError::Full);
+        acks.fail(WalError::Full {
+            what: Resource::Disk,
+        });
         acks.fail(WalError::Closed);
         assert!(matches!(first.now_or_never(), Some(Ok(_))));
-        assert!(matches!(second.now_or_never(), Some(Err(WalError::Full))));
+        assert!(matches!(
+            second.now_or_never(),
+            Some(Err(WalError::Full { .. }))
+        ));
         let later = acks.issue(Lsn(9), Lsn(10));
-        assert!(matches!(later.now_or_never(), Some(Err(WalError::Full))));
+        assert!(matches!(
+            later.now_or_never(),
+            Some(Err(WalError::Full { .. }))
+        ));
     }
 
     #[test]
@@ -287,7 +295,7 @@ mod loom_tests {
     use tidewater_types::Lsn;
 
     use super::Acks;
-    use crate::error::WalError;
+    use crate::error::{Resource, WalError};
 
     #[test]
     fn loom_no_wake_up_of_an_append_is_lost() {
@@ -327,7 +335,11 @@ mod loom_tests {
             let acks = Arc::new(Acks::new(Lsn(0)));
             let first = acks.issue(Lsn(0), Lsn(1));
             let engine = Arc::clone(&acks);
-            let engine = thread::spawn(move || engine.fail(WalError::Full));
+            let engine = thread::spawn(move || {
+                engine.fail(WalError::Full {
+                    what: Resource::Disk,
+                })
+            });
             let second = acks.issue(Lsn(1), Lsn(2));
             assert!(block_on(first).is_err());
             assert!(block_on(second).is_err());

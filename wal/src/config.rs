@@ -118,6 +118,9 @@ pub struct DeviceWalConfig {
     /// How long to wait before a write that found no space is tried again, in milliseconds.
     /// Default 100; 1 to 60,000.
     pub retry_ms: u64,
+    /// A write or flush that takes this long is counted as slow, in milliseconds. Default 1,000;
+    /// 1 to 600,000.
+    pub slow_op_ms: u64,
     /// Segments kept ready in front of the head. Default 1; 1 to 64.
     pub zero_ahead: usize,
     /// Bytes recovery reads at a time. Default 1 MiB; a power of two from 32 KiB to 64 MiB.
@@ -143,6 +146,7 @@ impl Default for DeviceWalConfig {
             reserve_ms_max: 5_000,
             mark_idle_ms: 20,
             retry_ms: 100,
+            slow_op_ms: 1_000,
             zero_ahead: 1,
             recovery_read_bytes: MIB,
             mode: WalMode::Auto,
@@ -178,6 +182,7 @@ impl DeviceWalConfig {
             reserve_ms_max: 50,
             mark_idle_ms: 1,
             retry_ms: 1,
+            slow_op_ms: 100,
             zero_ahead: 1,
             recovery_read_bytes: 32 * KIB,
             mode: WalMode::Auto,
@@ -257,7 +262,7 @@ impl DeviceWalConfig {
         ]
     }
 
-    fn count_rules(&self) -> [Rule; 6] {
+    fn count_rules(&self) -> [Rule; 7] {
         let (depth, ahead) = (self.depth as u64, self.zero_ahead as u64);
         let (reserve, mark, retry) = (self.reserve_ms_max, self.mark_idle_ms, self.retry_ms);
         let small = 1..=64;
@@ -277,6 +282,12 @@ impl DeviceWalConfig {
                 retry,
                 (1..=60_000).contains(&retry),
                 "1 to 60000",
+            ),
+            (
+                "slow_op_ms",
+                self.slow_op_ms,
+                (1..=600_000).contains(&self.slow_op_ms),
+                "1 to 600000",
             ),
         ]
     }

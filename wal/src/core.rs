@@ -27,9 +27,11 @@ use crate::error::WalError;
 use crate::format::superblock::{Superblock, TrimPoint};
 use crate::index::GroupEntry;
 use crate::inlet::Batch;
+use crate::port::WalCounters;
 use crate::ring::{Geometry, Ring};
 use crate::slots::{Slots, Stage};
 
+mod counts;
 mod plan;
 #[cfg(test)]
 mod tests;
@@ -56,6 +58,8 @@ pub(crate) struct Tuning {
     pub(crate) mark_idle: Duration,
     pub(crate) retry: Duration,
     pub(crate) zero_ahead: usize,
+    /// An operation that takes this long is slow.
+    pub(crate) slow_op: Duration,
 }
 
 /// Where a life begins.
@@ -86,6 +90,7 @@ struct Flight {
     position: u64,
     num_bytes: usize,
     attempts: u32,
+    begun: Instant,
 }
 
 /// A group that is not durable.
@@ -132,6 +137,8 @@ pub(crate) struct Core {
     retry_at: Option<Instant>,
     no_space: bool,
     ring_full: bool,
+    /// The file system had no space for the next segment.
+    growth_refused: bool,
     zeroing: Option<Zeroing>,
     zero_at: Option<Instant>,
     mark_at: Option<Instant>,
@@ -139,7 +146,7 @@ pub(crate) struct Core {
     closing: bool,
     closed: bool,
     abandoned: bool,
-    syncs: u64,
+    counters: WalCounters,
     failure: Option<WalError>,
     effects: VecDeque<Effect>,
     /// Buffers of batches that were written, with the room to give back.
@@ -172,6 +179,7 @@ impl Core {
             retry_at: None,
             no_space: false,
             ring_full: false,
+            growth_refused: false,
             zeroing: None,
             zero_at: None,
             mark_at: None,
@@ -179,7 +187,7 @@ impl Core {
             closing: false,
             closed: false,
             abandoned: false,
-            syncs: 0,
+            counters: WalCounters::default(),
             failure: None,
             effects: VecDeque::new(),
             written: Vec::new(),
@@ -202,18 +210,14 @@ impl Core {
         std::mem::take(&mut self.written)
     }
 
-    pub(crate) fn syncs(&self) -> u64 {
-        self.syncs
+    /// What was counted here; frames and the pool are counted where callers are.
+    pub(crate) fn counters(&self) -> WalCounters {
+        self.counters
     }
 
     /// The disk refuses writes for lack of space.
     pub(crate) fn is_out_of_space(&self) -> bool {
         self.no_space
-    }
-
-    /// Frames wait for a trim or for the ring to grow.
-    pub(crate) fn is_blocked(&self) -> bool {
-        self.no_space || self.ring_full || (!self.pending.is_empty() && !self.ring.is_ready())
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -306,6 +310,7 @@ impl Core {
             .position(|flight| flight.id == id)
             .expect("an operation under way");
         let flight = self.flights.swap_remove(place);
+        self.count(now, &flight, &result);
         if self.failure.is_some() || self.abandoned {
             return;
         }
@@ -321,7 +326,7 @@ impl Core {
             (_, Ok(num_bytes)) if num_bytes == flight.num_bytes || mutant!(4) => {
                 self.landed(now, flight.purpose, buf);
             }
-            (_, Ok(num_bytes)) => self.continue_short(flight, num_bytes, buf),
+            (_, Ok(num_bytes)) => self.continue_short(now, flight, num_bytes, buf),
             (purpose, Err(cause)) if is_no_space(&cause) => match buf {
                 _ if mutant!(15) => self.landed(now, purpose, buf),
                 Some(_) if purpose == Purpose::Zero => self.zero_refused(now),
@@ -350,7 +355,7 @@ impl Core {
                 let group = group.expect("a group under way");
                 group.written = true;
                 group.flushed |= durable;
-                self.syncs += u64::from(durable);
+                self.counters.syncs += u64::from(durable);
                 if self.no_space && self.parked.is_empty() {
                     sometimes!("wal: space came back");
                     self.no_space = false;
@@ -367,6 +372,7 @@ impl Core {
                 self.slots.written();
             }
             Purpose::Zero => {
+                self.growth_refused = false;
                 let zeroing = self.zeroing.as_mut().expect("zeroing under way");
                 zeroing.stage = if zeroing.next < zeroing.end {
                     Stage::Due
@@ -379,7 +385,7 @@ impl Core {
     }
 
     fn flushed(&mut self, now: Instant) {
-        self.syncs += 1;
+        self.counters.syncs += 1;
         for group in &mut self.groups {
             group.flushed |= group.covering || (mutant!(14) && group.written);
             group.covering = false;
@@ -421,7 +427,13 @@ impl Core {
     }
 
     /// The device took a part of the write: give it the rest, from the last whole block.
-    fn continue_short(&mut self, flight: Flight, num_bytes: usize, buf: Option<AlignedBuf>) {
+    fn continue_short(
+        &mut self,
+        now: Instant,
+        flight: Flight,
+        num_bytes: usize,
+        buf: Option<AlignedBuf>,
+    ) {
         let block = usize::try_from(self.geometry.block_bytes).expect("a block");
         let done = num_bytes / block * block;
         let attempts = if done > 0 { 0 } else { flight.attempts + 1 };
@@ -429,7 +441,8 @@ impl Core {
             Some(mut buf) if attempts < SHORT_WRITES_MAX && num_bytes < buf.len() => {
                 sometimes!("wal: a short write was continued");
                 buf.drop_front(done);
-                self.submit_write(flight.purpose, flight.position + done as u64, buf, attempts);
+                let position = flight.position + done as u64;
+                self.submit_write(now, flight.purpose, position, buf, attempts);
             }
             _ => self.poison("write", &flight, io::ErrorKind::WriteZero.into()),
         }
@@ -444,6 +457,7 @@ impl Core {
 
     fn zero_refused(&mut self, now: Instant) {
         sometimes!("wal: the ring could not grow");
+        self.growth_refused = true;
         self.zero_at = Some(now.after(self.tuning.retry));
         self.zeroing = None;
     }

@@ -22,7 +22,7 @@ use tokio::sync::oneshot;
 use crate::buffer::AlignedBuf;
 use crate::core::{Core, Effect};
 use crate::disk::{Completion, Disk, DiskOp};
-use crate::error::WalError;
+use crate::error::{Resource, WalError};
 use crate::format::{Flaw, group};
 use crate::index::GroupEntry;
 use crate::inlet::Batch;
@@ -58,7 +58,7 @@ pub(crate) struct Engine {
     reads_begun: u64,
     closing: bool,
     abandoned: bool,
-    blocked: bool,
+    blocked: Option<Resource>,
 }
 
 /// Nobody waits for an engine that panicked.
@@ -95,7 +95,7 @@ impl Engine {
             reads_begun: 0,
             closing: false,
             abandoned: false,
-            blocked: false,
+            blocked: None,
         }
     }
 
@@ -107,8 +107,10 @@ impl Engine {
         let outcome = match self.core.failure() {
             Some(failure) => Err(failure.clone()),
             None if self.core.is_closed() => Ok(()),
-            None if self.core.is_blocked() => Err(WalError::Full),
-            None => Err(WalError::Closed),
+            None => Err(self
+                .core
+                .blocked()
+                .map_or(WalError::Closed, |what| WalError::Full { what })),
         };
         let Self {
             disk,
@@ -131,7 +133,8 @@ impl Engine {
                 && let Some(completion) = self.disk.poll()
             {
                 progress = true;
-                self.complete(now, completion);
+                // A disk that works when it is polled has taken its time just now.
+                self.complete(self.env.now(), completion);
             }
             progress |= self.poll_timer(cx, now);
             if !self.abandoned {
@@ -147,7 +150,7 @@ impl Engine {
             // The device first: it works while callers are woken.
             self.disk.start();
             // Only the decisions find out that the ring is full, and who closes must hear of it.
-            let blocked = self.core.is_blocked();
+            let blocked = self.core.blocked();
             if progress || std::mem::replace(&mut self.blocked, blocked) != blocked {
                 self.publish();
             }
@@ -326,9 +329,9 @@ impl Engine {
         let progress = Progress {
             durable: core.durable(),
             submitted: core.submitted(),
-            syncs: core.syncs(),
+            counters: core.counters(),
             out_of_space: core.is_out_of_space(),
-            blocked: core.is_blocked(),
+            blocked: core.blocked(),
             failure: core.failure().cloned(),
             written: core.take_written(),
         };

@@ -1,23 +1,49 @@
 //! What can go wrong in a write-ahead log, and what the caller does about it.
 //!
-//! *Owns*: `WalError` and its reactions.
+//! *Owns*: `WalError` and its reactions; what may be full.
 //! *Does not own*: when each is raised.
 //!
 //! *IO: none*
 
+use std::fmt;
 use std::io;
 use std::sync::Arc;
 
 use tidewater_bucket::BucketError;
 use tidewater_types::{ClusterId, Epoch, ErrorKind, Lsn, NodeId, WalId};
 
+/// What a write-ahead log may have no room in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Resource {
+    /// The buffers for frames that are not written yet: the device is slower than the callers.
+    Pool,
+    /// The ring: every segment holds frames that are not trimmed.
+    Ring,
+    /// The device or its file system.
+    Disk,
+}
+
+impl fmt::Display for Resource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Pool => "its buffers wait for the device",
+            Self::Ring => "its ring waits for a trim",
+            Self::Disk => "the device has no space left",
+        })
+    }
+}
+
 /// Why a WAL operation did not happen.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum WalError {
-    /// No room in the pool, in the ring or on the disk; nothing was accepted.
-    #[error("the write-ahead log is full")]
-    Full,
+    /// No room; nothing was accepted.
+    #[error("the write-ahead log is full: {what}")]
+    Full {
+        /// What there is no room in.
+        what: Resource,
+    },
     /// A frame that never fits.
     #[error("a frame of {num_bytes} bytes exceeds the largest possible, {max}")]
     FrameTooLarge {
@@ -219,7 +245,7 @@ impl WalError {
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Full | Self::EpochsFull { .. } => ErrorKind::Full,
+            Self::Full { .. } | Self::EpochsFull { .. } => ErrorKind::Full,
             Self::Busy { .. } | Self::DeviceInUse { .. } => ErrorKind::Retry,
             Self::Fenced { .. } => ErrorKind::Fenced,
             Self::Bucket { cause, .. } => cause.kind(),

@@ -45,7 +45,7 @@ pub use disk::{Completion, Disk, DiskOp};
 #[cfg(target_os = "linux")]
 pub use driver::{Calibration, Sample, calibrate, claim_device};
 pub use driver::{peek_identity, set_aside};
-pub use error::WalError;
+pub use error::{Resource, WalError};
 pub use memory::MemoryWal;
 pub use object::{ObjectWal, ObjectWalConfig, TakeoverReport};
 pub use port::{FRAME_HEAD_BYTES_MAX, Frame, Wal, WalCounters, Watermarks};

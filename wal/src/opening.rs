@@ -55,6 +55,7 @@ pub(crate) async fn prepare(
         mark_idle: Duration::from_millis(config.mark_idle_ms),
         retry: Duration::from_millis(config.retry_ms),
         zero_ahead: config.zero_ahead,
+        slow_op: Duration::from_millis(config.slow_op_ms),
     };
     let pool = pool_shape(&config, &start.geometry);
     let group = usize::try_from(start.geometry.group_bytes_max()).expect("a group");

@@ -100,7 +100,8 @@ pub struct Watermarks {
     pub accepted: Lsn,
 }
 
-/// Monotonic counts since the WAL was opened.
+/// Monotonic counts since the WAL was opened. More may come: a WAL of one's own fills in what it
+/// counts and takes the rest from `..WalCounters::default()`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WalCounters {
     /// Frames made durable.
@@ -109,6 +110,21 @@ pub struct WalCounters {
     pub bytes: u64,
     /// Syncs (flushes, or synchronous writes) completed.
     pub syncs: u64,
+    /// Requests for room that found the pool used up, whatever the reason: they waited, or got
+    /// [`WalError::Full`].
+    pub full_pool: u64,
+    /// Times that frames had to wait for a trim, every segment of the ring being in use.
+    pub full_ring: u64,
+    /// Writes that the device refused for lack of space, repetitions included.
+    pub no_space: u64,
+    /// Writes that failed for any other reason; the first one poisons the WAL.
+    pub write_errors: u64,
+    /// Flushes that failed; the first one poisons the WAL.
+    pub sync_errors: u64,
+    /// Writes that the device took in part; the rest was written again.
+    pub short_writes: u64,
+    /// Writes and flushes that took `slow_op_ms` or longer, counted when they ended.
+    pub slow_ops: u64,
 }
 
 /// A write-ahead log, opened and recovered.

@@ -13,7 +13,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use tidewater_types::{BoxFuture, Env};
 use tokio::sync::Semaphore;
 
-use crate::error::WalError;
+use crate::error::{Resource, WalError};
 use crate::format::group::PREFIX_BYTES;
 use crate::race::race;
 
@@ -31,6 +31,8 @@ pub struct Room {
     patience: Duration,
     frame_bytes_max: usize,
     free: Semaphore,
+    /// Requests that found no room at once.
+    num_full: AtomicU64,
     refuses: AtomicBool,
     refusal: Mutex<Refusal>,
 }
@@ -39,8 +41,17 @@ pub struct Room {
 struct Refusal {
     /// For good.
     closed: Option<WalError>,
-    /// For now.
+    /// What frames in hand wait for, if not for the device alone.
+    shortage: Option<Resource>,
+    /// Nobody new is taken for now.
     full: bool,
+}
+
+impl Refusal {
+    fn full(&self) -> WalError {
+        let what = self.shortage.unwrap_or(Resource::Pool);
+        WalError::Full { what }
+    }
 }
 
 impl Room {
@@ -65,6 +76,7 @@ impl Room {
             patience,
             frame_bytes_max,
             free: Semaphore::new(capacity_bytes),
+            num_full: AtomicU64::new(0),
             refuses: AtomicBool::new(false),
             refusal: Mutex::default(),
         }
@@ -90,7 +102,7 @@ impl Room {
     pub fn try_take(self: &Arc<Self>, num_bytes: usize) -> Result<Permit, WalError> {
         match self.attempt(num_bytes)? {
             Some(permit) => Ok(permit),
-            None => Err(self.refusal().unwrap_or(WalError::Full)),
+            None => Err(self.refusal().unwrap_or_else(|| self.full())),
         }
     }
 
@@ -114,14 +126,12 @@ impl Room {
         {
             return Err(refusal);
         }
-        Ok(self
-            .free
-            .try_acquire_many(held(num_bytes))
-            .ok()
-            .map(|taken| {
-                taken.forget();
-                self.permit(num_bytes)
-            }))
+        let Ok(taken) = self.free.try_acquire_many(held(num_bytes)) else {
+            self.num_full.fetch_add(1, Ordering::Relaxed);
+            return Ok(None);
+        };
+        taken.forget();
+        Ok(Some(self.permit(num_bytes)))
     }
 
     async fn wait(self: Arc<Self>, num_bytes: usize) -> Result<Permit, WalError> {
@@ -132,8 +142,12 @@ impl Room {
                 Ok(self.permit(num_bytes))
             }
             Some(Err(_)) => Err(self.refusal().unwrap_or(WalError::Closed)),
-            None => Err(WalError::Full),
+            None => Err(self.full()),
         }
+    }
+
+    fn full(&self) -> WalError {
+        self.refusal.lock().full()
     }
 
     fn permit(self: &Arc<Self>, num_bytes: usize) -> Permit {
@@ -145,7 +159,7 @@ impl Room {
 
     fn refusal(&self) -> Option<WalError> {
         let refusal = self.refusal.lock();
-        let full = refusal.full.then_some(WalError::Full);
+        let full = refusal.full.then(|| refusal.full());
         refusal.closed.clone().or(full)
     }
 
@@ -156,9 +170,17 @@ impl Room {
         }
     }
 
-    /// Whether everybody new is refused with [`WalError::Full`] without a wait.
-    pub fn set_full(&self, full: bool) {
+    /// How many requests found no room at once: they waited, or were refused.
+    #[must_use]
+    pub fn num_full(&self) -> u64 {
+        self.num_full.load(Ordering::Relaxed)
+    }
+
+    /// What the frames in hand wait for, if not for the device alone; [`WalError::Full`] names it.
+    /// With `full`, everybody new is refused without a wait.
+    pub fn set_shortage(&self, of: Option<Resource>, full: bool) {
         let mut refusal = self.refusal.lock();
+        refusal.shortage = of;
         refusal.full = full;
         let refuses = full || refusal.closed.is_some();
         self.refuses.store(refuses, Ordering::Release);

@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 
 use crate::acks::{Acks, Append};
 use crate::buffer::AlignedBuf;
-use crate::error::WalError;
+use crate::error::{Resource, WalError};
 use crate::format::group::PREFIX_BYTES;
 use crate::index::Index;
 use crate::inlet::{Batch, Inlet, PoolShape};
@@ -39,9 +39,10 @@ type Done = oneshot::Sender<Result<(), WalError>>;
 pub(crate) struct Progress {
     pub(crate) durable: Lsn,
     pub(crate) submitted: Lsn,
-    pub(crate) syncs: u64,
+    pub(crate) counters: WalCounters,
     pub(crate) out_of_space: bool,
-    pub(crate) blocked: bool,
+    /// What frames wait for, if not for the device alone.
+    pub(crate) blocked: Option<Resource>,
     pub(crate) failure: Option<WalError>,
     /// Buffers that were written, and the room their frames took.
     pub(crate) written: Vec<(AlignedBuf, usize)>,
@@ -62,7 +63,7 @@ pub(crate) struct State {
     reads: Vec<ReadRequest>,
     trimmed: Lsn,
     submitted: Lsn,
-    syncs: u64,
+    counters: WalCounters,
     blocked: bool,
     closing: bool,
     abandoned: bool,
@@ -103,7 +104,7 @@ impl Shared {
             reads: Vec::new(),
             trimmed: begin.trimmed,
             submitted: begin.end,
-            syncs: 0,
+            counters: WalCounters::default(),
             blocked: false,
             closing: false,
             abandoned: false,
@@ -201,7 +202,8 @@ impl Shared {
         WalCounters {
             appends,
             bytes: lsns.saturating_sub(appends * PREFIX_BYTES as u64),
-            syncs: self.state.lock().syncs,
+            full_pool: self.room.num_full(),
+            ..self.state.lock().counters
         }
     }
 
@@ -277,8 +279,8 @@ impl Shared {
             let mut state = self.state.lock();
             state.submitted = progress.submitted;
             state.trimmed = state.trim_requested.min(progress.durable);
-            state.syncs = progress.syncs;
-            state.blocked = progress.blocked;
+            state.counters = progress.counters;
+            state.blocked = progress.blocked.is_some();
             if let Some(failure) = &progress.failure {
                 state.failure.get_or_insert_with(|| failure.clone());
             }
@@ -294,7 +296,8 @@ impl Shared {
         if progress.durable > self.acks.durable() {
             self.acks.advance(progress.durable);
         }
-        self.room.set_full(progress.out_of_space);
+        self.room
+            .set_shortage(progress.blocked, progress.out_of_space);
         if !progress.written.is_empty() {
             let room = progress.written.iter().map(|(_, room)| room).sum();
             self.inlet

@@ -10,6 +10,7 @@ use tidewater_types::{Instant, mutant};
 use super::{Core, Effect, Flight, Group, Purpose, Zeroing};
 use crate::buffer::AlignedBuf;
 use crate::disk::DiskOp;
+use crate::error::Resource;
 use crate::format::group::{GroupHeader, GroupKind, HEADER_BYTES};
 use crate::format::round_up;
 use crate::format::superblock::Seal;
@@ -23,8 +24,8 @@ impl Core {
     /// Queues the most urgent effect, if there is one.
     pub(super) fn decide(&mut self, now: Instant) {
         let _ = self.retry(now)
-            || self.start_flush()
-            || self.write_slot()
+            || self.start_flush(now)
+            || self.write_slot(now)
             || self.write_group(now)
             || self.zero(now);
     }
@@ -37,13 +38,13 @@ impl Core {
         }
         self.retry_at = None;
         for (flight, buf) in std::mem::take(&mut self.parked) {
-            self.submit_write(flight.purpose, flight.position, buf, flight.attempts);
+            self.submit_write(now, flight.purpose, flight.position, buf, flight.attempts);
         }
         true
     }
 
     /// One flush at a time, once no group is in flight or half a window is written.
-    fn start_flush(&mut self) -> bool {
+    fn start_flush(&mut self, now: Instant) -> bool {
         if self
             .flights
             .iter()
@@ -71,7 +72,7 @@ impl Core {
             self.groups
                 .iter_mut()
                 .for_each(|group| group.covering = true);
-            self.submit(Purpose::Flush, 0, 0, 0, DiskOp::Flush);
+            self.submit(now, Purpose::Flush, 0, 0, 0, DiskOp::Flush);
             return true;
         }
         let wanted = written_bytes > 0 || others;
@@ -89,11 +90,11 @@ impl Core {
         {
             zeroing.stage = Stage::Covering;
         }
-        self.submit(Purpose::Flush, 0, 0, 0, DiskOp::Flush);
+        self.submit(now, Purpose::Flush, 0, 0, 0, DiskOp::Flush);
         true
     }
 
-    fn write_slot(&mut self) -> bool {
+    fn write_slot(&mut self, now: Instant) -> bool {
         if !self.slots.is_busy() {
             let seal = self.closing
                 && self.is_drained()
@@ -115,7 +116,7 @@ impl Core {
         let block = usize::try_from(self.geometry.block_bytes).expect("a block");
         let mut buf = AlignedBuf::new(bytes.len(), block);
         buf.extend_from_slice(&bytes);
-        self.submit_write(Purpose::Slot, position, buf, 0);
+        self.submit_write(now, Purpose::Slot, position, buf, 0);
         true
     }
 
@@ -138,46 +139,50 @@ impl Core {
             return false;
         }
         let Some(batch) = self.pending.front() else {
-            return self.mark_at.is_some_and(|at| at <= now) && self.write_mark();
+            return self.mark_at.is_some_and(|at| at <= now) && self.write_mark(now);
         };
         let num_bytes = self.padded(batch.payload_bytes());
         if num_bytes > self.ring.room() {
-            return self.close_segment() || (self.ring_full && self.write_mark());
+            return self.close_segment(now) || (self.ring_full && self.write_mark(now));
         }
         if num_bytes > self.geometry.window_bytes - self.unsynced_bytes {
             return false;
         }
         let batch = self.pending.pop_front().expect("just seen");
-        self.put_group(GroupKind::Data, batch);
+        self.put_group(now, GroupKind::Data, batch);
         true
     }
 
     /// States the durable LSN once nothing is under way: idle, or kept waiting by a full ring.
-    fn write_mark(&mut self) -> bool {
+    fn write_mark(&mut self, now: Instant) -> bool {
         self.mark_at = None;
         let is_news = self.recorded < self.durable && self.groups.is_empty();
         if !is_news || !self.ring.has_room_for_mark() {
             return false;
         }
         let empty = self.empty_batch();
-        self.put_group(GroupKind::Mark, empty);
+        self.put_group(now, GroupKind::Mark, empty);
         true
     }
 
     /// Ends the head's segment with a group that names the next one.
-    fn close_segment(&mut self) -> bool {
+    fn close_segment(&mut self, now: Instant) -> bool {
+        let was_full = self.blocked() == Some(Resource::Ring);
         self.ring_full = self.ring.successor().is_none() && !self.pending.is_empty();
+        if !was_full && self.blocked() == Some(Resource::Ring) {
+            self.counters.full_ring += 1;
+        }
         if self.ring.successor().is_none()
             || self.unsynced_bytes + self.ring.rest() > self.geometry.window_bytes
         {
             return false;
         }
         let empty = self.empty_batch();
-        self.put_group(GroupKind::Skip, empty);
+        self.put_group(now, GroupKind::Skip, empty);
         true
     }
 
-    fn put_group(&mut self, kind: GroupKind, batch: Batch) {
+    fn put_group(&mut self, now: Instant, kind: GroupKind, batch: Batch) {
         let payload_bytes = batch.payload_bytes();
         let num_bytes = self.padded(payload_bytes);
         let mut buf = batch.buf;
@@ -210,7 +215,7 @@ impl Core {
             num_bytes
         };
         self.begin_group(&header, num_bytes, ring_bytes, batch.room);
-        self.submit_write(Purpose::Group(self.groups_begun), position, buf, 0);
+        self.submit_write(now, Purpose::Group(self.groups_begun), position, buf, 0);
     }
 
     fn begin_group(&mut self, header: &GroupHeader, num_bytes: u64, ring_bytes: u64, room: usize) {
@@ -277,7 +282,7 @@ impl Core {
             usize::try_from(self.geometry.block_bytes).expect("a block"),
         );
         buf.pad_to(num_bytes);
-        self.submit_write(Purpose::Zero, position, buf, 0);
+        self.submit_write(now, Purpose::Zero, position, buf, 0);
         true
     }
 
@@ -285,6 +290,7 @@ impl Core {
 
     pub(super) fn submit_write(
         &mut self,
+        now: Instant,
         purpose: Purpose,
         position: u64,
         buf: AlignedBuf,
@@ -293,6 +299,7 @@ impl Core {
         let durable = self.tuning.durable_writes && matches!(purpose, Purpose::Group(_));
         let num_bytes = buf.len();
         self.submit(
+            now,
             purpose,
             position,
             num_bytes,
@@ -307,6 +314,7 @@ impl Core {
 
     fn submit(
         &mut self,
+        now: Instant,
         purpose: Purpose,
         position: u64,
         num_bytes: usize,
@@ -321,6 +329,7 @@ impl Core {
             position,
             num_bytes,
             attempts,
+            begun: now,
         });
         self.effects.push_back(Effect::Submit { id, op });
     }

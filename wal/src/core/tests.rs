@@ -4,6 +4,8 @@
 
 use crate::testing::lives::lives;
 
+mod pressure;
+
 #[test]
 fn nothing_acknowledged_is_lost_over_many_lives() {
     for seed in 0..300 {
@@ -42,19 +44,19 @@ mod faults {
     use crate::testing::{conformance, frame_bytes};
     use crate::{DeviceWal, DeviceWalConfig, MemoryWal, OpenMode, WalError};
 
-    fn create(env: &TestEnv, model: &Model, config: DeviceWalConfig) -> DeviceWal {
+    pub(super) fn create(env: &TestEnv, model: &Model, config: DeviceWalConfig) -> DeviceWal {
         env.run(open(model, env, config, OpenMode::Create))
             .unwrap()
             .0
     }
 
-    fn fresh() -> (TestEnv, Model, DeviceWal) {
+    pub(super) fn fresh() -> (TestEnv, Model, DeviceWal) {
         let (env, model) = (TestEnv::default(), Model::new(3));
         let wal = create(&env, &model, DeviceWalConfig::tiny());
         (env, model, wal)
     }
 
-    fn start(wal: &DeviceWal, body: Bytes) -> Result<Append, WalError> {
+    pub(super) fn start(wal: &DeviceWal, body: Bytes) -> Result<Append, WalError> {
         wal.append(wal.try_reserve(body.len())?, Frame::from(body))
     }
 
@@ -129,62 +131,6 @@ mod faults {
             "{} flushes",
             model.0.lock().flushes - before
         );
-    }
-
-    #[test]
-    fn a_disk_without_space_says_full_and_goes_on_when_space_returns() {
-        let (env, model) = (TestEnv::default(), Model::new(9));
-        // The first segment is there; its zeros are a hole that the disk cannot fill.
-        let wal = create(&env, &model, DeviceWalConfig::tiny());
-        model.0.lock().refusing_writes = true;
-        env.pass(Duration::from_millis(5));
-        let append = start(&wal, frame_bytes(1, 100)).unwrap();
-        env.pass(Duration::from_millis(20));
-        assert_eq!(wal.watermarks().durable, Lsn(0));
-        model.0.lock().refusing_writes = false;
-        env.run(append).unwrap();
-        // Now the segment is there and a group finds no space.
-        model.0.lock().refusing_writes = true;
-        let append = start(&wal, frame_bytes(2, 100)).unwrap();
-        env.pass(Duration::from_millis(20));
-        assert!(matches!(wal.try_reserve(1), Err(WalError::Full)));
-        assert!(matches!(env.run(wal.reserve(1)), Err(WalError::Full)));
-        model.0.lock().refusing_writes = false;
-        let lsn = env.run(append).unwrap();
-        assert_eq!(env.run(wal.read(lsn)).unwrap(), frame_bytes(2, 100));
-        env.run(start(&wal, frame_bytes(3, 100)).unwrap()).unwrap();
-    }
-
-    #[test]
-    fn a_full_ring_says_full_and_recovers_after_a_trim() {
-        let (env, _, wal) = fresh();
-        let mut waiting = Vec::new();
-        let full = loop {
-            let body = frame_bytes(waiting.len() as u64, 3000);
-            match env.run(wal.reserve(body.len())) {
-                Ok(permit) => waiting.push(wal.append(permit, body.into()).unwrap()),
-                Err(error) => break error,
-            }
-        };
-        assert!(matches!(full, WalError::Full), "{full}");
-        let marks = wal.watermarks();
-        assert!(marks.durable < marks.accepted, "some wait in the pool");
-        wal.trim(marks.durable);
-        let lsns: Vec<_> = waiting
-            .into_iter()
-            .map(|append| env.run(append).unwrap())
-            .collect();
-        assert!(lsns.is_sorted());
-        assert!(env.run(wal.reserve(3000)).is_ok());
-    }
-
-    #[test]
-    fn closing_a_full_ring_ends_with_full() {
-        let (env, _, wal) = fresh();
-        while let Ok(permit) = env.run(wal.reserve(3000)) {
-            drop(wal.append(permit, frame_bytes(1, 3000).into()).unwrap());
-        }
-        assert!(matches!(env.run(wal.close()), Err(WalError::Full)));
     }
 
     #[test]

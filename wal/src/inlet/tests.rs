@@ -36,7 +36,7 @@ mod plain {
 
     use super::super::Batch;
     use super::{BLOCK, Inlet, Lsn, VecDeque, frame, inlet};
-    use crate::error::WalError;
+    use crate::error::{Resource, WalError};
     use crate::format::group::HEADER_BYTES;
 
     const DEPTH: usize = 3;
@@ -162,10 +162,12 @@ mod plain {
     #[test]
     fn nothing_is_taken_after_a_refusal() {
         let inlet = inlet(1, 10);
-        inlet.refuse(WalError::Full);
+        inlet.refuse(WalError::Full {
+            what: Resource::Ring,
+        });
         inlet.refuse(WalError::Closed);
         let error = inlet.append(&frame(1), 5).unwrap_err();
-        assert!(matches!(error, WalError::Full));
+        assert!(matches!(error, WalError::Full { .. }));
         assert_eq!(inlet.accepted(), Lsn(0));
     }
 }

@@ -17,6 +17,7 @@ use crate::disk::{Completion, Disk, DiskOp};
 const SECTOR: usize = 512;
 const ENOSPC: i32 = 28;
 const EIO: i32 = 5;
+const ENODEV: i32 = 19;
 
 struct Flight {
     id: u64,
@@ -44,6 +45,10 @@ pub(crate) struct State {
     pub(crate) space: usize,
     /// No write finds space.
     pub(crate) refusing_writes: bool,
+    /// Nothing completes.
+    pub(crate) stalled: bool,
+    /// Every operation fails: the device is gone.
+    pub(crate) removed: bool,
     /// Flushes to fail from now on.
     pub(crate) failing_flushes: u32,
     /// Writes to fail from now on.
@@ -76,6 +81,8 @@ impl Model {
             waker: None,
             space: usize::MAX,
             refusing_writes: false,
+            stalled: false,
+            removed: false,
             failing_flushes: 0,
             failing_writes: 0,
             short_one_in: 0,
@@ -119,6 +126,15 @@ impl Model {
         let mut state = self.0.lock();
         apply(&mut state.cached, position, bytes);
         apply(&mut state.durable, position, bytes);
+    }
+
+    /// Lets operations complete again.
+    pub(crate) fn resume(&self) {
+        let mut state = self.0.lock();
+        state.stalled = false;
+        if let Some(waker) = state.waker.take() {
+            waker.wake();
+        }
     }
 
     /// The disk after a power failure.
@@ -171,6 +187,16 @@ fn apply(image: &mut Vec<u8>, position: u64, bytes: &[u8]) {
         image.resize(at + bytes.len(), 0);
     }
     image[at..at + bytes.len()].copy_from_slice(bytes);
+}
+
+/// What a device that is no longer there answers.
+fn gone(id: u64, op: DiskOp) -> Completion {
+    let buf = match op {
+        DiskOp::Read { buf, .. } | DiskOp::Write { buf, .. } => Some(buf),
+        DiskOp::Flush => None,
+    };
+    let result = Err(io::Error::from_raw_os_error(ENODEV));
+    Completion { id, result, buf }
 }
 
 impl State {
@@ -262,7 +288,7 @@ impl Disk for Model {
             let (position, bytes) = state.late.swap_remove(place);
             state.land(position, bytes);
         }
-        if state.flights.is_empty() {
+        if state.flights.is_empty() || state.stalled {
             return None;
         }
         if state.rng.one_in(3) {
@@ -271,6 +297,9 @@ impl Disk for Model {
         }
         let place = state.rng.next() as usize % state.flights.len();
         let Flight { id, op, covers } = state.flights.remove(place).unwrap();
+        if state.removed {
+            return Some(gone(id, op));
+        }
         let (result, buf) = match op {
             DiskOp::Read { position, mut buf } => (Ok(state.read(position, &mut buf)), Some(buf)),
             DiskOp::Write {
