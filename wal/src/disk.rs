@@ -8,7 +8,9 @@
 //! 2. A buffer given to `submit` belongs to the disk until its completion returns it.
 //! 3. A `Flush` covers the writes that had *completed before it was submitted*, no other.
 //! 4. A write with `durable` set covers itself alone when it completes.
-//! 5. A short count is a completion like any other: the caller decides.
+//! 5. A file gets its name only when the log in it is whole, and the name is durable before
+//!    anything is acknowledged.
+//! 6. A short count is a completion like any other: the caller decides.
 //!
 //! *IO: none* (adapters are drivers)
 
@@ -64,6 +66,24 @@ pub trait Disk: Send + 'static {
 
     /// Gets what was submitted under way, where that takes a call of its own. Never blocks.
     fn start(&mut self) {}
+
+    /// Gives a file that was made for a new log the name it will be found under; nothing else has
+    /// one to give. Called once, when the log is whole and nothing is under way; may block.
+    ///
+    /// # Errors
+    /// What the operating system says; the log then does not open.
+    fn publish(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Makes the name of the file durable. Called whenever a log is opened, after
+    /// [`Disk::publish`] if it is new, and before anything is served or acknowledged; may block.
+    ///
+    /// # Errors
+    /// As [`Disk::publish`].
+    fn sync_name(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 
     /// The next completion, if one is there. Never blocks.
     fn poll(&mut self) -> Option<Completion>;

@@ -9,6 +9,8 @@ use std::future::poll_fn;
 use std::io;
 use std::task::Poll;
 
+use tidewater_types::mutant;
+
 use crate::buffer::AlignedBuf;
 use crate::disk::{Completion, Disk, DiskOp};
 use crate::error::WalError;
@@ -218,6 +220,21 @@ impl DiskIo {
         }
         self.done.clear();
         self.forgotten.clear();
+    }
+
+    /// Lets a new log be found.
+    pub(crate) fn publish(&mut self) -> Result<(), WalError> {
+        let published = self.disk.publish();
+        published.map_err(|cause| WalError::io("rename", &self.path, 0, cause))
+    }
+
+    /// Lets the log be found after a crash too.
+    pub(crate) fn sync_name(&mut self) -> Result<(), WalError> {
+        if mutant!(13) {
+            return Ok(());
+        }
+        let synced = self.disk.sync_name();
+        synced.map_err(|cause| WalError::io("sync of the directory", &self.path, 0, cause))
     }
 
     async fn run(&mut self, op: DiskOp) -> Completion {

@@ -46,6 +46,11 @@ pub(crate) async fn prepare(
     // What was read ahead ends before the disk goes on to the engine, or back.
     io.settle().await;
     let recovered = recovered?;
+    if mode == OpenMode::Create {
+        io.publish()?;
+    }
+    // Also of a log that was there: whoever made it may have come no further than its name.
+    io.sync_name()?;
     drop(on_frame);
     let (start, report) = (recovered.start, recovered.report);
     let tuning = Tuning {

@@ -32,13 +32,40 @@ pub(super) struct WalFile {
     block_bytes: usize,
     /// Keeps others off a block device.
     claim: Option<File>,
+    /// Where a file is to be found; a device is found anyway.
+    name: Option<PathBuf>,
+    /// What a file that was made is called until then.
+    creating: Option<PathBuf>,
 }
 
 impl WalFile {
-    /// Opens and locks the file at `path`, which is known to the operator as `name`; with
-    /// `create` it is made or emptied.
-    pub(super) fn open(path: &Path, name: &Path, create: bool) -> Result<Self, WalError> {
-        Self::open_claimed(path, name, create, None)
+    /// Opens and locks the file at `path`.
+    pub(super) fn open(path: &Path) -> Result<Self, WalError> {
+        let mut opened = Self::open_claimed(path, path, false, None)?;
+        opened.name = Some(path.to_owned());
+        Ok(opened)
+    }
+
+    /// Makes and locks a file that [`WalFile::publish`] will put at `path`.
+    pub(super) fn create(path: &Path) -> Result<Self, WalError> {
+        let creating = name_while_creating(path);
+        let mut made = Self::open_claimed(&creating, path, true, None)?;
+        made.name = Some(path.to_owned());
+        made.creating = Some(creating);
+        Ok(made)
+    }
+
+    /// Puts a file that was made where it is to be found.
+    pub(super) fn publish(&self) -> io::Result<()> {
+        match (&self.creating, &self.name) {
+            (Some(from), Some(to)) => std::fs::rename(from, to),
+            _ => Ok(()),
+        }
+    }
+
+    /// Makes the name durable.
+    pub(super) fn sync_name(&self) -> io::Result<()> {
+        self.name.as_deref().map_or(Ok(()), sync_parent)
     }
 
     #[cfg(not(target_os = "linux"))]
@@ -121,6 +148,8 @@ impl WalFile {
             num_bytes: 0,
             block_bytes: BLOCK_BYTES,
             claim,
+            name: None,
+            creating: None,
         };
         opened.block_bytes = opened.alignment();
         // Seeking tells the size of a block device too.
@@ -226,6 +255,8 @@ impl WalFile {
             num_bytes: direct.num_bytes,
             block_bytes: direct.block_bytes,
             claim: direct.claim,
+            name: direct.name,
+            creating: direct.creating,
         })
     }
 }
@@ -252,27 +283,13 @@ pub(super) fn exists(path: &Path) -> Result<bool, WalError> {
         .map_err(|cause| WalError::io("look-up", &path.display().to_string(), 0, cause))
 }
 
-pub(super) fn rename(from: &Path, to: &Path) -> Result<(), WalError> {
-    std::fs::rename(from, to)
-        .map_err(|cause| WalError::io("rename", &to.display().to_string(), 0, cause))
-}
-
 /// Makes the name of `path` durable.
-pub(super) fn sync_parent(path: &Path) -> Result<(), WalError> {
+fn sync_parent(path: &Path) -> io::Result<()> {
     let parent = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    File::open(parent)
-        .and_then(|directory| directory.sync_all())
-        .map_err(|cause| {
-            WalError::io(
-                "sync of the directory",
-                &parent.display().to_string(),
-                0,
-                cause,
-            )
-        })
+    File::open(parent)?.sync_all()
 }
 
 /// Up to `num_bytes` from the start of the file, without a lock.

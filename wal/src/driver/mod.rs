@@ -46,7 +46,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidewater_types::{Env, Lsn, mutant};
+use tidewater_types::{Env, Lsn};
 
 use crate::config::{DeviceWalConfig, Identity, OpenMode, WalMode};
 use crate::disk::Disk;
@@ -128,7 +128,7 @@ impl Job {
 
     fn open(mut self, on_frame: OnFrame) -> Result<(Arc<dyn Parker>, Opened), WalError> {
         let create = self.mode == OpenMode::Create;
-        let (file, creating) = if file::is_device(&self.path) {
+        let file = if file::is_device(&self.path) {
             if create && self.identity.wal.is_some() {
                 return Err(WalError::Config {
                     field: "identity.wal",
@@ -139,18 +139,16 @@ impl Job {
             let destroy = self.config.destroy;
             let file = WalFile::open_device(&self.path, create, destroy)?;
             self.limit_to(&file);
-            (file, None)
+            file
         } else if create {
             if file::exists(&self.path)? {
                 return Err(WalError::Exists {
                     path: self.path.display().to_string(),
                 });
             }
-            let creating = file::name_while_creating(&self.path);
-            let file = WalFile::open(&creating, &self.path, true)?;
-            (file, Some(creating))
+            WalFile::create(&self.path)?
         } else {
-            (WalFile::open(&self.path, &self.path, false)?, None)
+            WalFile::open(&self.path)?
         };
         let measured = choice::resolve(&self.path, &mut self.config);
         let (disk, parker, note) = choose_disk(file, &mut self.config, measured)?;
@@ -164,12 +162,6 @@ impl Job {
             on_frame,
         );
         let opened = thread::block_on(opening, &*parker)?;
-        if let Some(creating) = creating {
-            file::rename(&creating, &self.path)?;
-            if !mutant!(13) {
-                file::sync_parent(&self.path)?;
-            }
-        }
         Ok((parker, opened))
     }
 

@@ -86,6 +86,14 @@ impl Disk for PortableDisk {
         self.waiting.push_back((id, op));
     }
 
+    fn publish(&mut self) -> io::Result<()> {
+        self.file.publish()
+    }
+
+    fn sync_name(&mut self) -> io::Result<()> {
+        self.file.sync_name()
+    }
+
     fn poll(&mut self) -> Option<Completion> {
         let (id, op) = self.waiting.pop_front()?;
         Some(self.execute(id, op))

@@ -294,6 +294,14 @@ impl Disk for UringDisk {
         }
     }
 
+    fn publish(&mut self) -> io::Result<()> {
+        self.ring.lock().file().publish()
+    }
+
+    fn sync_name(&mut self) -> io::Result<()> {
+        self.ring.lock().file().sync_name()
+    }
+
     fn poll(&mut self) -> Option<Completion> {
         let mut ring = self.ring.lock();
         if ring.ready.is_empty() {
