@@ -10,7 +10,8 @@
 //! 3. The device opens again only when the last write of its former user has landed or
 //!    was cancelled, as `flock` on the same open file description has it; with late
 //!    landing (beyond contract) it opens at once.
-//! 4. A read buffer holds poison until the read completes, and beyond what it returned.
+//! 4. A write is read from its buffer when it completes, as a device does by DMA.
+//! 5. A read buffer holds poison until the read completes, and beyond what it returned.
 //!
 //! *IO: none*
 

@@ -71,6 +71,7 @@ pub const MUTANTS: &[Mutant] = &[
     wal(2, "flush issued concurrently with writes it must cover"),
     wal(3, "fsync EIO retried as success"),
     wal(4, "short write accepted"),
+    wal(5, "cancelled operation counted as done"),
     wal(6, "checksum skips payload"),
     wal(7, "append after a torn tail without fencing it"),
     wal(8, "stale lap of the ring accepted"),
@@ -78,8 +79,10 @@ pub const MUTANTS: &[Mutant] = &[
     wal(10, "rot in mid-log treated as tail and truncated"),
     wal(11, "ring wrap overwrites one untrimmed block"),
     wal(12, "superblock updated in place"),
+    wal(13, "no directory sync after the creation"),
     wal(14, "late joiner acked by the previous group's flush"),
     wal(15, "ENOSPC drops the batch but advances the position"),
+    wal(16, "buffer reused before the write completed"),
     object(
         17,
         "timed-out PUT assumed failed, content goes to the next number",

@@ -133,6 +133,7 @@ impl Plan {
     #[must_use]
     pub fn new(seed: u64, scenario: Scenario) -> Self {
         let mut rng = Rng::new(seed, "plan");
+        let mut device = Rng::new(seed, "plan: device");
         let long = rng.chance(100);
         let lives = if long {
             rng.between(3, 8)
@@ -150,8 +151,11 @@ impl Plan {
             seed,
             scenario,
             long,
-            disk: disk_shape(&mut rng),
-            disk_faults: disk_faults(&mut rng),
+            disk: DiskShape {
+                is_file: device.chance(500),
+                ..disk_shape(&mut rng)
+            },
+            disk_faults: device_faults(&mut device, disk_faults(&mut rng)),
             bucket: bucket_faults(&mut rng),
             segment_bytes: 1 << rng.between(14, 16),
             segments: rng.between(3, 6),
@@ -184,6 +188,7 @@ fn disk_shape(rng: &mut Rng) -> DiskShape {
         sector_bytes,
         write_ns: [2_000, 20_000, 200_000][rng.index(3)],
         flush_ns: [5_000, 80_000, 2_000_000][rng.index(3)],
+        is_file: false,
     }
 }
 
@@ -200,6 +205,17 @@ fn disk_faults(rng: &mut Rng) -> DiskFaults {
         short_write: rate(rng, 40),
         short_read: rate(rng, 40),
         ..DiskFaults::default()
+    }
+}
+
+/// Faults of a device that is slow, goes away or cancels. They draw from a stream of their own.
+fn device_faults(rng: &mut Rng, faults: DiskFaults) -> DiskFaults {
+    let mut seldom = |most| if rng.chance(500) { rate(rng, most) } else { 0 };
+    DiskFaults {
+        slow: seldom(4),
+        removed: seldom(5),
+        cancelled: seldom(5),
+        ..faults
     }
 }
 
@@ -274,6 +290,10 @@ mod tests {
         let both = |on: &dyn Fn(&Plan) -> bool| plans.iter().any(on) && !plans.iter().all(on);
         assert!(both(&|plan| plan.disk_faults.flush_eio > 0));
         assert!(both(&|plan| plan.disk_faults.short_write > 0));
+        assert!(both(&|plan| plan.disk_faults.slow > 0));
+        assert!(both(&|plan| plan.disk_faults.removed > 0));
+        assert!(both(&|plan| plan.disk_faults.cancelled > 0));
+        assert!(both(&|plan| plan.disk.is_file));
         assert!(both(&|plan| plan.bucket.late > 0));
         assert!(both(&|plan| plan.trim));
         assert!(both(&|plan| plan.damage.is_some()));

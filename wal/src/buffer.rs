@@ -18,6 +18,9 @@ pub struct AlignedBuf {
     memory: NonNull<u8>,
     layout: Layout,
     len: usize,
+    /// Two buffers have this memory: neither frees it.
+    #[cfg(feature = "mutants")]
+    aliased: bool,
 }
 
 // SAFETY: the buffer owns its memory alone; nothing in it is tied to a thread.
@@ -48,6 +51,8 @@ impl AlignedBuf {
             memory,
             layout,
             len: 0,
+            #[cfg(feature = "mutants")]
+            aliased: false,
         }
     }
 
@@ -127,6 +132,19 @@ impl AlignedBuf {
         self.as_mut_slice()[start..len].fill(0);
     }
 
+    /// A second buffer on the same memory, for the seeded bug that uses one too early; only the
+    /// simulator turns it on, which runs on one thread. The memory is never freed.
+    #[cfg(feature = "mutants")]
+    pub(crate) fn alias(&mut self) -> Self {
+        self.aliased = true;
+        Self {
+            memory: self.memory,
+            layout: self.layout,
+            len: self.len,
+            aliased: true,
+        }
+    }
+
     fn whole(&self) -> &[u8] {
         // SAFETY: the memory is ours, of that size, and initialised since allocation.
         unsafe { std::slice::from_raw_parts(self.memory.as_ptr(), self.capacity()) }
@@ -135,6 +153,10 @@ impl AlignedBuf {
 
 impl Drop for AlignedBuf {
     fn drop(&mut self) {
+        #[cfg(feature = "mutants")]
+        if self.aliased {
+            return;
+        }
         // SAFETY: allocated in `new` with this very layout, freed once.
         unsafe { dealloc(self.memory.as_ptr(), self.layout) }
     }

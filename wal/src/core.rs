@@ -317,7 +317,7 @@ impl Core {
         match (flight.purpose, result) {
             (Purpose::Flush, Ok(_)) => self.flushed(now),
             (Purpose::Flush, Err(cause)) => {
-                if mutant!(3) {
+                if mutant!(3) || (mutant!(5) && is_cancelled(&cause)) {
                     return self.flushed(now);
                 }
                 sometimes!("wal: a flush failed");
@@ -327,6 +327,9 @@ impl Core {
                 self.landed(now, flight.purpose, buf);
             }
             (_, Ok(num_bytes)) => self.continue_short(now, flight, num_bytes, buf),
+            (purpose, Err(cause)) if mutant!(5) && is_cancelled(&cause) => {
+                self.landed(now, purpose, buf);
+            }
             (purpose, Err(cause)) if is_no_space(&cause) => match buf {
                 _ if mutant!(15) => self.landed(now, purpose, buf),
                 Some(_) if purpose == Purpose::Zero => self.zero_refused(now),
@@ -486,4 +489,9 @@ fn is_no_space(cause: &io::Error) -> bool {
         cause.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
     )
+}
+
+/// Nobody carried the operation out, or somebody did: as uncertain as any other failure.
+fn is_cancelled(cause: &io::Error) -> bool {
+    cause.raw_os_error() == Some(libc::ECANCELED)
 }

@@ -143,7 +143,10 @@ impl Wal for MemoryWal {
     }
 
     fn counters(&self) -> WalCounters {
-        self.state.lock().counters
+        WalCounters {
+            full_pool: self.room.num_full(),
+            ..self.state.lock().counters
+        }
     }
 
     fn describe(&self) -> String {

@@ -69,6 +69,7 @@ pub(super) fn crashed(
         sector_bytes,
         write_ns: 20_000,
         flush_ns: 100_000,
+        is_file: false,
     };
     let seed = rng.next_u64();
     let (whole, served) = recovery(image.clone(), shape, seed, None, CrashStyle::None)?;

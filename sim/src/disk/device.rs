@@ -9,16 +9,21 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
+use tidewater_types::sometimes;
 use tidewater_wal::Completion;
 use tokio::sync::oneshot;
 
 use super::faults::{CrashStyle, DiskFaults, DiskShape, Fault};
 use super::image::Image;
-use super::ops::{Op, Pending, State};
-use super::state::Layers;
+use super::ops::{Op, Pending, State, crash_layers};
+use super::state::{Layers, Name};
 use crate::exec::Handle;
 use crate::rng::Rng;
 use crate::trace::Event;
+
+/// Time that a slow operation takes beyond its ordinary one.
+const SLOW_NS_MIN: u64 = 200_000_000;
+const SLOW_NS_MAX: u64 = 4_000_000_000;
 
 /// A device; clones name the same one.
 #[derive(Clone)]
@@ -31,7 +36,7 @@ impl Device {
     /// An empty device whose faults and latencies follow from `seed`.
     #[must_use]
     pub fn new(handle: Handle, seed: u64, shape: DiskShape, faults: DiskFaults) -> Self {
-        let layers = Layers::new(shape.sector_bytes);
+        let layers = Layers::blank(&shape);
         Self::with_layers(handle, Rng::new(seed, "disk"), shape, faults, layers)
     }
 
@@ -62,6 +67,7 @@ impl Device {
             completions: VecDeque::new(),
             waker: None,
             num_ops: 0,
+            removed: None,
             misdirect_next: false,
             since_astray: Vec::new(),
             recent: VecDeque::new(),
@@ -83,6 +89,13 @@ impl Device {
         }
         state.open = true;
         state.session += 1;
+        if state.removed.take().is_some() {
+            sometimes!("disk: a removed device came back");
+        }
+        if state.layers.name == Name::Missing {
+            // What a creation that did not come to its end left is emptied.
+            state.layers = Layers::blank(&state.shape);
+        }
         Some(SimDisk::new(
             self.clone(),
             state.session,
@@ -96,8 +109,8 @@ impl Device {
         let state = &mut *guard;
         state.count(Fault::PowerLoss);
         let gone = state.end_session();
+        state.crash(style);
         state.pending.clear();
-        state.layers.crash(style, &mut state.rng);
         drop(guard);
         drop(gone);
         self.handle.line(|| format!("disk  power loss {style:?}"));
@@ -146,7 +159,7 @@ impl Device {
         let state = self.state.lock();
         let mut layers = state.layers.clone();
         let mut rng = Rng::new(seed, "fork");
-        layers.crash(style, &mut rng);
+        crash_layers(&mut layers, &state.pending, style, &mut rng);
         layers.unprotect_all();
         Self::with_layers(handle, rng, state.shape, DiskFaults::default(), layers)
     }
@@ -209,7 +222,7 @@ impl Device {
     pub fn wipe(&self) {
         let mut state = self.state.lock();
         state.pending.clear();
-        state.layers = Layers::new(state.shape.sector_bytes);
+        state.layers = Layers::blank(&state.shape);
         drop(state);
         self.handle.line(|| "disk  wiped".to_owned());
     }
@@ -221,6 +234,19 @@ impl Device {
         let mut state = self.state.lock();
         state.watch = Some((state.num_ops.saturating_add(num_ops), sender));
         receiver
+    }
+
+    /// Whether the device is gone for the life that has it open.
+    #[must_use]
+    pub fn is_removed(&self) -> bool {
+        self.state.lock().removed.is_some()
+    }
+
+    /// Whether there is something to open: a file with a name, or a device that was written.
+    #[must_use]
+    pub fn exists(&self) -> bool {
+        let state = self.state.lock();
+        state.layers.name != Name::Missing && state.layers.cache.num_bytes() > 0
     }
 
     /// Bytes the device has now.
@@ -263,7 +289,12 @@ impl Device {
             Op::Flush { .. } => state.shape.flush_ns,
             _ => state.shape.write_ns,
         };
-        let wait = state.rng.latency(mean);
+        let mut wait = state.rng.latency(mean);
+        let per_mille = state.faults.slow;
+        if state.strikes(Fault::Slow, per_mille) {
+            wait += state.rng.between(SLOW_NS_MIN, SLOW_NS_MAX);
+        }
+        let removed = state.removal_strikes();
         let number = state.next_pending;
         state.next_pending += 1;
         state.pending.insert(number, Pending { id, session, op });
@@ -271,6 +302,9 @@ impl Device {
         self.handle.note(Event::Disk, at, id);
         self.handle
             .line(|| format!("disk  submit {what} at={at} id={id}"));
+        if removed {
+            self.handle.line(|| "disk  removed".to_owned());
+        }
         if let Some((_, watcher)) = reached {
             // Nobody may be waiting any more.
             _ = watcher.send(());
@@ -285,15 +319,7 @@ impl Device {
         let Some(pending) = state.pending.remove(&number) else {
             return;
         };
-        let (result, buf) = match pending.op {
-            Op::Read { position, buf } => state.finish_read(position, buf),
-            Op::Write {
-                number,
-                buf,
-                durable,
-            } => state.finish_write(number, buf, durable),
-            Op::Flush { mark } => (state.finish_flush(mark), None),
-        };
+        let (result, buf) = state.finish(pending.op);
         let moved = result.as_ref().map_or(u64::MAX, |moved| *moved as u64);
         let waker = if state.open && state.session == pending.session {
             state.completions.push_back(Completion {

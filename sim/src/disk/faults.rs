@@ -26,12 +26,31 @@ pub struct DiskFaults {
     pub short_write: u32,
     /// A read ends early, at a sector.
     pub short_read: u32,
+    /// A write or flush is cancelled (ECANCELED); it may have been carried out all the same.
+    pub cancelled: u32,
+    /// An operation takes seconds.
+    pub slow: u32,
+    /// The device is gone: this and every other operation fails until it is opened again, and
+    /// what no flush covers is lost as in a power failure.
+    pub removed: u32,
     /// Beyond contract: a flush answers without making anything durable.
     pub lying_flush: u32,
     /// Beyond contract: a write lands at another block of the device.
     pub misdirected_write: u32,
     /// Beyond contract: a read returns what was durable before the last writes.
     pub stale_read: u32,
+}
+
+impl DiskFaults {
+    /// Whether no operation ever fails: at worst it takes its time.
+    pub(crate) fn are_harmless(&self) -> bool {
+        let slow = self.slow;
+        *self
+            == Self {
+                slow,
+                ..Self::default()
+            }
+    }
 }
 
 /// Sizes and speeds of a disk.
@@ -45,6 +64,9 @@ pub struct DiskShape {
     pub write_ns: u64,
     /// Mean time of a flush in nanoseconds.
     pub flush_ns: u64,
+    /// Whether it is a file, whose name a crash may take away, and not a raw device.
+    #[serde(default)]
+    pub is_file: bool,
 }
 
 /// What a power failure does to writes that no flush covers.
@@ -70,6 +92,10 @@ pub(crate) enum Fault {
     Enospc,
     ShortWrite,
     ShortRead,
+    Cancelled,
+    Slow,
+    Removed,
+    LostName,
     LyingFlush,
     MisdirectedWrite,
     StaleRead,
@@ -88,6 +114,10 @@ impl Fault {
             Self::Enospc => "disk_enospc",
             Self::ShortWrite => "disk_short_write",
             Self::ShortRead => "disk_short_read",
+            Self::Cancelled => "disk_cancelled",
+            Self::Slow => "disk_slow",
+            Self::Removed => "disk_removed",
+            Self::LostName => "disk_lost_name",
             Self::LyingFlush => "disk_lying_flush",
             Self::MisdirectedWrite => "disk_misdirected_write",
             Self::StaleRead => "disk_stale_read",

@@ -12,8 +12,8 @@ use std::task::Waker;
 use tidewater_wal::{AlignedBuf, Completion, DiskOp};
 use tokio::sync::oneshot;
 
-use super::faults::{DiskFaults, DiskShape, Fault};
-use super::state::Layers;
+use super::faults::{CrashStyle, DiskFaults, DiskShape, Fault};
+use super::state::{Layers, Name};
 use crate::rng::Rng;
 
 /// What unread memory holds.
@@ -21,7 +21,10 @@ const POISON: u8 = 0xa5;
 /// Writes whose place is remembered.
 const RECENT_WRITES: usize = 16;
 const EIO: i32 = 5;
+const ENXIO: i32 = 6;
+const ENODEV: i32 = 19;
 const ENOSPC: i32 = 28;
+const ECANCELED: i32 = 125;
 
 pub(super) struct State {
     pub(super) shape: DiskShape,
@@ -37,6 +40,8 @@ pub(super) struct State {
     pub(super) completions: VecDeque<Completion>,
     pub(super) waker: Option<Waker>,
     pub(super) num_ops: u64,
+    /// The device is gone until it is opened again.
+    pub(super) removed: Option<Removal>,
     pub(super) misdirect_next: bool,
     /// First bytes of each write taken since the last one that went astray.
     pub(super) since_astray: Vec<[u8; 4]>,
@@ -45,6 +50,14 @@ pub(super) struct State {
     /// Who wants to know that this many operations were taken.
     pub(super) watch: Option<(u64, oneshot::Sender<()>)>,
     pub(super) counts: BTreeMap<Fault, u64>,
+}
+
+/// How a device that is gone answers.
+#[derive(Clone, Copy)]
+pub(super) struct Removal {
+    errno: i32,
+    /// Its size, as whoever opened it remembers it.
+    pub(super) num_bytes: u64,
 }
 
 pub(super) struct Pending {
@@ -87,6 +100,43 @@ impl State {
         self.open = false;
         self.waker = None;
         self.completions.drain(..).collect()
+    }
+
+    /// Power fails, or the device goes away: what is under way may land as its memory is now.
+    pub(super) fn crash(&mut self, style: CrashStyle) {
+        let before = self.layers.name;
+        crash_layers(&mut self.layers, &self.pending, style, &mut self.rng);
+        if before == Name::Linked && self.layers.name == Name::Missing {
+            self.count(Fault::LostName);
+        }
+    }
+
+    /// Whether the device goes away now.
+    pub(super) fn removal_strikes(&mut self) -> bool {
+        if self.removed.is_some() || !self.strikes(Fault::Removed, self.faults.removed) {
+            return false;
+        }
+        let num_bytes = self.layers.cache.num_bytes();
+        let errno = [EIO, ENXIO, ENODEV][self.rng.index(3)];
+        let styles = [CrashStyle::None, CrashStyle::Writes, CrashStyle::Sectors];
+        let style = styles[self.rng.index(3)];
+        self.crash(style);
+        self.removed = Some(Removal { errno, num_bytes });
+        true
+    }
+
+    /// A step of giving the file its name.
+    pub(super) fn set_name(&mut self, name: Name) -> io::Result<()> {
+        if let Some(Removal { errno, .. }) = self.removed {
+            return Err(io::Error::from_raw_os_error(errno));
+        }
+        if self.strikes(Fault::FlushEio, self.faults.flush_eio) {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
+        if self.layers.name != Name::Durable {
+            self.layers.name = name;
+        }
+        Ok(())
     }
 
     pub(super) fn start(&mut self, op: DiskOp) -> (Op, &'static str, u64) {
@@ -152,7 +202,30 @@ impl State {
         self.rng.below(self.layers.cache.num_bytes() / block) * block
     }
 
-    pub(super) fn finish_read(&mut self, position: u64, mut buf: AlignedBuf) -> Ended {
+    pub(super) fn finish(&mut self, op: Op) -> Ended {
+        if let Some(Removal { errno, .. }) = self.removed {
+            let buf = match op {
+                Op::Read { buf, .. } => Some(buf),
+                Op::Write { number, buf, .. } => {
+                    self.layers.cancel(number);
+                    Some(buf)
+                }
+                Op::Flush { .. } => None,
+            };
+            return (Err(io::Error::from_raw_os_error(errno)), buf);
+        }
+        match op {
+            Op::Read { position, buf } => self.finish_read(position, buf),
+            Op::Write {
+                number,
+                buf,
+                durable,
+            } => self.finish_write(number, buf, durable),
+            Op::Flush { mark } => (self.finish_flush(mark), None),
+        }
+    }
+
+    fn finish_read(&mut self, position: u64, mut buf: AlignedBuf) -> Ended {
         if self.strikes(Fault::ReadEio, self.faults.read_eio) {
             return (Err(io::Error::from_raw_os_error(EIO)), Some(buf));
         }
@@ -171,8 +244,13 @@ impl State {
         (Ok(moved), Some(buf))
     }
 
-    pub(super) fn finish_write(&mut self, number: u64, buf: AlignedBuf, durable: bool) -> Ended {
+    fn finish_write(&mut self, number: u64, buf: AlignedBuf, durable: bool) -> Ended {
         let len = filled(&buf).len();
+        self.layers.transfer(number, filled(&buf), || true);
+        if self.strikes(Fault::Cancelled, self.faults.cancelled) {
+            self.layers.fail(number, &mut self.rng);
+            return (Err(io::Error::from_raw_os_error(ECANCELED)), Some(buf));
+        }
         if self.strikes(Fault::WriteEio, self.faults.write_eio) {
             self.layers.fail(number, &mut self.rng);
             return (Err(io::Error::from_raw_os_error(EIO)), Some(buf));
@@ -193,16 +271,37 @@ impl State {
         (Ok(moved), Some(buf))
     }
 
-    pub(super) fn finish_flush(&mut self, mark: u64) -> io::Result<usize> {
+    fn finish_flush(&mut self, mark: u64) -> io::Result<usize> {
         if self.strikes(Fault::FlushEio, self.faults.flush_eio) {
             self.layers.flush_failed(mark);
             return Err(io::Error::from_raw_os_error(EIO));
+        }
+        if self.strikes(Fault::Cancelled, self.faults.cancelled) {
+            if self.rng.chance(300) {
+                self.layers.flush(mark);
+            }
+            return Err(io::Error::from_raw_os_error(ECANCELED));
         }
         if !self.strikes(Fault::LyingFlush, self.faults.lying_flush) {
             self.layers.flush(mark);
         }
         Ok(0)
     }
+}
+
+/// What a crash leaves of a device and of the operations under way on it.
+pub(super) fn crash_layers(
+    layers: &mut Layers,
+    pending: &BTreeMap<u64, Pending>,
+    style: CrashStyle,
+    rng: &mut Rng,
+) {
+    for pending in pending.values() {
+        if let Op::Write { number, buf, .. } = &pending.op {
+            layers.transfer(*number, filled(buf), || rng.chance(500));
+        }
+    }
+    layers.crash(style, rng);
 }
 
 /// How an operation ended: bytes moved, and the buffer given back.

@@ -4,11 +4,13 @@
 //!
 //! *IO: none*
 
+use std::io;
 use std::task::Waker;
 
 use tidewater_wal::{Completion, Disk, DiskOp};
 
 use super::device::SimDisk;
+use super::state::Name;
 
 impl Disk for SimDisk {
     fn block_size(&self) -> usize {
@@ -16,7 +18,17 @@ impl Disk for SimDisk {
     }
 
     fn num_bytes(&self) -> u64 {
-        self.device.lock().layers.cache.num_bytes()
+        let state = self.device.lock();
+        let known = state.removed.map(|removal| removal.num_bytes);
+        known.unwrap_or_else(|| state.layers.cache.num_bytes())
+    }
+
+    fn publish(&mut self) -> io::Result<()> {
+        self.name(Name::Linked)
+    }
+
+    fn sync_name(&mut self) -> io::Result<()> {
+        self.name(Name::Durable)
     }
 
     fn submit(&mut self, id: u64, op: DiskOp) {
@@ -42,6 +54,17 @@ impl Disk for SimDisk {
 
     fn describe(&self) -> String {
         "simulated disk".to_owned()
+    }
+}
+
+impl SimDisk {
+    fn name(&mut self, name: Name) -> io::Result<()> {
+        let mut state = self.device.lock();
+        if state.session == self.session && state.open {
+            state.set_name(name)
+        } else {
+            Ok(())
+        }
     }
 }
 

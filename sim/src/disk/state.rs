@@ -10,13 +10,15 @@
 //!    `durable` set covers itself alone.
 //! 3. A newer byte that became durable is never taken back by an older write's lottery.
 //! 4. Writes that a failed flush should have covered are never covered by a later one.
+//! 5. A write under way may land as its memory was at any moment since it was submitted; once
+//!    completed, it is what the memory held then.
 //!
 //! *IO: none*
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::faults::CrashStyle;
+use super::faults::{CrashStyle, DiskShape};
 use super::image::Image;
 use crate::rng::Rng;
 
@@ -29,6 +31,17 @@ pub(super) enum Stage {
     Completed(u64),
     /// Failed, or lost to a failed flush: it may land in a crash, no flush covers it.
     Stray,
+}
+
+/// How firmly a file has the name it is found under.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Name {
+    /// It has none yet: whoever creates it anew begins with an empty one.
+    Missing,
+    /// A crash may take it away.
+    Linked,
+    /// Every crash leaves it. A raw device is always found.
+    Durable,
 }
 
 #[derive(Clone, Debug)]
@@ -45,6 +58,7 @@ pub(super) struct Layers {
     pub(super) durable: Image,
     pub(super) cache: Image,
     pub(super) writes: BTreeMap<u64, Write>,
+    pub(super) name: Name,
     next_write: u64,
     next_completion: u64,
     sector_bytes: usize,
@@ -54,11 +68,13 @@ pub(super) struct Layers {
 }
 
 impl Layers {
+    /// An empty raw device.
     pub(super) fn new(sector_bytes: usize) -> Self {
         Self {
             durable: Image::default(),
             cache: Image::default(),
             writes: BTreeMap::new(),
+            name: Name::Durable,
             next_write: 0,
             next_completion: 0,
             sector_bytes,
@@ -74,6 +90,43 @@ impl Layers {
             durable: image,
             ..Self::new(sector_bytes)
         }
+    }
+
+    /// An empty device of that shape; a file has no name yet.
+    pub(super) fn blank(shape: &DiskShape) -> Self {
+        let name = if shape.is_file {
+            Name::Missing
+        } else {
+            Name::Durable
+        };
+        Self {
+            name,
+            ..Self::new(shape.sector_bytes)
+        }
+    }
+
+    /// The device reads a write under way from memory, as it is now: the sectors that `choose`
+    /// picks; the rest it read before.
+    pub(super) fn transfer(
+        &mut self,
+        number: u64,
+        memory: &[u8],
+        mut choose: impl FnMut() -> bool,
+    ) {
+        let Some(write) = self.writes.get_mut(&number) else {
+            return;
+        };
+        if *write.data == *memory {
+            return;
+        }
+        let mut data = write.data.to_vec();
+        let sectors = data.chunks_mut(self.sector_bytes);
+        for (sector, now) in sectors.zip(memory.chunks(self.sector_bytes)) {
+            if choose() {
+                sector.copy_from_slice(now);
+            }
+        }
+        write.data = data.into();
     }
 
     /// A write was submitted; its number.
@@ -202,6 +255,17 @@ impl Layers {
             land(&mut self.durable, write, self.sector_bytes, |_| {
                 whole.unwrap_or_else(|| rng.chance(share))
             });
+        }
+        if self.name == Name::Linked {
+            let kept = match style {
+                CrashStyle::None => false,
+                CrashStyle::All => true,
+                CrashStyle::Writes | CrashStyle::Sectors => rng.chance(500),
+            };
+            self.name = if kept { Name::Durable } else { Name::Missing };
+        }
+        if self.name == Name::Missing {
+            self.durable = Image::default();
         }
         self.cache = self.durable.clone();
     }

@@ -18,6 +18,7 @@ const SHAPE: DiskShape = DiskShape {
     sector_bytes: 512,
     write_ns: 1000,
     flush_ns: 1000,
+    is_file: false,
 };
 
 fn run<F: Future<Output = ()> + Send + 'static>(
@@ -145,6 +146,9 @@ fn every_fault_strikes_and_is_counted() {
         enospc: 100,
         short_write: 200,
         short_read: 200,
+        cancelled: 100,
+        slow: 0,
+        removed: 0,
         lying_flush: 100,
         misdirected_write: 100,
         stale_read: 100,
@@ -167,9 +171,57 @@ fn every_fault_strikes_and_is_counted() {
         }
         assert_eq!(
             device.fault_counts().len(),
-            9,
+            10,
             "{:?}",
             device.fault_counts()
         );
+    });
+}
+
+#[test]
+fn a_removed_device_fails_every_operation_until_it_is_opened_again() {
+    let faults = DiskFaults {
+        removed: 1000,
+        ..DiskFaults::default()
+    };
+    run(DiskFaults::default(), async move |device, handle| {
+        let mut disk = device.open().unwrap();
+        disk.submit(1, write(7, 1));
+        done(&mut disk, &handle).await.result.unwrap();
+        disk.submit(2, DiskOp::Flush);
+        done(&mut disk, &handle).await.result.unwrap();
+        device.set_faults(faults);
+        disk.submit(3, write(8, 1));
+        let first = done(&mut disk, &handle).await;
+        device.set_faults(DiskFaults::default());
+        disk.submit(4, DiskOp::Flush);
+        let second = done(&mut disk, &handle).await;
+        for completion in [first, second] {
+            let errno = completion.result.unwrap_err().raw_os_error();
+            assert!(matches!(errno, Some(5 | 6 | 19)), "{errno:?}");
+        }
+        assert!(device.is_removed());
+        drop(disk);
+        let mut disk = device.open().unwrap();
+        disk.submit(5, DiskOp::Flush);
+        done(&mut disk, &handle).await.result.unwrap();
+        let kept = device.durable_bytes(0, 512);
+        assert!(kept == [7; 512] || kept == [8; 512]);
+    });
+}
+
+#[test]
+fn a_slow_operation_takes_its_time_and_succeeds() {
+    let faults = DiskFaults {
+        slow: 1000,
+        ..DiskFaults::default()
+    };
+    run(faults, async |device, handle| {
+        let mut disk = device.open().unwrap();
+        disk.submit(1, write(7, 1));
+        handle.sleep(Duration::from_millis(190)).await;
+        assert!(disk.poll().is_none());
+        handle.sleep(Duration::from_secs(5)).await;
+        assert_eq!(disk.poll().unwrap().result.unwrap(), 512);
     });
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use tidewater_wal::{DeviceWalConfig, WalError, WalMode};
 
 use crate::check::Violation;
-use crate::exec::{Limits, Stop};
+use crate::disk::{Device, SimDisk};
+use crate::exec::{Handle, Limits, Stop};
 use crate::plan::{Plan, Sync};
 
 /// What a run may take; a run that needs more hangs.
@@ -18,9 +19,23 @@ pub(crate) const LIMITS: Limits = Limits {
     time: Duration::from_secs(3600),
 };
 
+/// Opens the device as soon as its lock is free; a slow write of an earlier life may hold it.
+pub(crate) async fn open_when_free(device: &Device, handle: &Handle) -> SimDisk {
+    let mut wait = Duration::from_micros(20);
+    loop {
+        if let Some(disk) = device.open() {
+            return disk;
+        }
+        handle.sleep(wait).await;
+        wait = (wait * 2).min(Duration::from_millis(20));
+    }
+}
+
 /// Whether reads that failed explain the refusal: both superblocks unreadable is told as damage.
 pub(crate) fn unreadable(plan: &Plan, error: &WalError) -> bool {
-    plan.disk_faults.read_eio > 0 && matches!(error, WalError::SuperblocksDamaged { .. })
+    let faults = &plan.disk_faults;
+    (faults.read_eio > 0 || faults.removed > 0)
+        && matches!(error, WalError::SuperblocksDamaged { .. })
 }
 
 /// What a run's end says is wrong.

@@ -30,7 +30,7 @@ use crate::disk::{Device, DiskFaults};
 use crate::exec::{Executor, Stop};
 use crate::plan::{End, Life, Plan};
 use crate::rng::Rng;
-use crate::scenario::common::LIMITS;
+use crate::scenario::common::{LIMITS, open_when_free};
 use world::{Model, Work, World};
 
 /// How long a life that should end by itself may take, in virtual time.
@@ -90,9 +90,7 @@ async fn lives(world: Arc<World>) -> Result<(), Violation> {
 }
 
 async fn live(world: &Arc<World>, life: Life, work: Work) -> Result<(), Violation> {
-    while world.device.open().is_none() {
-        world.handle.sleep(Duration::from_micros(20)).await;
-    }
+    drop(open_when_free(&world.device, &world.handle).await);
     let tag = world.next_tag();
     world.model.lock().closing = false;
     let (sender, done) = oneshot::channel();

@@ -214,8 +214,21 @@ impl Core {
             self.ring.advance(taken);
             num_bytes
         };
-        self.begin_group(&header, num_bytes, ring_bytes, batch.room);
+        let room = batch.room;
+        #[cfg(feature = "mutants")]
+        let room = self.reused_too_early(&mut buf, room);
+        self.begin_group(&header, num_bytes, ring_bytes, room);
         self.submit_write(now, Purpose::Group(self.groups_begun), position, buf, 0);
+    }
+
+    /// Seeded bug 16: the buffer goes back to the callers while the device still reads it.
+    #[cfg(feature = "mutants")]
+    fn reused_too_early(&mut self, buf: &mut AlignedBuf, room: usize) -> usize {
+        if !mutant!(16) || room == 0 {
+            return room;
+        }
+        self.written.push((buf.alias(), room));
+        0
     }
 
     fn begin_group(&mut self, header: &GroupHeader, num_bytes: u64, ring_bytes: u64, room: usize) {

@@ -161,7 +161,10 @@ impl Shared {
     }
 
     pub(crate) fn counters(&self) -> WalCounters {
-        self.state.lock().counters
+        WalCounters {
+            full_pool: self.room.num_full(),
+            ..self.state.lock().counters
+        }
     }
 
     /// Refuses further appends; the answer comes when everything accepted is durable.

@@ -2,8 +2,8 @@
 //!
 //! *IO: none*
 
-use super::Layers;
-use crate::disk::faults::CrashStyle;
+use super::{Layers, Name};
+use crate::disk::faults::{CrashStyle, DiskShape};
 use crate::rng::Rng;
 
 fn layers() -> Layers {
@@ -92,4 +92,50 @@ fn writing_over_an_acknowledged_block_is_noticed_unless_the_bytes_are_the_same()
     assert_eq!(layers.violation, None);
     layers.check_protected(0, &[2; 512]);
     assert!(layers.violation.is_some());
+}
+
+#[test]
+fn a_write_is_what_its_memory_held_when_it_completed() {
+    let mut layers = layers();
+    let number = layers.submit(0, &[1; 512]);
+    layers.transfer(number, &[2; 512], || true);
+    layers.complete(number, 512);
+    let mark = layers.flush_mark();
+    layers.flush(mark);
+    assert_eq!(durable(&layers, 0), 2);
+}
+
+#[test]
+fn a_write_under_way_lands_as_its_memory_was_at_any_moment() {
+    let mut layers = layers();
+    let number = layers.submit(0, &[1; 1024]);
+    let mut second = false;
+    layers.transfer(number, &[2; 1024], || std::mem::replace(&mut second, true));
+    layers.crash(CrashStyle::All, &mut Rng::new(1, "test"));
+    assert_eq!((durable(&layers, 0), durable(&layers, 512)), (1, 2));
+}
+
+#[test]
+fn a_name_that_is_not_durable_goes_with_a_crash_and_takes_the_file_along() {
+    let shape = DiskShape {
+        block_bytes: 512,
+        sector_bytes: 512,
+        write_ns: 1,
+        flush_ns: 1,
+        is_file: true,
+    };
+    for (name, there) in [
+        (Name::Missing, false),
+        (Name::Linked, false),
+        (Name::Durable, true),
+    ] {
+        let mut layers = Layers::blank(&shape);
+        let number = layers.submit(0, &[1; 512]);
+        layers.complete(number, 512);
+        layers.make_durable(number);
+        layers.name = name;
+        layers.crash(CrashStyle::None, &mut Rng::new(1, "test"));
+        assert_eq!(layers.name == Name::Durable, there, "{name:?}");
+        assert_eq!(durable(&layers, 0) == 1, there, "{name:?}");
+    }
 }

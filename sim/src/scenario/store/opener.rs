@@ -60,7 +60,7 @@ impl WalOpener for SimOpener {
                     DeviceWal::open_on(Box::new(disk?), env, config, identity, mode, on_frame).await
                 }
             };
-            let exists = device.num_bytes() > 0;
+            let exists = device.exists();
             let mut outcome = if exists || named.is_some() {
                 attempt(OpenMode::Existing, named).await
             } else {

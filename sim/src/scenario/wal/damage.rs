@@ -121,12 +121,7 @@ fn rot_a_slot(world: &World) {
 
 /// The log is gone, or another stands in its place: both are refused.
 async fn foreign(world: &Arc<World>) -> Result<(), Violation> {
-    while world.device.open().is_none() {
-        world
-            .handle
-            .sleep(std::time::Duration::from_micros(20))
-            .await;
-    }
+    drop(world.open_device().await);
     world.device.wipe();
     let mine = world.identity();
     if world.model.lock().rng.chance(500) {

@@ -189,13 +189,18 @@ impl Node {
 
     /// Waits for the fate of an append; not for ever, as a full ring that nobody trims keeps it.
     async fn settled(&self, ack: oneshot::Receiver<()>) -> bool {
-        let patience = if self.work == Work::Planned {
-            60
-        } else {
-            60_000
+        let patience = match self.work {
+            Work::Planned if self.is_slow() => 20_000,
+            Work::Planned => 60,
+            _ => 60_000,
         };
         let time = Box::pin(self.world.handle.sleep(Duration::from_millis(patience)));
         matches!(select(ack, time).await, Either::Left(_))
+    }
+
+    /// Operations may take seconds.
+    fn is_slow(&self) -> bool {
+        self.world.plan.disk_faults.slow > 0
     }
 
     /// A refusal that a disk without faults does not excuse.
@@ -231,7 +236,9 @@ async fn writer(node: Node, mut rng: Rng, appends: u64) {
             Err(error) if error.kind() == ErrorKind::Full => {
                 sometimes!("wal full");
                 refusals += 1;
-                node.world.handle.sleep(Duration::from_micros(300)).await;
+                // Behind a slow operation the service must go on.
+                let pause = if node.is_slow() { 200_000 } else { 300 };
+                node.world.handle.sleep(Duration::from_micros(pause)).await;
             }
             Err(error) => return node.refused(&error),
         }
@@ -270,6 +277,7 @@ async fn append(node: &Node, rng: &mut Rng, len: usize) -> Result<oneshot::Recei
             node.world.device.misdirect_next(true);
         }
     }
+    let removed = node.world.device.is_removed();
     let append = node
         .wal
         .append(permit, Frame::new(head, Bytes::copy_from_slice(body)))?;
@@ -279,10 +287,19 @@ async fn append(node: &Node, rng: &mut Rng, len: usize) -> Result<oneshot::Recei
     let acked = node.clone();
     node.spawn("ack", async move {
         match append.await {
+            Ok(_) if removed => acked.world.fail(Violation::new(
+                "removed",
+                format!("frame at {lsn} was acknowledged by a device that is gone"),
+            )),
             Ok(_) => acked
                 .world
                 .acked(&acked.wal, &acked.marks, value, lsn, &bytes),
-            Err(error) => acked.refused(&error),
+            Err(error) => {
+                if removed {
+                    sometimes!("wal: a removed device was noticed");
+                }
+                acked.refused(&error);
+            }
         }
         _ = sender.send(());
     });

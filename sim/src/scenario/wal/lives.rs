@@ -16,7 +16,7 @@ use crate::check::Violation;
 use crate::plan::{End, Life};
 
 /// How long a close may take, in virtual time.
-const CLOSE_TIME_MAX: Duration = Duration::from_secs(30);
+const CLOSE_TIME_MAX: Duration = Duration::from_secs(300);
 
 /// One life: open, work, end.
 pub(super) async fn live(world: &Arc<World>, life: Life, work: Work) -> Result<(), Violation> {

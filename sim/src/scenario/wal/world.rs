@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidewater_types::{ClusterId, Lsn, NodeId, WalId};
@@ -15,10 +14,11 @@ use tidewater_wal::{Identity, OpenMode};
 
 use crate::check::Violation;
 use crate::check::frames::FrameModel;
-use crate::disk::{CrashStyle, Device, DiskFaults, SimDisk};
+use crate::disk::{CrashStyle, Device, SimDisk};
 use crate::exec::{Handle, Tag};
 use crate::plan::{End, Plan};
 use crate::rng::Rng;
+use crate::scenario::common::open_when_free;
 
 /// What outlives the node's lives.
 pub(super) struct World {
@@ -59,12 +59,7 @@ pub(super) enum Work {
 impl World {
     /// Opens the device as soon as its lock is free.
     pub(super) async fn open_device(&self) -> SimDisk {
-        loop {
-            if let Some(disk) = self.device.open() {
-                return disk;
-            }
-            self.handle.sleep(Duration::from_micros(20)).await;
-        }
+        open_when_free(&self.device, &self.handle).await
     }
 
     pub(super) fn next_tag(&self) -> Tag {
@@ -116,9 +111,9 @@ impl World {
         }
     }
 
-    /// Whether nothing on the disk was ever planned to fail.
+    /// Whether nothing on the disk was ever planned to fail, be it slow or not.
     pub(super) fn disk_is_fine(&self) -> bool {
-        self.plan.disk_faults == DiskFaults::default()
+        self.plan.disk_faults.are_harmless()
     }
 
     pub(super) fn identity(&self) -> Identity {

@@ -188,7 +188,7 @@ fn room_is_bounded_and_comes_back_once_frames_are_durable() {
     let append = wal
         .append(permit, frame_bytes(1, num_bytes).into())
         .unwrap();
-    assert!(matches!(wal.try_reserve(0), Err(WalError::Full)));
+    assert!(matches!(wal.try_reserve(0), Err(WalError::Full { .. })));
     world.env.run(append).unwrap();
     drop(wal.try_reserve(num_bytes).unwrap());
 }
