@@ -12,6 +12,8 @@
 mod acks;
 mod buffer;
 mod config;
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
 mod core;
 mod device;
 mod disk;

@@ -30,7 +30,6 @@ fn every_seeded_bug_that_a_crash_reveals_is_noticed() {
 }
 
 mod faults {
-    use std::sync::Arc;
     use std::time::Duration;
 
     use bytes::Bytes;
@@ -39,10 +38,10 @@ mod faults {
     use crate::acks::Append;
     use crate::port::{Frame, Wal};
     use crate::testing::env::TestEnv;
+    use crate::testing::frame_bytes;
     use crate::testing::lives::open;
     use crate::testing::model::Model;
-    use crate::testing::{conformance, frame_bytes};
-    use crate::{DeviceWal, DeviceWalConfig, MemoryWal, OpenMode, WalError};
+    use crate::{DeviceWal, DeviceWalConfig, OpenMode, WalError};
 
     pub(super) fn create(env: &TestEnv, model: &Model, config: DeviceWalConfig) -> DeviceWal {
         env.run(open(model, env, config, OpenMode::Create))
@@ -58,14 +57,6 @@ mod faults {
 
     pub(super) fn start(wal: &DeviceWal, body: Bytes) -> Result<Append, WalError> {
         wal.append(wal.try_reserve(body.len())?, Frame::from(body))
-    }
-
-    #[test]
-    fn model_and_memory_pass_the_conformance_suite() {
-        let (env, _, wal) = fresh();
-        env.run(conformance(Arc::new(wal), Arc::new(env.clone())));
-        let wal = MemoryWal::new(Arc::new(env.clone()), 60_000, 50);
-        env.run(conformance(Arc::new(wal), Arc::new(env.clone())));
     }
 
     #[test]

@@ -15,6 +15,7 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tidewater_types::{BoxFuture, ClusterId, Env, Instant, Lsn, NodeId, WalId};
 
+mod conformance;
 #[cfg(target_os = "linux")]
 mod device;
 #[cfg(target_os = "linux")]
@@ -23,7 +24,7 @@ pub(super) mod loop_device;
 use super::thread::{ThreadParker, block_on};
 use crate::format::superblock::SLOT_POSITIONS;
 use crate::port::{Frame, Wal};
-use crate::testing::{conformance, frame_bytes};
+use crate::testing::frame_bytes;
 use crate::{
     DeviceWal, DeviceWalConfig, Identity, OpenMode, RecoveryReport, WalError, WalMode,
     peek_identity,
@@ -217,16 +218,6 @@ fn modes() -> Vec<WalMode> {
         }
     }
     modes
-}
-
-#[test]
-fn every_mode_passes_the_conformance_suite() {
-    for mode in modes() {
-        let directory = directory();
-        let wal = create(&directory.path().join("wal"), mode);
-        println!("{}", wal.describe());
-        wait(conformance(Arc::new(wal), env()));
-    }
 }
 
 #[test]

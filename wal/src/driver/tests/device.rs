@@ -3,12 +3,11 @@
 //! *IO: driver*
 
 use std::path::Path;
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::loop_device::{LOOP_BYTES, Loop};
-use super::{append, config, env, identity, modes, open, wait};
-use crate::testing::{conformance, frame_bytes};
+use super::{append, config, env, identity, open};
+use crate::testing::frame_bytes;
 use crate::{DeviceWal, DeviceWalConfig, OpenMode, WalError, WalMode, peek_identity, set_aside};
 
 /// A program that another test is just starting holds what is open here until it runs, locks too:
@@ -27,19 +26,6 @@ fn try_create(path: &Path, config: &DeviceWalConfig) -> Result<DeviceWal, WalErr
     let (config, create) = (config.clone(), OpenMode::Create);
     let opened = DeviceWal::open(path, env(), config, identity(), create, |_, _| {});
     opened.map(|(wal, _)| wal)
-}
-
-#[test]
-fn every_mode_passes_the_conformance_suite_on_a_device() {
-    for sector_bytes in [512, 4096] {
-        for mode in modes() {
-            let Some(device) = Loop::new(sector_bytes) else {
-                return;
-            };
-            let wal = create(&device.device, &config(mode)).unwrap();
-            wait(conformance(Arc::new(wal), env()));
-        }
-    }
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //!
 //! *IO: driver (stores.rs)*
 
+mod conformance;
 mod fickle;
 mod race;
 mod stores;

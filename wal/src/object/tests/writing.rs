@@ -2,15 +2,21 @@
 //!
 //! *IO: none*
 
+use super::conformance::Objects;
 use super::fickle::Fate;
 use super::*;
-use crate::testing::conformance;
 
 #[test]
 fn it_conforms() {
     let world = World::default();
-    let wal: Arc<dyn Wal> = Arc::new(world.create());
-    world.env.run(conformance(wal, Arc::new(world.env.clone())));
+    let env: Arc<dyn Env> = Arc::new(world.env.clone());
+    let kind = Objects {
+        bucket: Arc::new(world.bucket.clone()),
+        env: env.clone(),
+        config: ObjectWalConfig::tiny(),
+    };
+    let suite = crate::conformance::run(&kind, env);
+    world.env.run_for(suite, 10_000_000).expect("it ends");
 }
 
 #[test]
