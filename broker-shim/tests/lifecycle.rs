@@ -105,6 +105,11 @@ fn a_broker_says_where_it_is_answers_and_stops_cleanly() {
             assert!(output.status.success(), "{output:?}");
             let stats: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
             assert!(stats["wal_appends"].is_u64(), "{stats}");
+            let wal = stats["wal"].as_str().unwrap();
+            assert!(
+                wal.contains("ring-sync") || wal.contains("portable"),
+                "{wal}"
+            );
         }
 
         // The open connection does not hold the stop up.

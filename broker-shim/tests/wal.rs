@@ -289,10 +289,13 @@ fn what_is_no_wal_is_refused_with_a_reason() {
         }
     }
     for (args, words) in [
-        (&["wal"][..], "expected inspect, verify or dump, found none"),
+        (
+            &["wal"][..],
+            "expected inspect, verify, dump or calibrate, found none",
+        ),
         (
             &["wal", "look"],
-            "expected inspect, verify or dump, found look",
+            "expected inspect, verify, dump or calibrate, found look",
         ),
         (
             &["wal", "verify", "a", "--data-dir", "b"],
@@ -308,6 +311,49 @@ fn what_is_no_wal_is_refused_with_a_reason() {
         assert_eq!(code, 2, "{reason}");
         assert!(reason.contains(words), "{args:?}: {reason}");
     }
+}
+
+#[test]
+fn a_device_is_measured_by_its_folder_and_nothing_stays_behind() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("notes"), "notes").unwrap();
+    let (code, facts) = json(folder.path(), &["wal", "calibrate", ".", "--json"]);
+    assert_eq!((code, &facts["path"]), (0, &Value::from(".")), "{facts}");
+    let modes = ["portable", "ring-sync", "ring-dsync"];
+    assert!(modes.contains(&facts["mode"].as_str().unwrap()), "{facts}");
+    assert!(facts["samples"][0]["writes_per_s"].as_f64().unwrap() > 0.0);
+    assert_eq!(facts["block_device"], false);
+    let (code, text, reason) = run(folder.path(), &["wal", "calibrate", "notes"]);
+    assert_eq!((code, reason.as_str()), (0, ""), "{text}");
+    assert!(text.contains("\nchosen    "), "{text}");
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    let (code, _, reason) = run(folder.path(), &["wal", "calibrate", "absent/wal"]);
+    assert!(code == 3 && reason.contains("absent"), "{reason}");
+}
+
+#[test]
+fn a_block_device_is_measured_only_if_it_may_be_destroyed() {
+    let folder = tempfile::tempdir().unwrap();
+    let image = folder.path().join("image");
+    fs::write(&image, vec![7; 16 << 20]).unwrap();
+    let mut losetup = Command::new("losetup");
+    let made = losetup.args(["--find", "--show"]).arg(&image).output();
+    let Some(made) = made.ok().filter(|made| made.status.success()) else {
+        assert!(std::env::var_os("CI").is_none(), "no loop device");
+        return eprintln!("loop devices are not permitted here: nothing was tested");
+    };
+    let device = String::from_utf8(made.stdout).unwrap();
+    let args = ["wal", "calibrate", device.trim(), "--json", "--destroy"];
+    let (code, _, reason) = run(folder.path(), &args[..4]);
+    let untouched = fs::read(&image).unwrap() == vec![7; 16 << 20];
+    let (destroyed, out, _) = run(folder.path(), &args);
+    let detach = Command::new("losetup").args(["-d", device.trim()]).status();
+    assert!(code == 2 && reason.contains("--destroy"), "{reason}");
+    assert!(untouched && detach.unwrap().success());
+    assert!(
+        destroyed == 0 && out.contains("\"block_device\":true"),
+        "{out}"
+    );
 }
 
 /// A broker that is killed if the test fails.

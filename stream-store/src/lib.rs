@@ -40,4 +40,6 @@ pub use tidewater_s3stream::{
     Entry, MetaError, MetaOp, Metadata, StateSnapshot, TierConfig, TierError,
 };
 pub use tidewater_wal::inspect as wal_inspect;
+#[cfg(target_os = "linux")]
+pub use tidewater_wal::{Calibration, calibrate, calibrate_device};
 pub use tidewater_wal::{DeviceWalConfig, ObjectWalConfig, WalError, WalMode};

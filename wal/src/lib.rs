@@ -45,7 +45,7 @@ pub use config::{ConfigError, DeviceWalConfig, Identity, OpenMode, WalMode};
 pub use device::DeviceWal;
 pub use disk::{Completion, Disk, DiskOp};
 #[cfg(target_os = "linux")]
-pub use driver::{Calibration, Sample, calibrate, claim_device};
+pub use driver::{Calibration, Sample, calibrate, calibrate_device, claim_device};
 pub use driver::{peek_identity, set_aside};
 pub use error::{Resource, WalError};
 pub use memory::MemoryWal;

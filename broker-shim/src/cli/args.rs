@@ -49,7 +49,7 @@ enum Commands {
     Serve(Box<ServeArgs>),
     /// Print the counters of a running broker.
     Stats(StatsArgs),
-    /// Look at a write-ahead log without changing it.
+    /// Look at a write-ahead log, or measure its device.
     #[command(subcommand, after_help = wal_args::HELP)]
     Wal(wal_args::WalCommands),
     /// Print the version.

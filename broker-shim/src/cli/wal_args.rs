@@ -15,14 +15,16 @@ use crate::exit::{Code, Exit};
 use crate::wal_tools::{Dump, Form, Job, Tool};
 
 pub(super) const HELP: &str = "\
-These tools only read. They change no byte and no time stamp and hold no lock, so a running broker
-is not disturbed: its WAL is reported as in use, and is then a picture of something that moves.
+All but calibrate only read. They change no byte and no time stamp and hold no lock, so a running
+broker is not disturbed: its WAL is reported as in use, and is then a picture of something that
+moves. Calibrate writes a scratch file of 16 MiB, or the start of a block device that nobody uses.
 
 Examples:
   tidewater wal inspect                        the WAL of the broker with data in ./tidewater-data
   tidewater wal verify /dev/nvme1n1 && echo fine
   tidewater wal dump --data-dir d --decode     its first 100 frames: stream and offsets
   tidewater wal dump --from 4711 --to 4712 --raw > frame
+  tidewater wal calibrate /var/lib/tidewater   what its device can do, and the mode that follows
 
 Exit codes: 0 a broker opens it (a torn tail is fine), 1 one superblock slot is damaged and will be
 repaired, 3 it cannot be looked at, 4 newer format, 5 damage: a broker refuses it.";
@@ -36,6 +38,8 @@ pub(super) enum WalCommands {
     Verify(VerifyArgs),
     /// Print frames: LSN, length and the first bytes.
     Dump(DumpArgs),
+    /// Measure what a device can do, and say which mode a WAL would use on it and why.
+    Calibrate(CalibrateArgs),
 }
 
 #[derive(Debug, clap::Args)]
@@ -139,6 +143,25 @@ pub(super) struct DumpArgs {
     json: bool,
 }
 
+/// Flags of `calibrate`.
+#[derive(Debug, clap::Args)]
+#[allow(
+    dead_code,
+    reason = "the fields declare the flags; their values are read by name"
+)]
+pub(super) struct CalibrateArgs {
+    #[command(flatten)]
+    target: TargetArgs,
+
+    /// Print one JSON object; docs/wal-tools.md has its names.
+    #[arg(long)]
+    json: bool,
+
+    /// Lose what lies on the first 16 MiB of a block device. Nothing in use is touched.
+    #[arg(long)]
+    destroy: bool,
+}
+
 /// The job that the command line of `tidewater wal` asks for.
 pub(super) fn job(matches: &ArgMatches) -> Result<Job, Exit> {
     let (name, matches) = matches.subcommand().expect("the grammar asks for one");
@@ -150,6 +173,10 @@ pub(super) fn job(matches: &ArgMatches) -> Result<Job, Exit> {
             segments: flag("segments"),
         },
         "verify" => Tool::Verify { json: flag("json") },
+        "calibrate" => Tool::Calibrate {
+            json: flag("json"),
+            destroy: flag("destroy"),
+        },
         _ => Tool::Dump(dump(matches)),
     };
     let path = path(matches)?;

@@ -1,14 +1,15 @@
-//! `tidewater wal`: looking at a write-ahead log without opening it.
+//! `tidewater wal`: looking at a write-ahead log without opening it, measuring its device.
 //!
 //! *Owns*: which exit code a verdict gets, how groups and frames are printed.
 //! *Does not own*: the verdict and its forms (`tidewater_stream_store::wal_inspect`).
 //!
 //! Invariants
 //! 1. Groups and frames are printed as they are found: memory does not grow with the log.
-//! 2. Every tool ends with the code of the verdict, so that no script takes damage for an end.
+//! 2. Every tool that looks ends with the code of the verdict, so that no script takes damage for an end.
 //!
 //! *Format: docs/wal-tools.md* · *IO: none*
 
+mod calibrate;
 mod dump;
 mod groups;
 mod look;
@@ -46,12 +47,14 @@ pub(crate) enum Tool {
     Verify { json: bool },
     /// Prints frames.
     Dump(Dump),
+    /// Measures the device.
+    Calibrate { json: bool, destroy: bool },
 }
 
 /// Does the job. `note` takes what is worth saying beside the output.
 ///
 /// # Errors
-/// The verdict if it is not fine, or what keeps the WAL from being looked at.
+/// The verdict if it is not fine, or what keeps the WAL from being looked at or measured.
 pub(crate) fn run(job: &Job, out: &mut Printer, note: &mut dyn FnMut(&str)) -> Result<(), Exit> {
     let inspection = match &job.tool {
         Tool::Inspect { json, groups, .. } if *groups => groups::print(&job.path, *json, out)?,
@@ -59,6 +62,9 @@ pub(crate) fn run(job: &Job, out: &mut Printer, note: &mut dyn FnMut(&str)) -> R
             look(&job.path, &mut |_| ControlFlow::Continue(()))?
         }
         Tool::Dump(dump) => dump::print(&job.path, dump, out, note)?,
+        Tool::Calibrate { json, destroy } => {
+            return calibrate::print(&job.path, *json, *destroy, out);
+        }
     };
     let _ = match &job.tool {
         Tool::Inspect {
@@ -72,7 +78,7 @@ pub(crate) fn run(job: &Job, out: &mut Printer, note: &mut dyn FnMut(&str)) -> R
         } => out.put(format!("{inspection:#}")),
         Tool::Inspect { json: false, .. } => out.put(inspection.to_string()),
         Tool::Verify { json: false } => out.put(inspection.summary() + "\n"),
-        Tool::Inspect { .. } | Tool::Dump(_) => ControlFlow::Continue(()),
+        Tool::Inspect { .. } | Tool::Dump(_) | Tool::Calibrate { .. } => ControlFlow::Continue(()),
     };
     judge(&inspection)
 }

@@ -1,10 +1,11 @@
 //! What a device can do, measured: which mode makes small writes durable soonest, at what depth.
 //!
-//! *Owns*: the probes, the choice, the scratch file.
+//! *Owns*: the probes, the choice, the scratch space.
 //! *Does not own*: when it is done and where the answer is kept (`choice.rs`).
 //!
 //! Invariants
-//! 1. Only a scratch file of its own is written, and removed at the end.
+//! 1. Only a scratch file of its own is written, and removed at the end; on a block device its
+//!    start, if nobody uses it.
 //! 2. Every mode is judged in the same run, in turns, also while all processors are busy: a mode
 //!    that waits for a kernel worker looks best on an idle machine and starves on a busy one.
 //!
@@ -22,6 +23,7 @@ use std::time::{Duration, Instant};
 use io_uring::{IoUring, opcode, types};
 use serde::{Deserialize, Serialize};
 
+use super::device_guard::claim_device;
 use super::file::DIRECT;
 use crate::buffer::AlignedBuf;
 use crate::config::WalMode;
@@ -83,10 +85,29 @@ pub struct Calibration {
 /// [`WalError::Io`] as the file system says; one that refuses `O_DIRECT` is not an error: the
 /// answer is the portable mode then.
 pub fn calibrate(folder: &Path, budget: Duration) -> Result<Calibration, WalError> {
-    let scratch = Scratch::make(folder)?;
+    measure(&Scratch::make(folder)?, budget)
+}
+
+/// Measures the block device at `path` for about `budget`. What lies on its first 16 MiB is lost:
+/// zeros take its place.
+///
+/// # Errors
+/// As [`claim_device`](crate::claim_device) for a device that is somebody's; [`WalError::Io`] as
+/// the device says.
+pub fn calibrate_device(path: &Path, budget: Duration) -> Result<Calibration, WalError> {
+    let _claim = claim_device(path, true)?;
+    measure(&Scratch::on_device(path)?, budget)
+}
+
+fn measure(scratch: &Scratch, budget: Duration) -> Result<Calibration, WalError> {
     let name = scratch.path.display().to_string();
     let failed = |cause| WalError::io("calibration", &name, 0, cause);
-    let device = scratch.file.metadata().map_err(failed)?.dev();
+    let metadata = scratch.file.metadata().map_err(failed)?;
+    let device = if scratch.is_device {
+        metadata.rdev()
+    } else {
+        metadata.dev()
+    };
     let [volatile_cache, fua] = queue_facts(device);
     let mut probes = probes(scratch.direct);
     let slice = budget / u32::try_from(probes.len()).expect("a few") / ROUNDS;
@@ -110,11 +131,12 @@ pub fn calibrate(folder: &Path, budget: Duration) -> Result<Calibration, WalErro
     })
 }
 
-/// A file of zeros that goes when this is dropped.
+/// Space of zeros; a file goes when this is dropped.
 struct Scratch {
     path: PathBuf,
     file: File,
     direct: bool,
+    is_device: bool,
 }
 
 impl Scratch {
@@ -143,19 +165,40 @@ impl Scratch {
             path: path.clone(),
             file,
             direct,
+            is_device: false,
         };
+        scratch.fill().map_err(failed)?;
+        Ok(scratch)
+    }
+
+    fn on_device(path: &Path) -> Result<Self, WalError> {
+        let failed = |cause| WalError::io("calibration", &path.display().to_string(), 0, cause);
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).custom_flags(DIRECT);
+        let scratch = Self {
+            path: path.to_owned(),
+            file: options.open(path).map_err(failed)?,
+            direct: true,
+            is_device: true,
+        };
+        scratch.fill().map_err(failed)?;
+        Ok(scratch)
+    }
+
+    fn fill(&self) -> io::Result<()> {
         let zeros = filled(1 << 20);
         for position in (0..SCRATCH_BYTES).step_by(1 << 20) {
-            let written = scratch.file.write_all_at(zeros.as_slice(), position);
-            written.map_err(failed)?;
+            self.file.write_all_at(zeros.as_slice(), position)?;
         }
-        scratch.file.sync_all().map_err(failed)?;
-        Ok(scratch)
+        self.file.sync_all()
     }
 }
 
 impl Drop for Scratch {
     fn drop(&mut self) {
+        if self.is_device {
+            return;
+        }
         // What stays behind carries a name that says what it is.
         _ = std::fs::remove_file(&self.path);
     }

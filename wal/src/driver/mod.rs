@@ -36,7 +36,7 @@ mod uring;
 
 pub use aside::set_aside;
 #[cfg(target_os = "linux")]
-pub use calibrate::{Calibration, Sample, calibrate};
+pub use calibrate::{Calibration, Sample, calibrate, calibrate_device};
 #[cfg(target_os = "linux")]
 pub use device_guard::claim_device;
 pub use look::inspect;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::loop_device::{LOOP_BYTES, Loop};
 use super::{append, config, env, identity, open};
 use crate::testing::frame_bytes;
-use crate::{DeviceWal, DeviceWalConfig, OpenMode, WalError, WalMode, peek_identity, set_aside};
+use crate::{DeviceWal, DeviceWalConfig, OpenMode, WalError, WalMode, calibrate_device, peek_identity, set_aside};
 
 /// A program that another test is just starting holds what is open here until it runs, locks too:
 /// so somebody in the way is asked again.
@@ -91,4 +91,35 @@ fn what_lies_on_a_device_is_not_lost_unless_that_is_said() {
     let refused = create(&device.device, &config(WalMode::Auto)).unwrap_err();
     assert!(matches!(refused, WalError::Exists { .. }), "{refused}");
     drop(create(&device.device, &destroying).unwrap());
+}
+
+#[test]
+fn a_device_that_nobody_uses_is_measured_and_one_in_use_is_not() {
+    let Some(device) = Loop::new(4096) else {
+        return;
+    };
+    let budget = Duration::from_millis(50);
+    let wal = create(&device.device, &config(WalMode::Auto)).unwrap();
+    let refused = calibrate_device(&device.device, budget).unwrap_err();
+    assert!(
+        matches!(
+            refused,
+            WalError::Busy { .. } | WalError::DeviceInUse { .. }
+        ),
+        "{refused}"
+    );
+    drop(wal);
+    let found = (0..100)
+        .find_map(|_| match calibrate_device(&device.device, budget) {
+            Err(WalError::Busy { .. } | WalError::DeviceInUse { .. }) => {
+                std::thread::sleep(Duration::from_millis(20));
+                None
+            }
+            other => Some(other.unwrap()),
+        })
+        .expect("nobody holds it for long");
+    assert!(found.volatile_cache.is_some(), "{found:?}");
+    assert!(!found.samples.is_empty());
+    // What was there is gone, and the device is free.
+    drop(create(&device.device, &config(WalMode::Auto)).unwrap());
 }
