@@ -38,6 +38,7 @@ impl OnSimDisk {
                 sector_bytes: self.sector_bytes,
                 write_ns: 20_000,
                 flush_ns: 100_000,
+                is_file: true,
             };
             let seed = self.seed + devices.len() as u64;
             let faults = DiskFaults::default();

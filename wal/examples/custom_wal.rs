@@ -327,6 +327,7 @@ impl Wal for FileWal {
             appends,
             bytes: lsns.saturating_sub(appends * PREFIX_BYTES),
             syncs: self.shared.state.lock().syncs,
+            ..WalCounters::default()
         }
     }
 

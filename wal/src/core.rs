@@ -22,7 +22,7 @@ use std::time::Duration;
 use tidewater_types::{Epoch, Instant, Lsn, mutant, sometimes};
 
 use crate::buffer::AlignedBuf;
-use crate::disk::DiskOp;
+use crate::disk::{DiskOp, is_cancelled};
 use crate::error::WalError;
 use crate::format::superblock::{Superblock, TrimPoint};
 use crate::index::GroupEntry;
@@ -489,9 +489,4 @@ fn is_no_space(cause: &io::Error) -> bool {
         cause.kind(),
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded
     )
-}
-
-/// Nobody carried the operation out, or somebody did: as uncertain as any other failure.
-fn is_cancelled(cause: &io::Error) -> bool {
-    cause.raw_os_error() == Some(libc::ECANCELED)
 }

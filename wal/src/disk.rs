@@ -94,3 +94,8 @@ pub trait Disk: Send + 'static {
     /// What it is, in a few words for the operator.
     fn describe(&self) -> String;
 }
+
+/// Whether nobody carried the operation out, or somebody did: as uncertain as any other failure.
+pub(crate) fn is_cancelled(cause: &io::Error) -> bool {
+    cause.raw_os_error() == Some(libc::ECANCELED)
+}

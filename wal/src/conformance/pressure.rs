@@ -23,7 +23,7 @@ pub(super) async fn room_is_waited_for_and_given_back(logs: &Logs<'_>) {
         "a permit says what it is for"
     );
     let at_once = wal.try_reserve(max).map(drop);
-    assert!(matches!(at_once, Err(WalError::Full)), "{at_once:?}");
+    assert!(matches!(at_once, Err(WalError::Full { .. })), "{at_once:?}");
 
     let mut first = wal.reserve(max);
     let mut second = wal.reserve(max);
@@ -59,7 +59,7 @@ pub(super) async fn a_full_log_goes_on_after_a_trim(logs: &Logs<'_>) {
     loop {
         let permit = match wal.reserve(frame_bytes_each).await {
             Ok(permit) => permit,
-            Err(WalError::Full) => break,
+            Err(WalError::Full { .. }) => break,
             Err(error) => panic!("reserve after {num_bytes} bytes: {error}"),
         };
         let body = frame_bytes(accepted.len() as u64, frame_bytes_each);

@@ -37,7 +37,7 @@ pub(super) async fn room(wal: &dyn Wal, num_bytes: usize) -> Permit {
     for _ in 0..ASKS_MAX {
         match wal.reserve(num_bytes).await {
             Ok(permit) => return permit,
-            Err(WalError::Full) => {}
+            Err(WalError::Full { .. }) => {}
             Err(error) => panic!("reserve({num_bytes}): {error}"),
         }
     }
@@ -129,7 +129,7 @@ pub(super) async fn all_room(wal: &dyn Wal) -> Vec<Permit> {
     loop {
         match wal.reserve(max).await {
             Ok(permit) => permits.push(permit),
-            Err(WalError::Full) => return permits,
+            Err(WalError::Full { .. }) => return permits,
             Err(error) => panic!("reserve({max}): {error}"),
         }
     }

@@ -110,7 +110,9 @@ fn config(mode: WalMode) -> DeviceWalConfig {
 
 /// A directory on a file system that is likely to take `O_DIRECT`.
 pub(super) fn directory() -> tempfile::TempDir {
-    tempfile::tempdir_in(env!("CARGO_MANIFEST_DIR").to_owned() + "/../target").unwrap()
+    let target = env!("CARGO_MANIFEST_DIR").to_owned() + "/../target";
+    std::fs::create_dir_all(&target).unwrap();
+    tempfile::tempdir_in(target).unwrap()
 }
 
 type Frames = Vec<(Lsn, Bytes)>;

@@ -8,7 +8,10 @@ use std::time::Duration;
 use super::loop_device::{LOOP_BYTES, Loop};
 use super::{append, config, env, identity, open};
 use crate::testing::frame_bytes;
-use crate::{DeviceWal, DeviceWalConfig, OpenMode, WalError, WalMode, calibrate_device, peek_identity, set_aside};
+use crate::{
+    DeviceWal, DeviceWalConfig, OpenMode, WalError, WalMode, calibrate_device, peek_identity,
+    set_aside,
+};
 
 /// A program that another test is just starting holds what is open here until it runs, locks too:
 /// so somebody in the way is asked again.
