@@ -11,10 +11,10 @@ use bytes::Bytes;
 use common::{Gate, append, life, open_with as open_on_device, placed, quiet, read_all};
 use tidewater_bucket::{Bucket, Purpose};
 use tidewater_stream_store::{
-    AppendRequest, ObjectWalConfig, ObjectWalOpener, StoreConfig, StoreError, StreamStore,
-    TokioEnv, WalError,
+    AppendRequest, FrameSink, ObjectWalConfig, ObjectWalOpener, OpenedWal, StoreConfig, StoreError,
+    StreamStore, TokioEnv, WalError, WalExpectation, WalOpener,
 };
-use tidewater_types::{ErrorKind, StreamId};
+use tidewater_types::{BoxFuture, ErrorKind, StreamId};
 
 async fn open_with(gate: &Gate, config: StoreConfig) -> Result<StreamStore, StoreError> {
     let env = Arc::new(TokioEnv::current());
@@ -86,6 +86,55 @@ fn an_owner_that_lives_on_is_fenced_when_another_opens() {
             "{refused}"
         );
         let stream = new.open_stream(stream.id()).await.unwrap();
+        assert_eq!(read_all(&stream).await, placed(&["abc"]));
+    });
+}
+
+/// Opens the WAL after a last deed of the owner that it is taken from.
+struct Late<F> {
+    deed: F,
+    opener: ObjectWalOpener,
+}
+
+impl<F, D> WalOpener for Late<F>
+where
+    F: FnOnce() -> D + Send + Sync + 'static,
+    D: Future<Output = ()> + Send + 'static,
+{
+    fn open(
+        self: Box<Self>,
+        expect: WalExpectation,
+        on_frame: FrameSink,
+    ) -> BoxFuture<'static, Result<OpenedWal, WalError>> {
+        Box::pin(async move {
+            (self.deed)().await;
+            Box::new(self.opener).open(expect, on_frame).await
+        })
+    }
+}
+
+/// The metadata were read before the WAL was fenced: what the old owner made in between counts.
+#[test]
+fn a_stream_that_the_old_owner_makes_while_another_opens_is_not_lost() {
+    let gate = Gate::default();
+    life(async || {
+        let old = Arc::new(open_with(&gate, quiet()).await.unwrap());
+        let (made, id) = tokio::sync::oneshot::channel();
+        let deed = move || async move {
+            let stream = old.open_stream(old.create().await.unwrap()).await.unwrap();
+            append(&stream, "abc", 0).await;
+            made.send(stream.id()).unwrap();
+        };
+        let env = Arc::new(TokioEnv::current());
+        let opener = ObjectWalOpener {
+            bucket: Arc::new(gate.clone()),
+            node: quiet().node,
+            config: ObjectWalConfig::default(),
+            env: env.clone(),
+        };
+        let wal = Box::new(Late { deed, opener });
+        let new = StreamStore::open(env, Arc::new(gate.clone()), wal, quiet()).await;
+        let stream = new.unwrap().open_stream(id.await.unwrap()).await.unwrap();
         assert_eq!(read_all(&stream).await, placed(&["abc"]));
     });
 }
