@@ -186,6 +186,22 @@ pub(crate) const STEPS: &[Step] = &[
         run: |c| chaos(c, &["kill_loop.py", "--kills", "3", "--trim-cold"]),
     },
     Step {
+        name: "kill-object",
+        about: "the same, with the write-ahead log in the bucket",
+        run: |c| {
+            chaos(
+                c,
+                &[
+                    "kill_loop.py",
+                    "--kills",
+                    "3",
+                    "--serve-argument=--wal",
+                    "--serve-argument=object",
+                ],
+            )
+        },
+    },
+    Step {
         name: "kill-s3",
         about: "the same, with SeaweedFS as the bucket",
         run: kill_s3,
