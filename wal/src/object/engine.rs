@@ -58,7 +58,9 @@ impl Engine {
 
     /// Runs until the WAL is closed, dropped, fenced or has failed.
     pub(crate) async fn run(mut self) {
+        let guard = EndOnPanic(Arc::clone(&self.shared));
         let outcome = poll_fn(|cx| self.poll(cx)).await;
+        drop(guard);
         self.shared.end(outcome);
     }
 
@@ -152,8 +154,8 @@ impl Engine {
         while self.reads.len() < READS_MAX
             && let Some((lsn, reader)) = self.reads_waiting.pop_front()
         {
-            let (item, trimmed) = (self.core.find(lsn), self.shared.watermarks().trimmed);
-            let request = read(self.store.clone(), *self.core.owner(), item, lsn, trimmed);
+            let (item, shared) = (self.core.find(lsn), Arc::clone(&self.shared));
+            let request = read(self.store.clone(), *self.core.owner(), item, lsn, shared);
             let answered = async move { drop(reader.send(request.await)) };
             self.reads.push(0, Box::pin(answered));
         }
@@ -165,23 +167,38 @@ impl Engine {
     }
 }
 
+/// Nobody waits for an engine that panicked.
+struct EndOnPanic(Arc<Shared>);
+
+impl Drop for EndOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.end(Err(WalError::Closed));
+        }
+    }
+}
+
 /// Reads the frame at `lsn` out of its entry.
 fn read(
     store: Store,
     owner: Owner,
     item: Option<Item>,
     lsn: Lsn,
-    trimmed: Lsn,
+    shared: Arc<Shared>,
 ) -> BoxFuture<'static, Result<Bytes, WalError>> {
     Box::pin(async move {
+        let is_trimmed = || lsn < shared.watermarks().trimmed;
         let Some(item) = item else {
-            return Err(if lsn < trimmed {
+            return Err(if is_trimmed() {
                 WalError::Trimmed { lsn }
             } else {
                 WalError::NoFrame { lsn }
             });
         };
         let Some(bytes) = store.get(&owner.key(item.place)).await? else {
+            if is_trimmed() {
+                return Err(WalError::Trimmed { lsn });
+            }
             let (expected, found) = ("an entry".to_owned(), "no object".to_owned());
             return Err(owner.corrupt(item.place, lsn, expected, found));
         };
