@@ -1,4 +1,4 @@
-//! A device whose n-th flush fails once and whose writes are logged: qemu-storage-daemon.
+//! A device whose n-th flush fails and whose writes are logged: qemu-storage-daemon.
 //!
 //! *Owns*: its nodes (blkdebug over blklogwrites over a file), its life, its two exports: a file of
 //! the host by FUSE, a disk of a guest by vhost-user.
@@ -9,6 +9,8 @@
 //! 2. The export by FUSE has no two writes under way: QEMU 7.2 keeps one buffer for all requests
 //!    and takes the next one in while a write waits (`qemu-io` with `aio_write` shows it). So the
 //!    portable log, one operation at a time, uses that, and the ring the guest's disk.
+//! 3. FUSE flushes a file that is closed, and a poisoned log closes its own at once. That flush
+//!    would cover what the failed one did not, as no close on a real device does: it fails too.
 //!
 //! *IO: driver*
 
@@ -67,7 +69,7 @@ impl Export {
             sparse(&exported, 0)?;
         }
         let mut daemon = command("qemu-storage-daemon");
-        for device in devices(folder, nth) {
+        for device in devices(folder, way, nth) {
             daemon.arg("--blockdev").arg(device.to_string());
         }
         daemon
@@ -145,13 +147,22 @@ fn export(exported: &Path, way: Way) -> Value {
 }
 
 /// The nodes, from the files up to the node `top`.
-fn devices(folder: &Path, nth: u32) -> Vec<Value> {
+fn devices(folder: &Path, way: Way, nth: u32) -> Vec<Value> {
     let file = |name: &str| {
         let path = folder.join(name);
         json!({"driver": "file", "node-name": name, "filename": path})
     };
-    let steps: Vec<Value> = (1..=nth)
+    let last = nth + u32::from(way == Way::Host);
+    let steps: Vec<Value> = (1..=last)
         .map(|state| json!({"event": "flush_to_disk", "state": state, "new_state": state + 1}))
+        .collect();
+    let errors: Vec<Value> = (nth..=last)
+        .map(|state| {
+            json!({
+                "event": "flush_to_disk", "iotype": "flush", "errno": 5, "once": true,
+                "state": state,
+            })
+        })
         .collect();
     vec![
         file("data"),
@@ -162,11 +173,7 @@ fn devices(folder: &Path, nth: u32) -> Vec<Value> {
         }),
         json!({
             "driver": "blkdebug", "node-name": "failing", "image": "logged",
-            "inject-error": [{
-                "event": "flush_to_disk", "iotype": "flush", "errno": 5, "once": true,
-                "state": nth,
-            }],
-            "set-state": steps,
+            "inject-error": errors, "set-state": steps,
         }),
         json!({"driver": "raw", "node-name": "top", "file": "failing"}),
     ]
@@ -177,11 +184,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_nth_flush_fails_and_no_other() {
-        let devices = devices(Path::new("."), 3);
-        let failing = &devices[3];
-        assert_eq!(failing["inject-error"][0]["state"], 3);
-        assert_eq!(failing["inject-error"][0]["once"], true);
-        assert_eq!(failing["set-state"][2]["new_state"], 4);
+    fn the_nth_flush_fails_and_that_of_the_close_behind_it() {
+        for (way, count) in [(Way::Guest, 1), (Way::Host, 2)] {
+            let devices = devices(Path::new("."), way, 3);
+            let failing = &devices[3];
+            let errors = failing["inject-error"].as_array().unwrap();
+            assert_eq!(errors.len(), count);
+            for (index, error) in errors.iter().enumerate() {
+                assert_eq!(error["state"], 3 + index);
+                assert_eq!(error["once"], true);
+                assert_eq!(failing["set-state"][2 + index]["new_state"], 4 + index);
+            }
+        }
     }
 }
