@@ -10,6 +10,7 @@
 //! *IO: driver*
 
 mod env;
+mod gets;
 mod options;
 mod park;
 mod place;
@@ -27,6 +28,7 @@ mod table;
 mod target;
 
 pub use env::BenchEnv;
+pub use gets::{GetLog, Gets, replay_gets};
 pub use options::Options;
 pub use park::block_on;
 pub use place::{Place, rounds};

@@ -1,0 +1,132 @@
+//! A stream in a bucket, to be read.
+//!
+//! *Owns*: appending through a tail in memory, uploading.
+//! *Does not own*: what is measured on it.
+//!
+//! *IO: through the bucket port*
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use bytes::Bytes;
+use tidewater_benches::noise;
+use tidewater_bucket::Bucket;
+use tidewater_s3stream::{
+    CommitReport, Entry, MetaOp, Pending, SealedBatch, SealedRange, Tail, Tier, TierConfig,
+};
+use tidewater_types::{BoxFuture, Env, Epoch, NodeId, Offset, StreamId};
+use tokio::sync::Notify;
+
+use crate::part::Failure;
+
+const NODE: NodeId = NodeId(1);
+const EPOCH: Epoch = Epoch(1);
+/// Bytes of an entry: a batch as a producer under load sends it.
+pub(crate) const ENTRY_BYTES: usize = 64 << 10;
+
+/// Fills an empty bucket with one stream of `num_bytes` payload bytes in entries of `ENTRY_BYTES`,
+/// one record each, and answers the stream.
+pub(crate) async fn fill(
+    bucket: Arc<dyn Bucket>,
+    env: Arc<dyn Env>,
+    num_bytes: u64,
+) -> Result<StreamId, Failure> {
+    let tier = Tier::open(bucket, env, TierConfig::default()).await?;
+    let stream = tier.metadata().read(|state| state.next_stream_id());
+    let ops = vec![
+        MetaOp::RegisterNode {
+            node: NODE,
+            epoch: EPOCH,
+        },
+        MetaOp::CreateStream { stream },
+        MetaOp::OpenStream {
+            stream,
+            node: NODE,
+            node_epoch: EPOCH,
+            epoch: EPOCH,
+        },
+    ];
+    tier.metadata().propose(ops).await?;
+    let tail = Arc::new(OneStream {
+        stream,
+        entries: Mutex::default(),
+        grew: Notify::new(),
+    });
+    let uploader = tier.start_uploader(NODE, EPOCH, tail.clone());
+    let body = noise(1 << 20);
+    let num_entries = num_bytes / ENTRY_BYTES as u64;
+    for part in (0..num_entries).collect::<Vec<_>>().chunks(512) {
+        tail.append(part.iter().map(|offset| entry(*offset, &body)));
+        uploader.flush().await?;
+    }
+    uploader.stop().await;
+    Ok(stream)
+}
+
+/// Entries differ, and so do their blocks.
+fn entry(offset: u64, noise: &Bytes) -> Entry {
+    let mut payload = noise.slice(..ENTRY_BYTES).to_vec();
+    payload[..8].copy_from_slice(&offset.to_le_bytes());
+    Entry {
+        base_offset: Offset(offset),
+        record_count: 1,
+        timestamp_ms_max: 1,
+        payload: Bytes::from(payload),
+    }
+}
+
+/// Durable entries of one stream that wait for their upload.
+struct OneStream {
+    stream: StreamId,
+    entries: Mutex<VecDeque<Entry>>,
+    grew: Notify,
+}
+
+impl OneStream {
+    fn append(&self, entries: impl Iterator<Item = Entry>) {
+        self.lock().extend(entries);
+        self.grew.notify_one();
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, VecDeque<Entry>> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Tail for OneStream {
+    fn pending(&self) -> Pending {
+        let entries = self.lock();
+        Pending {
+            num_bytes: entries.iter().map(|entry| entry.payload.len() as u64).sum(),
+            oldest: None,
+            streams: usize::from(!entries.is_empty()),
+        }
+    }
+
+    fn changed(&self) -> BoxFuture<'_, ()> {
+        Box::pin(self.grew.notified())
+    }
+
+    fn seal(&self, bytes_max: u64) -> SealedBatch {
+        let most = usize::try_from(bytes_max).unwrap_or(usize::MAX) / ENTRY_BYTES;
+        let entries: Vec<_> = self.lock().iter().take(most.max(1)).cloned().collect();
+        if entries.is_empty() {
+            return SealedBatch::default();
+        }
+        let range = SealedRange {
+            stream: self.stream,
+            stream_epoch: EPOCH,
+            entries,
+            snapshot: None,
+        };
+        SealedBatch {
+            ranges: vec![range],
+        }
+    }
+
+    fn committed(&self, report: &CommitReport) {
+        let ends = report.committed.iter().chain(&report.dropped);
+        let end = ends.map(|(_, range)| range.end()).max();
+        self.lock().retain(|entry| Some(entry.base_offset) >= end);
+    }
+}

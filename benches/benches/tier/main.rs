@@ -1,0 +1,70 @@
+//! Benches of the object tier: reads, uploads, opening, compaction, each beside raw requests on the
+//! same bucket.
+//!
+//! *Owns*: which parts run, and the exit code.
+//! *Does not own*: what is measured; each part is a file of its own and stands in `PARTS`.
+//!
+//! *IO: driver*
+#![allow(clippy::disallowed_methods, reason = "measures the real world")]
+
+mod cold_read;
+mod fill;
+mod part;
+
+use std::process::ExitCode;
+
+use tidewater_benches::{Options, Place, Row, print};
+
+use crate::part::{Failure, Part, Plan, Rig};
+
+/// Every part. A new one is a file with a type that implements [`Part`], and a line here.
+const PARTS: &[&dyn Part] = &[&cold_read::ColdRead];
+
+fn main() -> ExitCode {
+    let options = match Options::of_process() {
+        Ok(Some(options)) => options,
+        Ok(None) => return ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench tier: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench tier: {error}");
+            ExitCode::from(3)
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<(), Failure> {
+    let plan = Plan::of(options)?;
+    let wanted: Vec<_> = PARTS
+        .iter()
+        .flat_map(|part| part.ids().into_iter().map(move |id| (*part, id)))
+        .filter(|(_, id)| options.wants(id))
+        .collect();
+    if options.list {
+        wanted.iter().for_each(|(_, id)| println!("{id}"));
+        return Ok(());
+    }
+    let place = Place::find()?;
+    let mut rig = Rig::new(plan, &place)?;
+    println!("{}", place.headline(rig.scratch.path()));
+    println!(
+        "{} rounds, {} MiB, slices of {} ms",
+        plan.rounds,
+        plan.num_bytes >> 20,
+        plan.slice.as_millis()
+    );
+    let mut rows = Vec::new();
+    for (part, id) in wanted {
+        println!("{id}");
+        rows.extend(part.run(&id, &mut rig)?);
+    }
+    print(&rows);
+    println!("{}", rig.quiet.verdict());
+    println!("written to {}", Row::publish(&rows, &place)?.display());
+    Ok(())
+}
