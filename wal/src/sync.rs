@@ -6,10 +6,19 @@
 
 #[cfg(feature = "loom")]
 pub(crate) use loom::sync::atomic::AtomicU64;
+#[cfg(feature = "loom")]
+pub(crate) use loom::sync::{Condvar as Bell, Mutex as BellMutex};
+#[cfg(feature = "loom")]
+pub(crate) use loom::thread::yield_now;
 #[cfg(not(feature = "loom"))]
 pub(crate) use parking_lot::{Mutex, MutexGuard};
 #[cfg(not(feature = "loom"))]
 pub(crate) use std::sync::atomic::AtomicU64;
+// std's: it wakes all who wait with one system call, where parking_lot's needs one for each.
+#[cfg(not(feature = "loom"))]
+pub(crate) use std::sync::{Condvar as Bell, Mutex as BellMutex};
+#[cfg(not(feature = "loom"))]
+pub(crate) use std::thread::yield_now;
 
 pub(crate) use std::sync::atomic::Ordering;
 

@@ -166,8 +166,9 @@ fn thread(crowd: &Crowd, number: usize) -> Result<Seen, Failure> {
         Log::Wal(wal) => {
             while crowd.goes_on() {
                 let started = Instant::now();
-                let lsn = block_on(append(&**wal, &crowd.body))?;
-                crowd.note(&mut seen, started, Some(lsn));
+                let permit = block_on(wal.reserve(crowd.body.len()))?;
+                let append = wal.append(permit, Frame::from(crowd.body.clone()))?;
+                crowd.note(&mut seen, started, Some(append.wait()?));
             }
         }
         Log::Blocking(log) => {
