@@ -21,6 +21,7 @@ mod raw;
 mod raw_bucket;
 mod read;
 mod record;
+mod registered;
 mod sample;
 mod slow_bucket;
 mod summary;

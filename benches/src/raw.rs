@@ -222,7 +222,11 @@ impl RawFile {
         unsafe { ring.submission().push(&entry) }.map_err(io::Error::other)
     }
 
-    fn advance(&mut self, num_bytes: usize) -> u64 {
+    pub(crate) fn file(&self) -> &File {
+        &self.file
+    }
+
+    pub(crate) fn advance(&mut self, num_bytes: usize) -> u64 {
         if self.position + num_bytes as u64 > self.range.end {
             self.position = self.range.start;
         }
@@ -233,7 +237,7 @@ impl RawFile {
 }
 
 /// A ring that does its work when it is waited for, as the WAL's; older kernels have the plain one.
-fn ring() -> io::Result<IoUring> {
+pub(crate) fn ring() -> io::Result<IoUring> {
     let entries = u32::try_from(DEPTH_MAX).expect("small");
     let tuned = IoUring::builder()
         .setup_single_issuer()
@@ -244,7 +248,7 @@ fn ring() -> io::Result<IoUring> {
 
 /// A write's result: all of our writes are whole blocks of a file that is there, so a short one is
 /// a failure of the device.
-fn check(result: i32) -> io::Result<()> {
+pub(crate) fn check(result: i32) -> io::Result<()> {
     match u32::try_from(result) {
         Ok(num_bytes) if num_bytes > 0 && (num_bytes as usize).is_multiple_of(BLOCK_BYTES) => {
             Ok(())

@@ -1,7 +1,8 @@
 //! Benches of the WAL: appends and recovery, each in turns with raw I/O on the same device.
 //!
 //! *Owns*: which of them run, and the exit code.
-//! *Does not own*: what is measured (`append.rs`, `object.rs`, `recovery.rs`).
+//! *Does not own*: what is measured (`append.rs`, `object.rs`, `recovery.rs`,
+//! `registered.rs`).
 //!
 //! *IO: driver*
 #![allow(clippy::disallowed_methods, reason = "measures the real world")]
@@ -12,6 +13,7 @@ mod object;
 mod peers;
 mod plan;
 mod recovery;
+mod registered;
 mod subject;
 
 use std::error::Error;
@@ -71,13 +73,18 @@ fn run(options: &Options) -> Result<(), Failure> {
     let matrix = Matrix::new(&Cell::all(), &subjects, options);
     let objects = object::Plan::new(plan, options);
     let recoveries = recovery::Plan::new(plan, options);
+    let registered = registered::Plan::new(plan, options);
     if options.list {
         matrix.ids(&subjects).for_each(|id| println!("{id}"));
         objects.ids().for_each(|id| println!("{id}"));
         recoveries.ids().for_each(|id| println!("{id}"));
+        registered.ids().for_each(|id| println!("{id}"));
         return Ok(());
     }
-    let wait = matrix.estimate(&subjects, plan) + objects.estimate() + recoveries.estimate();
+    let wait = matrix.estimate(&subjects, plan)
+        + objects.estimate()
+        + recoveries.estimate()
+        + registered.estimate();
     println!("{}", place.headline(wals.target.path()));
     println!(
         "about {} minutes: {} rounds, slices of {} ms",
@@ -93,9 +100,11 @@ fn run(options: &Options) -> Result<(), Failure> {
         raw: raw(&wals)?,
     };
     let mut rows = append::run(&mut bench, &matrix, &mut subjects)?;
-    drop((bench, subjects));
+    let Bench { mut raw, .. } = bench;
+    drop(subjects);
     rows.extend(objects.run(&runtime, &env, &mut quiet)?);
     rows.extend(recoveries.run(&wals, (&runtime, &env), &mut quiet)?);
+    rows.extend(registered.run(&mut raw, &mut quiet)?);
     finish(&rows, &place, &quiet)
 }
 
