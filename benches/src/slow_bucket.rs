@@ -15,7 +15,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidewater_bucket::{Bucket, BucketError, ListPage, Purpose};
+use tidewater_bucket::{
+    Bucket, BucketError, ListPage, MultipartId, MultipartLimits, Part, PartTag, Purpose,
+};
 use tidewater_types::{BoxFuture, Env};
 
 /// [`Bucket`] with a delay.
@@ -140,6 +142,56 @@ impl Bucket for SlowBucket {
         after: Option<&'a str>,
     ) -> BoxFuture<'a, Result<ListPage, BucketError>> {
         Box::pin(self.delayed(self.inner.list(purpose, prefix, after)))
+    }
+
+    fn multipart(&self) -> Option<MultipartLimits> {
+        self.inner.multipart()
+    }
+
+    fn create_multipart<'a>(
+        &'a self,
+        purpose: Purpose,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<MultipartId, BucketError>> {
+        Box::pin(self.delayed(self.inner.create_multipart(purpose, key)))
+    }
+
+    fn put_part<'a>(
+        &'a self,
+        purpose: Purpose,
+        part: Part<'a>,
+        body: Vec<Bytes>,
+    ) -> BoxFuture<'a, Result<PartTag, BucketError>> {
+        Box::pin(self.delayed(self.inner.put_part(purpose, part, body)))
+    }
+
+    fn copy_part<'a>(
+        &'a self,
+        purpose: Purpose,
+        part: Part<'a>,
+        source: &'a str,
+        range: Range<u64>,
+    ) -> BoxFuture<'a, Result<PartTag, BucketError>> {
+        Box::pin(self.delayed(self.inner.copy_part(purpose, part, source, range)))
+    }
+
+    fn complete_multipart<'a>(
+        &'a self,
+        purpose: Purpose,
+        key: &'a str,
+        upload: &'a MultipartId,
+        parts: &'a [PartTag],
+    ) -> BoxFuture<'a, Result<(), BucketError>> {
+        Box::pin(self.delayed(self.inner.complete_multipart(purpose, key, upload, parts)))
+    }
+
+    fn abort_multipart<'a>(
+        &'a self,
+        purpose: Purpose,
+        key: &'a str,
+        upload: &'a MultipartId,
+    ) -> BoxFuture<'a, Result<(), BucketError>> {
+        Box::pin(self.delayed(self.inner.abort_multipart(purpose, key, upload)))
     }
 }
 

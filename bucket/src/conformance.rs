@@ -7,17 +7,17 @@
 //!
 //! *IO: none*
 
+mod attempts;
+mod parts;
+
 use std::ops::Range;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
 
 use crate::key::KEY_BYTES_MAX;
-use crate::port::{Bucket, BucketError, ListEntry, Purpose};
-
-const PURPOSE: Purpose = Purpose::Fsck;
-/// Throttled attempts a check makes before it gives up: a store that is well may throttle.
-const ATTEMPTS_MAX: usize = 50;
+use crate::port::{Bucket, BucketError, ListEntry};
+use attempts::{PURPOSE, create, delete, get, list, list_from, size};
 
 /// Runs all checks on keys below `prefix`, under which nothing may exist yet.
 ///
@@ -33,6 +33,7 @@ pub async fn run(bucket: &dyn Bucket, prefix: &str) {
     listings_are_sorted_and_complete(bucket, prefix).await;
     listings_resume_after_a_key(bucket, prefix).await;
     odd_keys_are_refused(bucket).await;
+    parts::run(bucket, prefix).await;
 }
 
 /// Bodies of no bytes, of several parts and of 5 MiB come back as they went in.
@@ -391,60 +392,5 @@ pub async fn listings_sort_a_slash_as_a_byte(bucket: &dyn Bucket, prefix: &str) 
         let listed = list_from(bucket, &format!("{base}/"), after).await;
         let listed: Vec<String> = listed.into_iter().map(|entry| entry.key).collect();
         assert_eq!(listed, keys);
-    }
-}
-
-/// Makes the attempt `$attempt` until it is not throttled.
-macro_rules! settled {
-    ($attempt:expr) => {{
-        let mut attempts = 0;
-        loop {
-            match $attempt.await {
-                Err(BucketError::Throttled { .. }) if attempts < ATTEMPTS_MAX => attempts += 1,
-                outcome => break outcome,
-            }
-        }
-    }};
-}
-
-async fn create(bucket: &dyn Bucket, key: &str, body: Vec<Bytes>) -> Result<(), BucketError> {
-    settled!(bucket.create(PURPOSE, key, body.clone()))
-}
-
-async fn get(
-    bucket: &dyn Bucket,
-    key: &str,
-    range: Option<Range<u64>>,
-) -> Result<Bytes, BucketError> {
-    settled!(bucket.get(PURPOSE, key, range.clone()))
-}
-
-async fn size(bucket: &dyn Bucket, key: &str) -> Result<u64, BucketError> {
-    settled!(bucket.size(PURPOSE, key))
-}
-
-async fn delete(bucket: &dyn Bucket, key: &str) -> Result<(), BucketError> {
-    settled!(bucket.delete(PURPOSE, key))
-}
-
-async fn list(bucket: &dyn Bucket, prefix: &str) -> Vec<ListEntry> {
-    list_from(bucket, prefix, None).await
-}
-
-/// All pages of a listing.
-async fn list_from(bucket: &dyn Bucket, prefix: &str, mut after: Option<String>) -> Vec<ListEntry> {
-    let mut all = Vec::new();
-    loop {
-        let page = settled!(bucket.list(PURPOSE, prefix, after.as_deref()));
-        let page = page.unwrap_or_else(|e| panic!("list {prefix} after {after:?}: {e}"));
-        assert!(
-            !page.more || !page.entries.is_empty(),
-            "{prefix}: an empty page with more behind"
-        );
-        all.extend(page.entries);
-        if !page.more {
-            return all;
-        }
-        after = all.last().map(|entry: &ListEntry| entry.key.clone());
     }
 }

@@ -27,6 +27,7 @@ mod memory;
 mod metered;
 mod object_store;
 mod open;
+mod parts;
 mod port;
 mod url;
 
@@ -38,5 +39,7 @@ pub use memory::MemoryBucket;
 pub use metered::{Counter, Metered};
 pub use object_store::S3Bucket;
 pub use open::open;
-pub use port::{Bucket, BucketError, ListEntry, ListPage, Purpose};
+pub use port::{
+    Bucket, BucketError, ListEntry, ListPage, MultipartId, MultipartLimits, Part, PartTag, Purpose,
+};
 pub use url::BucketUrl;

@@ -17,6 +17,7 @@
 //! *IO: driver*
 
 mod driver;
+mod parts;
 mod staging;
 mod sys;
 #[cfg(test)]
@@ -34,7 +35,10 @@ use tidewater_types::BoxFuture;
 
 use crate::config::LIST_PAGE_MAX;
 use crate::error::OpenError;
-use crate::port::{Bucket, BucketError, ListPage, Purpose};
+use crate::parts::LIMITS;
+use crate::port::{
+    Bucket, BucketError, ListPage, MultipartId, MultipartLimits, Part, PartTag, Purpose,
+};
 use staging::Staging;
 use tree::Tree;
 
@@ -223,6 +227,80 @@ impl Bucket for LocalBucket {
         let (after, list_page) = (after.map(str::to_owned), self.list_page);
         driver::run(&self.tree, prefix, move |tree, prefix| {
             tree.list(prefix, after.as_deref(), list_page)
+        })
+    }
+
+    fn multipart(&self) -> Option<MultipartLimits> {
+        Some(LIMITS)
+    }
+
+    fn create_multipart<'a>(
+        &'a self,
+        _purpose: Purpose,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<MultipartId, BucketError>> {
+        driver::run(&self.tree, key, |tree, key| tree.start_parts(key))
+    }
+
+    fn put_part<'a>(
+        &'a self,
+        _purpose: Purpose,
+        part: Part<'a>,
+        body: Vec<Bytes>,
+    ) -> BoxFuture<'a, Result<PartTag, BucketError>> {
+        let (number, upload) = (part.number, part.upload.clone());
+        driver::run(&self.tree, part.key, move |tree, key| {
+            let upload = &upload;
+            let part = Part {
+                key,
+                upload,
+                number,
+            };
+            tree.put_part(part, &body)
+        })
+    }
+
+    fn copy_part<'a>(
+        &'a self,
+        _purpose: Purpose,
+        part: Part<'a>,
+        source: &'a str,
+        range: Range<u64>,
+    ) -> BoxFuture<'a, Result<PartTag, BucketError>> {
+        let (number, upload, source) = (part.number, part.upload.clone(), source.to_owned());
+        driver::run(&self.tree, part.key, move |tree, key| {
+            let upload = &upload;
+            let part = Part {
+                key,
+                upload,
+                number,
+            };
+            tree.copy_part(part, &source, range)
+        })
+    }
+
+    fn complete_multipart<'a>(
+        &'a self,
+        _purpose: Purpose,
+        key: &'a str,
+        upload: &'a MultipartId,
+        parts: &'a [PartTag],
+    ) -> BoxFuture<'a, Result<(), BucketError>> {
+        let (upload, parts) = (upload.clone(), parts.to_vec());
+        driver::run(&self.tree, key, move |tree, key| {
+            tree.complete_parts(key, &upload, &parts)
+        })
+    }
+
+    fn abort_multipart<'a>(
+        &'a self,
+        _purpose: Purpose,
+        key: &'a str,
+        upload: &'a MultipartId,
+    ) -> BoxFuture<'a, Result<(), BucketError>> {
+        let upload = upload.clone();
+        driver::run(&self.tree, key, move |tree, key| {
+            tree.abort_parts(key, &upload)
         })
     }
 }

@@ -15,16 +15,20 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use parking_lot::RwLock;
-use tidewater_types::BoxFuture;
+use tidewater_types::{BoxFuture, crc32c};
 
 use crate::config::LIST_PAGE_MAX;
 use crate::key::{check_key, check_prefix};
-use crate::port::{Bucket, BucketError, ListEntry, ListPage, Purpose};
+use crate::parts::{self, Uploads};
+use crate::port::{
+    Bucket, BucketError, ListEntry, ListPage, MultipartId, MultipartLimits, Part, PartTag, Purpose,
+};
 
 /// A bucket in memory. Clones share the objects; they are gone with the last clone.
 #[derive(Clone, Debug)]
 pub struct MemoryBucket {
     objects: Arc<RwLock<BTreeMap<String, Bytes>>>,
+    uploads: Arc<Uploads<Bytes>>,
     list_page: usize,
 }
 
@@ -46,6 +50,7 @@ impl MemoryBucket {
     pub fn with_list_page(list_page: usize) -> Self {
         Self {
             objects: Arc::default(),
+            uploads: Arc::default(),
             list_page: list_page.max(1),
         }
     }
@@ -79,6 +84,49 @@ impl MemoryBucket {
         found.ok_or_else(|| BucketError::Absent {
             key: key.to_owned(),
         })
+    }
+
+    /// Exactly the bytes of `range`.
+    fn slice(&self, key: &str, range: Range<u64>) -> Result<Bytes, BucketError> {
+        let body = self.find(key)?;
+        let Range { start, end } = range;
+        let size = body.len() as u64;
+        if start > end {
+            let cause = format!("range {start}..{end} ends before it starts");
+            return Err(parts::refused(key, cause));
+        }
+        if end > size {
+            return Err(BucketError::Short {
+                key: key.to_owned(),
+                size,
+                start,
+                end,
+            });
+        }
+        // Both lie within a length that is a usize.
+        Ok(body.slice(start as usize..end as usize))
+    }
+
+    fn put_part_now(&self, part: Part<'_>, body: Bytes) -> Result<PartTag, BucketError> {
+        let tag = format!("{:08x}-{}", crc32c(&[&body]), body.len());
+        self.uploads.put(part, tag, body)
+    }
+
+    fn complete_now(
+        &self,
+        key: &str,
+        upload: &MultipartId,
+        parts: &[PartTag],
+    ) -> Result<(), BucketError> {
+        let open = self.uploads.find(key, upload)?;
+        let open = open.lock();
+        if !self.uploads.is_open(upload) {
+            return Err(parts::absent(key));
+        }
+        let bodies: Vec<Bytes> = open.bodies(parts)?.into_iter().cloned().collect();
+        self.create_now(key, &bodies)?;
+        self.uploads.close(upload);
+        Ok(())
     }
 
     fn list_now(&self, prefix: &str, after: Option<&str>) -> Result<ListPage, BucketError> {
@@ -142,28 +190,10 @@ impl Bucket for MemoryBucket {
         range: Option<Range<u64>>,
     ) -> BoxFuture<'a, Result<Bytes, BucketError>> {
         Box::pin(async move {
-            let body = self.find(key)?;
-            let Some(Range { start, end }) = range else {
-                return Ok(body);
-            };
-            let size = body.len() as u64;
-            if start > end {
-                let cause = format!("range {start}..{end} ends before it starts");
-                return Err(BucketError::Refused {
-                    key: key.to_owned(),
-                    cause,
-                });
+            match range {
+                Some(range) => self.slice(key, range),
+                None => self.find(key),
             }
-            if end > size {
-                return Err(BucketError::Short {
-                    key: key.to_owned(),
-                    size,
-                    start,
-                    end,
-                });
-            }
-            // Both lie within a length that is a usize.
-            Ok(body.slice(start as usize..end as usize))
         })
     }
 
@@ -198,6 +228,59 @@ impl Bucket for MemoryBucket {
         after: Option<&'a str>,
     ) -> BoxFuture<'a, Result<ListPage, BucketError>> {
         Box::pin(async move { self.list_now(prefix, after) })
+    }
+
+    fn multipart(&self) -> Option<MultipartLimits> {
+        Some(parts::LIMITS)
+    }
+
+    fn create_multipart<'a>(
+        &'a self,
+        _purpose: Purpose,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<MultipartId, BucketError>> {
+        Box::pin(async move {
+            check(key)?;
+            Ok(self.uploads.start(key))
+        })
+    }
+
+    fn put_part<'a>(
+        &'a self,
+        _purpose: Purpose,
+        part: Part<'a>,
+        body: Vec<Bytes>,
+    ) -> BoxFuture<'a, Result<PartTag, BucketError>> {
+        Box::pin(async move { self.put_part_now(part, Bytes::from(body.concat())) })
+    }
+
+    fn copy_part<'a>(
+        &'a self,
+        _purpose: Purpose,
+        part: Part<'a>,
+        source: &'a str,
+        range: Range<u64>,
+    ) -> BoxFuture<'a, Result<PartTag, BucketError>> {
+        Box::pin(async move { self.put_part_now(part, self.slice(source, range)?) })
+    }
+
+    fn complete_multipart<'a>(
+        &'a self,
+        _purpose: Purpose,
+        key: &'a str,
+        upload: &'a MultipartId,
+        parts: &'a [PartTag],
+    ) -> BoxFuture<'a, Result<(), BucketError>> {
+        Box::pin(async move { self.complete_now(key, upload, parts) })
+    }
+
+    fn abort_multipart<'a>(
+        &'a self,
+        _purpose: Purpose,
+        key: &'a str,
+        upload: &'a MultipartId,
+    ) -> BoxFuture<'a, Result<(), BucketError>> {
+        Box::pin(async move { self.uploads.end(key, upload) })
     }
 }
 

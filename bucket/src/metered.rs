@@ -16,7 +16,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use bytes::Bytes;
 use tidewater_types::BoxFuture;
 
-use crate::port::{Bucket, BucketError, ListPage, Purpose};
+use crate::port::{
+    Bucket, BucketError, ListPage, MultipartId, MultipartLimits, Part, PartTag, Purpose,
+};
 
 const PURPOSES: [Purpose; 7] = [
     Purpose::Wal,
@@ -27,7 +29,9 @@ const PURPOSES: [Purpose; 7] = [
     Purpose::Gc,
     Purpose::Fsck,
 ];
-const OPS: [&str; 5] = ["create", "get", "size", "delete", "list"];
+const OPS: [&str; 10] = [
+    "create", "get", "size", "delete", "list", "start", "part", "copy", "complete", "abort",
+];
 const DIRECTIONS: [&str; 2] = ["out", "in"];
 
 /// One counter at one moment.
@@ -36,8 +40,9 @@ pub struct Counter {
     /// `bucket_requests` or `bucket_bytes`.
     pub name: &'static str,
     /// (`op` or `direction`, its value), (`purpose`, its value). Ops are `create`, `get`,
-    /// `size`, `delete` and `list`; directions are `out` (bodies handed to `create`) and
-    /// `in` (bodies that `get` returned).
+    /// `size`, `delete`, `list`, and `start`, `part`, `copy`, `complete`, `abort` of objects in
+    /// parts; directions are `out` (bodies handed to `create` and `put_part`) and `in` (bodies
+    /// that `get` returned). What the store copies itself moves no bytes here.
     pub labels: [(&'static str, &'static str); 2],
     /// Requests, or bytes.
     pub value: u64,
@@ -174,6 +179,62 @@ impl Bucket for Metered {
             self.count_request(purpose, 4);
             self.inner.list(purpose, prefix, after).await
         })
+    }
+
+    fn multipart(&self) -> Option<MultipartLimits> {
+        self.inner.multipart()
+    }
+
+    fn create_multipart<'a>(
+        &'a self,
+        purpose: Purpose,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<MultipartId, BucketError>> {
+        self.count_request(purpose, 5);
+        self.inner.create_multipart(purpose, key)
+    }
+
+    fn put_part<'a>(
+        &'a self,
+        purpose: Purpose,
+        part: Part<'a>,
+        body: Vec<Bytes>,
+    ) -> BoxFuture<'a, Result<PartTag, BucketError>> {
+        self.count_request(purpose, 6);
+        self.count_bytes(purpose, 0, body.iter().map(Bytes::len).sum());
+        self.inner.put_part(purpose, part, body)
+    }
+
+    fn copy_part<'a>(
+        &'a self,
+        purpose: Purpose,
+        part: Part<'a>,
+        source: &'a str,
+        range: Range<u64>,
+    ) -> BoxFuture<'a, Result<PartTag, BucketError>> {
+        self.count_request(purpose, 7);
+        self.inner.copy_part(purpose, part, source, range)
+    }
+
+    fn complete_multipart<'a>(
+        &'a self,
+        purpose: Purpose,
+        key: &'a str,
+        upload: &'a MultipartId,
+        parts: &'a [PartTag],
+    ) -> BoxFuture<'a, Result<(), BucketError>> {
+        self.count_request(purpose, 8);
+        self.inner.complete_multipart(purpose, key, upload, parts)
+    }
+
+    fn abort_multipart<'a>(
+        &'a self,
+        purpose: Purpose,
+        key: &'a str,
+        upload: &'a MultipartId,
+    ) -> BoxFuture<'a, Result<(), BucketError>> {
+        self.count_request(purpose, 9);
+        self.inner.abort_multipart(purpose, key, upload)
     }
 }
 

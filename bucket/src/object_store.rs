@@ -7,22 +7,25 @@
 //! Invariants
 //! 1. The client's own retries are off: one call sends at most one request for the object.
 //!    Fetching credentials is apart from that.
-//! 2. `create` sends `If-None-Match: *`, always; no other request writes.
+//! 2. `create` sends `If-None-Match: *`, always; so does the completion of an object in parts;
+//!    no other request makes an object.
 //! 3. A listing that a store does not sort is refused, never passed on: its pages would
 //!    skip keys.
 //!
 //! *IO: driver*
 
+mod attempt;
 mod outcome;
+mod parts;
 #[cfg(test)]
 mod tests;
 mod watch;
 
 use std::fmt;
-use std::future::Future;
 use std::ops::Range;
 
 use ::object_store::aws::{AmazonS3, AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
+use ::object_store::client::HttpConnector;
 use ::object_store::list::{PaginatedListOptions, PaginatedListStore};
 use ::object_store::path::Path;
 use ::object_store::{
@@ -35,13 +38,18 @@ use tidewater_types::BoxFuture;
 use crate::config::{BucketOptions, LIST_PAGE_MAX};
 use crate::error::OpenError;
 use crate::key::{check_key, check_prefix};
-use crate::port::{Bucket, BucketError, ListEntry, ListPage, Purpose};
-use outcome::{Asked, Failure};
-use watch::{Answer, WatchedConnector};
+use crate::port::{
+    Bucket, BucketError, ListEntry, ListPage, MultipartId, MultipartLimits, Part, PartTag, Purpose,
+};
+use attempt::watched;
+use outcome::Asked;
+use parts::Parts;
+use watch::WatchedConnector;
 
 /// A bucket in a store that speaks S3 and honours `If-None-Match: *`.
 pub struct S3Bucket {
     store: AmazonS3,
+    parts: Parts,
     /// Empty, or ends with a slash.
     prefix: String,
     list_page: usize,
@@ -72,12 +80,22 @@ impl S3Bucket {
         let store = builder(bucket, options, &url)?
             .build()
             .map_err(|e| setting("client", outcome::text_of(&e)))?;
+        let http = WatchedConnector
+            .connect(&client_options(options))
+            .map_err(|e| setting("client", outcome::text_of(&e)))?;
+        let parts = Parts {
+            store: store.clone(),
+            bucket: bucket.to_owned(),
+            http,
+            region: region(options).to_owned(),
+        };
         let prefix = match prefix.trim_end_matches('/') {
             "" => String::new(),
             prefix => format!("{prefix}/"),
         };
         Ok(Self {
             store,
+            parts,
             prefix,
             list_page: options.list_page.clamp(1, LIST_PAGE_MAX),
         })
@@ -229,44 +247,33 @@ impl S3Bucket {
     }
 }
 
-/// Makes one attempt and turns what the store answered into the port's outcome.
-async fn watched<T>(
-    key: &str,
-    asked: Asked,
-    attempt: impl Future<Output = ::object_store::Result<T>> + Send,
-) -> Result<T, BucketError> {
-    let (result, answer): (_, Answer) = watch::observe(attempt).await;
-    result.map_err(|error| {
-        outcome::judge(
-            key,
-            &asked,
-            Failure {
-                error: &error,
-                answer,
-            },
-        )
-    })
+fn region(options: &BucketOptions) -> &str {
+    options.region.as_deref().unwrap_or("us-east-1")
+}
+
+fn client_options(options: &BucketOptions) -> ClientOptions {
+    let own_endpoint = options.endpoint.as_deref();
+    let plain_http = own_endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
+    ClientOptions::new()
+        .with_timeout(options.request_timeout)
+        .with_connect_timeout(options.connect_timeout)
+        .with_allow_http(plain_http)
 }
 
 fn builder(bucket: &str, options: &BucketOptions, url: &str) -> Result<AmazonS3Builder, OpenError> {
     let own_endpoint = options.endpoint.as_deref();
-    let plain_http = own_endpoint.is_some_and(|endpoint| endpoint.starts_with("http://"));
-    let client = ClientOptions::new()
-        .with_timeout(options.request_timeout)
-        .with_connect_timeout(options.connect_timeout)
-        .with_allow_http(plain_http);
     let retry = RetryConfig {
         max_retries: 0,
         ..RetryConfig::default()
     };
     let mut builder = AmazonS3Builder::new()
         .with_bucket_name(bucket)
-        .with_region(options.region.as_deref().unwrap_or("us-east-1"))
+        .with_region(region(options))
         .with_conditional_put(S3ConditionalPut::ETagMatch)
         // The bulk delete answers 200 with the failures in its body.
         .with_disable_bulk_delete(true)
         .with_retry(retry)
-        .with_client_options(client)
+        .with_client_options(client_options(options))
         .with_http_connector(WatchedConnector);
     // A name with dots fits no wildcard certificate.
     let path_style = options
@@ -393,5 +400,61 @@ impl Bucket for S3Bucket {
         after: Option<&'a str>,
     ) -> BoxFuture<'a, Result<ListPage, BucketError>> {
         Box::pin(self.list_once(prefix, after))
+    }
+
+    fn multipart(&self) -> Option<MultipartLimits> {
+        Some(parts::LIMITS)
+    }
+
+    fn create_multipart<'a>(
+        &'a self,
+        _purpose: Purpose,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<MultipartId, BucketError>> {
+        Box::pin(async move { self.parts.start(key, &self.path(key)?).await })
+    }
+
+    fn put_part<'a>(
+        &'a self,
+        _purpose: Purpose,
+        part: Part<'a>,
+        body: Vec<Bytes>,
+    ) -> BoxFuture<'a, Result<PartTag, BucketError>> {
+        Box::pin(async move { self.parts.put(part, &self.path(part.key)?, body).await })
+    }
+
+    fn copy_part<'a>(
+        &'a self,
+        _purpose: Purpose,
+        part: Part<'a>,
+        source: &'a str,
+        range: Range<u64>,
+    ) -> BoxFuture<'a, Result<PartTag, BucketError>> {
+        Box::pin(async move {
+            let (path, source) = (self.path(part.key)?, self.path(source)?);
+            self.parts.copy(part, &path, &source, range).await
+        })
+    }
+
+    fn complete_multipart<'a>(
+        &'a self,
+        _purpose: Purpose,
+        key: &'a str,
+        upload: &'a MultipartId,
+        parts: &'a [PartTag],
+    ) -> BoxFuture<'a, Result<(), BucketError>> {
+        Box::pin(async move {
+            let path = self.path(key)?;
+            self.parts.complete(key, &path, upload, parts).await
+        })
+    }
+
+    fn abort_multipart<'a>(
+        &'a self,
+        _purpose: Purpose,
+        key: &'a str,
+        upload: &'a MultipartId,
+    ) -> BoxFuture<'a, Result<(), BucketError>> {
+        Box::pin(async move { self.parts.abort(key, &self.path(key)?, upload).await })
     }
 }

@@ -5,8 +5,9 @@
 //! simulator sees each attempt.
 //!
 //! Invariants
-//! 1. One call sends at most one request (a multi-part adapter would say so).
+//! 1. One call sends at most one request.
 //! 2. `create` never replaces: of several creates of one key exactly one is applied.
+//!    `complete_multipart` does not either, where the store can be asked to refuse; see there.
 //! 3. `Ok` from `create` means the object and its name survive a power failure.
 //! 4. `Unknown` means the request may have been applied, or may be applied later.
 //!
@@ -142,6 +143,41 @@ pub struct ListPage {
     pub more: bool,
 }
 
+/// What a store takes when an object is sent in parts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MultipartLimits {
+    /// Least bytes of a part that is not the last one.
+    pub part_bytes_min: u64,
+    /// Most bytes of a part.
+    pub part_bytes_max: u64,
+    /// Most parts of an object; at least 1.
+    pub parts_max: u32,
+}
+
+/// The store's name of an object that is being sent in parts. Nothing else is to be read into it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MultipartId(pub String);
+
+/// Which part of which object a request carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part<'a> {
+    /// The key that the whole object will have.
+    pub key: &'a str,
+    /// The upload it belongs to.
+    pub upload: &'a MultipartId,
+    /// Its place, from 1.
+    pub number: u32,
+}
+
+/// The store's receipt for a part.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PartTag {
+    /// The part's place, from 1.
+    pub number: u32,
+    /// What the store wants to see again when the object is completed.
+    pub tag: String,
+}
+
 /// A flat store of immutable objects.
 ///
 /// Keys are relative, `/`-separated, of ASCII letters, digits, `.`, `-`, `_`, at most 512 bytes.
@@ -183,4 +219,82 @@ pub trait Bucket: Send + Sync + 'static {
         prefix: &'a str,
         after: Option<&'a str>,
     ) -> BoxFuture<'a, Result<ListPage, BucketError>>;
+
+    /// What the store takes in parts; `None` if it takes objects only whole.
+    fn multipart(&self) -> Option<MultipartLimits> {
+        None
+    }
+
+    /// Begins an object in parts. It is not there before it is completed.
+    ///
+    /// After an `Unknown` outcome an upload may be left over that nobody knows the id of; it costs
+    /// what its parts hold until the store's own rule for such uploads removes it.
+    fn create_multipart<'a>(
+        &'a self,
+        _purpose: Purpose,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<MultipartId, BucketError>> {
+        Box::pin(async move { Err(only_whole(key)) })
+    }
+
+    /// Sends one part, instead of an earlier one of this number. [`BucketError::Absent`] if the
+    /// upload was completed or aborted.
+    fn put_part<'a>(
+        &'a self,
+        _purpose: Purpose,
+        part: Part<'a>,
+        _body: Vec<Bytes>,
+    ) -> BoxFuture<'a, Result<PartTag, BucketError>> {
+        Box::pin(async move { Err(only_whole(part.key)) })
+    }
+
+    /// Takes `range` of the object `source` as a part, without its bytes passing through here.
+    /// [`BucketError::Absent`] if the source is absent, or the upload completed or aborted;
+    /// [`BucketError::Refused`] or [`BucketError::Short`] if the source does not reach that far.
+    fn copy_part<'a>(
+        &'a self,
+        _purpose: Purpose,
+        part: Part<'a>,
+        _source: &'a str,
+        _range: Range<u64>,
+    ) -> BoxFuture<'a, Result<PartTag, BucketError>> {
+        Box::pin(async move { Err(only_whole(part.key)) })
+    }
+
+    /// Makes the object of the parts, in ascending order of their numbers, unless the key is taken.
+    ///
+    /// Repeated, stores differ: `Ok` again, [`BucketError::Exists`], or [`BucketError::Absent`],
+    /// which means that there is no such upload, as it was completed or aborted. After an `Unknown`
+    /// outcome the object at `key` tells which.
+    ///
+    /// A store that does not know the condition replaces what has the key; so a key whose object
+    /// comes in parts must never be used by anybody else.
+    fn complete_multipart<'a>(
+        &'a self,
+        _purpose: Purpose,
+        key: &'a str,
+        _upload: &'a MultipartId,
+        _parts: &'a [PartTag],
+    ) -> BoxFuture<'a, Result<(), BucketError>> {
+        Box::pin(async move { Err(only_whole(key)) })
+    }
+
+    /// Gives the parts up. [`BucketError::Absent`] if the upload was completed or aborted before
+    /// (some stores answer `Ok`); the object, if it was completed, stays.
+    fn abort_multipart<'a>(
+        &'a self,
+        _purpose: Purpose,
+        key: &'a str,
+        _upload: &'a MultipartId,
+    ) -> BoxFuture<'a, Result<(), BucketError>> {
+        Box::pin(async move { Err(only_whole(key)) })
+    }
+}
+
+fn only_whole(key: &str) -> BucketError {
+    let cause = "the store takes objects only whole".to_owned();
+    BucketError::Refused {
+        key: key.to_owned(),
+        cause,
+    }
 }

@@ -13,88 +13,28 @@
 //!
 //! *IO: none*
 
+mod faults;
+mod parts;
+
 use std::collections::BTreeMap;
 use std::ops::{Bound, Range};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use tidewater_bucket::{
-    Bucket, BucketError, ListEntry, ListPage, Purpose, check_key, check_prefix,
+    Bucket, BucketError, ListEntry, ListPage, MultipartId, MultipartLimits, Part, PartTag, Purpose,
+    check_key, check_prefix,
 };
 use tidewater_types::BoxFuture;
 use tokio::sync::oneshot;
 
+pub use faults::BucketFaults;
+use faults::Fate;
+
 use crate::exec::Handle;
 use crate::rng::{Rng, label_hash};
 use crate::trace::Event;
-
-/// Faults of a bucket, each in so many of 1,000 requests, and its speed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct BucketFaults {
-    /// The store throttles; a burst of it follows.
-    pub throttled: u32,
-    /// The request never arrives; the client times out.
-    pub never_arrives: u32,
-    /// The store fails with a server error; nothing was applied.
-    pub server_error: u32,
-    /// The request is applied, its answer is lost.
-    pub lost_answer: u32,
-    /// The client times out and the request is applied later.
-    pub late: u32,
-    /// A read breaks off.
-    pub truncated: u32,
-    /// Mean time of one way in nanoseconds.
-    pub way_ns: u64,
-    /// Time after which a client gives up in nanoseconds.
-    pub timeout_ns: u64,
-    /// Most keys on a page of a listing.
-    pub page_keys: u32,
-}
-
-impl Default for BucketFaults {
-    fn default() -> Self {
-        Self {
-            throttled: 0,
-            never_arrives: 0,
-            server_error: 0,
-            lost_answer: 0,
-            late: 0,
-            truncated: 0,
-            way_ns: 300_000,
-            timeout_ns: 20_000_000,
-            page_keys: 1000,
-        }
-    }
-}
-
-/// What becomes of one attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Fate {
-    Fine,
-    Throttled,
-    NeverArrives,
-    ServerError,
-    LostAnswer,
-    Late,
-    Truncated,
-}
-
-impl Fate {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Fine => "bucket_fine",
-            Self::Throttled => "bucket_throttled",
-            Self::NeverArrives => "bucket_never_arrives",
-            Self::ServerError => "bucket_server_error",
-            Self::LostAnswer => "bucket_lost_answer",
-            Self::Late => "bucket_late",
-            Self::Truncated => "bucket_truncated",
-        }
-    }
-}
 
 type Objects = BTreeMap<String, Bytes>;
 
@@ -107,6 +47,7 @@ pub struct SimBucket {
 
 struct State {
     objects: Objects,
+    uploads: parts::Uploads,
     faults: BucketFaults,
     rng: Rng,
     throttled_until_ns: u64,
@@ -125,6 +66,7 @@ impl SimBucket {
         let counts = BTreeMap::new();
         let state = State {
             objects,
+            uploads: parts::Uploads::default(),
             faults,
             rng,
             throttled_until_ns: 0,
@@ -425,6 +367,79 @@ impl Bucket for SimBucket {
         let (owned, after) = (prefix.to_owned(), after.map(ToOwned::to_owned));
         let apply = move |state: &mut State| Ok(state.page(&owned, after.as_deref()));
         Box::pin(self.request("list", prefix, true, apply))
+    }
+
+    fn multipart(&self) -> Option<MultipartLimits> {
+        Some(parts::LIMITS)
+    }
+
+    fn create_multipart<'a>(
+        &'a self,
+        _purpose: Purpose,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<MultipartId, BucketError>> {
+        let owned = key.to_owned();
+        Box::pin(self.request("start", key, false, move |state| {
+            let again = state.rng.below(3);
+            Ok(MultipartId(state.uploads.start(&owned, again)))
+        }))
+    }
+
+    fn put_part<'a>(
+        &'a self,
+        _purpose: Purpose,
+        part: Part<'a>,
+        body: Vec<Bytes>,
+    ) -> BoxFuture<'a, Result<PartTag, BucketError>> {
+        let (key, id, number) = (part.key.to_owned(), part.upload.0.clone(), part.number);
+        Box::pin(self.request("part", part.key, false, move |state| {
+            let (body, nonce) = (Bytes::from(body.concat()), state.rng.next_u64());
+            state.uploads.put_part(&key, &id, number, body, nonce)
+        }))
+    }
+
+    fn copy_part<'a>(
+        &'a self,
+        _purpose: Purpose,
+        part: Part<'a>,
+        source: &'a str,
+        range: Range<u64>,
+    ) -> BoxFuture<'a, Result<PartTag, BucketError>> {
+        let (key, id, number) = (part.key.to_owned(), part.upload.0.clone(), part.number);
+        let source = source.to_owned();
+        Box::pin(self.request("copy", part.key, false, move |state| {
+            let (body, nonce) = (state.get(&source, Some(range))?, state.rng.next_u64());
+            state.uploads.put_part(&key, &id, number, body, nonce)
+        }))
+    }
+
+    fn complete_multipart<'a>(
+        &'a self,
+        _purpose: Purpose,
+        key: &'a str,
+        upload: &'a MultipartId,
+        parts: &'a [PartTag],
+    ) -> BoxFuture<'a, Result<(), BucketError>> {
+        let (owned, id, parts) = (key.to_owned(), upload.0.clone(), parts.to_vec());
+        Box::pin(self.request("complete", key, false, move |state| {
+            let replaces = state.faults.completion_replaces;
+            let State {
+                objects, uploads, ..
+            } = state;
+            uploads.complete(objects, replaces, &owned, &id, &parts)
+        }))
+    }
+
+    fn abort_multipart<'a>(
+        &'a self,
+        _purpose: Purpose,
+        key: &'a str,
+        upload: &'a MultipartId,
+    ) -> BoxFuture<'a, Result<(), BucketError>> {
+        let (owned, id) = (key.to_owned(), upload.0.clone());
+        Box::pin(self.request("abort", key, false, move |state| {
+            state.uploads.abort(&owned, &id)
+        }))
     }
 }
 

@@ -156,7 +156,10 @@ impl Plan {
                 ..disk_shape(&mut rng)
             },
             disk_faults: device_faults(&mut device, disk_faults(&mut rng)),
-            bucket: bucket_faults(&mut rng),
+            bucket: BucketFaults {
+                completion_replaces: Rng::new(seed, "plan: parts").chance(500),
+                ..bucket_faults(&mut rng)
+            },
             segment_bytes: 1 << rng.between(14, 16),
             segments: rng.between(3, 6),
             writers: rng.between(1, 6),
@@ -230,6 +233,7 @@ fn bucket_faults(rng: &mut Rng) -> BucketFaults {
         way_ns: [50_000, 300_000, 3_000_000][rng.index(3)],
         timeout_ns: 20_000_000,
         page_keys: if rng.chance(500) { 3 } else { 1000 },
+        completion_replaces: false,
     }
 }
 

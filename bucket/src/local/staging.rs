@@ -7,7 +7,7 @@
 //! Invariants
 //! 1. A folder is locked (`flock`) for as long as its bucket is open; only folders that
 //!    nobody locks are removed. So no process loses a temporary to another one's opening.
-//! 2. A staged file is durable, under its temporary name, when `write` answers.
+//! 2. A staged file is durable, under its temporary name, when a `write` that syncs answers.
 //!
 //! *IO: driver*
 
@@ -62,8 +62,12 @@ impl Staging {
         &self.folder
     }
 
-    /// Writes `body` to a new file and syncs it.
-    pub(super) fn write(&self, body: &[Bytes]) -> io::Result<Staged> {
+    /// Lets `fill` write a new file, and syncs it if asked to.
+    pub(super) fn write(
+        &self,
+        fill: impl FnOnce(&File) -> io::Result<()>,
+        sync: bool,
+    ) -> io::Result<Staged> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.folder.join(number.to_string());
         let file = OpenOptions::new()
@@ -71,7 +75,7 @@ impl Staging {
             .create_new(true)
             .open(&path)?;
         let staged = Staged { path };
-        let written = write_all(&file, body).and_then(|()| file.sync_all());
+        let written = fill(&file).and_then(|()| if sync { file.sync_all() } else { Ok(()) });
         match written {
             Ok(()) => Ok(staged),
             Err(e) => {
@@ -89,7 +93,7 @@ impl Drop for Staging {
     }
 }
 
-/// A durable file without its final name.
+/// A file without its final name.
 #[derive(Debug)]
 pub(super) struct Staged {
     path: PathBuf,
@@ -103,6 +107,30 @@ impl Staged {
     /// Removes the temporary name. One that stays is removed at a later open.
     pub(super) fn remove(self) {
         let _ = fs::remove_file(&self.path);
+    }
+}
+
+/// The file of one part.
+#[derive(Debug)]
+pub(super) struct PartFile(Option<Staged>);
+
+impl Drop for PartFile {
+    fn drop(&mut self) {
+        if let Some(staged) = self.0.take() {
+            staged.remove();
+        }
+    }
+}
+
+impl PartFile {
+    pub(super) fn new(staged: Staged) -> Self {
+        Self(Some(staged))
+    }
+
+    /// Adds the part's bytes to `whole`.
+    pub(super) fn append_to(&self, mut whole: &File) -> io::Result<()> {
+        let staged = self.0.as_ref().expect("taken by drop alone");
+        io::copy(&mut File::open(staged.path())?, &mut whole).map(drop)
     }
 }
 
@@ -123,7 +151,8 @@ fn failed(action: &'static str, path: &Path, source: io::Error) -> OpenError {
     }
 }
 
-fn write_all(mut file: &File, body: &[Bytes]) -> io::Result<()> {
+/// Writes all parts of `body`, in as few calls as the system allows.
+pub(super) fn write_all(mut file: &File, body: &[Bytes]) -> io::Result<()> {
     let mut slices: Vec<IoSlice<'_>> = body.iter().map(|part| IoSlice::new(part)).collect();
     let mut rest = slices.as_mut_slice();
     IoSlice::advance_slices(&mut rest, 0);

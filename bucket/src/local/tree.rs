@@ -26,16 +26,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use parking_lot::Mutex;
 
-use super::staging::{Staged, Staging};
+use super::staging::{self, PartFile, Staged, Staging};
 use super::{sys, walk};
 use crate::key::{check_key, check_prefix};
+use crate::parts::Uploads;
 use crate::port::{BucketError, ListPage};
 
 /// The directory of one open bucket.
 #[derive(Debug)]
 pub(super) struct Tree {
     root: PathBuf,
-    staging: Staging,
+    /// Before `staging`: its files go before their folder.
+    pub(super) uploads: Uploads<PartFile>,
+    pub(super) staging: Staging,
     /// Directories whose names are durable up to the root.
     durable_dirs: Mutex<BTreeSet<PathBuf>>,
     sync_failed: AtomicBool,
@@ -56,6 +59,7 @@ impl Tree {
         let durable_dirs = Mutex::new(BTreeSet::from([root.clone()]));
         Self {
             root,
+            uploads: Uploads::default(),
             staging,
             durable_dirs,
             sync_failed: AtomicBool::new(false),
@@ -65,6 +69,15 @@ impl Tree {
     }
 
     pub(super) fn create(&self, key: &str, body: &[Bytes]) -> Result<(), BucketError> {
+        self.create_with(key, |file| staging::write_all(file, body))
+    }
+
+    /// Creates the object that `fill` writes.
+    pub(super) fn create_with(
+        &self,
+        key: &str,
+        fill: impl FnOnce(&File) -> io::Result<()>,
+    ) -> Result<(), BucketError> {
         let (path, dir) = self.locate(key)?;
         // Spares the writing of a body that has no place; the link below decides.
         if fs::symlink_metadata(&path).is_ok() {
@@ -74,7 +87,7 @@ impl Tree {
             .map_err(|e| unapplied(key, "create the directory of", &e))?;
         let staged = self
             .staging
-            .write(body)
+            .write(fill, true)
             .map_err(|e| unapplied(key, "write", &e))?;
         match fs::hard_link(staged.path(), &path) {
             Ok(()) => self.confirm(key, &dir, staged),
@@ -167,7 +180,7 @@ impl Tree {
     }
 
     /// The path of `key` and its directory.
-    fn locate(&self, key: &str) -> Result<(PathBuf, PathBuf), BucketError> {
+    pub(super) fn locate(&self, key: &str) -> Result<(PathBuf, PathBuf), BucketError> {
         self.check_sync(key)?;
         check_key(key).map_err(|problem| BucketError::Refused {
             key: key.to_owned(),
@@ -184,7 +197,7 @@ impl Tree {
         Ok((path, dir))
     }
 
-    fn check_sync(&self, key: &str) -> Result<(), BucketError> {
+    pub(super) fn check_sync(&self, key: &str) -> Result<(), BucketError> {
         if self.sync_failed.load(Ordering::Acquire) {
             let cause = "an earlier sync of a directory failed; open the bucket again".to_owned();
             return Err(BucketError::Refused {
@@ -196,7 +209,7 @@ impl Tree {
     }
 
     /// Opens the object and confirms its name.
-    fn find(&self, key: &str) -> Result<(File, u64), BucketError> {
+    pub(super) fn find(&self, key: &str) -> Result<(File, u64), BucketError> {
         let (path, dir) = self.locate(key)?;
         // Neither through a symbolic link nor waiting on a pipe that somebody put here.
         let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
@@ -332,7 +345,7 @@ fn is_absence(error: &io::Error) -> bool {
 }
 
 /// A failure of a step before the object has its name.
-fn unapplied(key: &str, action: &'static str, error: &io::Error) -> BucketError {
+pub(super) fn unapplied(key: &str, action: &'static str, error: &io::Error) -> BucketError {
     let key = key.to_owned();
     let cause = format!("cannot {action} the object: {error}");
     match error.kind() {

@@ -24,20 +24,25 @@ pub(super) enum Asked {
     Size,
     Delete,
     List,
+    Start,
+    Part,
+    Copy,
+    Complete,
+    Abort,
 }
 
 /// What is known of a failed attempt.
-pub(super) struct Failure<'a> {
-    pub(super) error: &'a ::object_store::Error,
+pub(super) struct Failure {
+    pub(super) cause: String,
     pub(super) answer: Answer,
 }
 
 /// Turns a failed attempt into the port's outcome.
-pub(super) fn judge(key: &str, asked: &Asked, failure: Failure<'_>) -> BucketError {
-    let cause = text_of(failure.error);
+pub(super) fn judge(key: &str, asked: &Asked, failure: Failure) -> BucketError {
+    let Failure { cause, answer } = failure;
     let code = code_in(&cause).unwrap_or_default().to_owned();
     let key = key.to_owned();
-    let (status, object_size) = match failure.answer {
+    let (status, object_size) = match answer {
         Answer::Status {
             status,
             object_size,
@@ -61,12 +66,15 @@ pub(super) fn judge(key: &str, asked: &Asked, failure: Failure<'_>) -> BucketErr
         "NoSuchBucket" => return BucketError::Refused { key, cause },
         _ => {}
     }
-    let writes = matches!(asked, Asked::Create | Asked::Delete);
+    let reads = matches!(
+        asked,
+        Asked::Get | Asked::Range(_) | Asked::Size | Asked::List
+    );
     match (status, asked) {
-        (304 | 412, Asked::Create) => BucketError::Exists { key },
-        (404, Asked::Get | Asked::Range(_) | Asked::Size | Asked::Delete) => {
-            BucketError::Absent { key }
-        }
+        (304 | 412, Asked::Create | Asked::Complete) => BucketError::Exists { key },
+        // For the requests on an upload that is under way: there is no such upload.
+        (404, Asked::Create | Asked::Start | Asked::List) => BucketError::Refused { key, cause },
+        (404, _) => BucketError::Absent { key },
         // A racing request on the key is under way; this one was not applied.
         (409 | 429, _) => BucketError::Throttled { key },
         (416, Asked::Range(Range { start, end })) => {
@@ -81,7 +89,7 @@ pub(super) fn judge(key: &str, asked: &Asked, failure: Failure<'_>) -> BucketErr
         }
         (408, _) => BucketError::Unknown { key, cause },
         // From a proxy in between it may follow a request that was passed on.
-        (503, _) if !writes => BucketError::Throttled { key },
+        (503, _) if reads => BucketError::Throttled { key },
         (507, _) => BucketError::NoSpace { key, cause },
         (501, _) => BucketError::Refused { key, cause },
         (300..=499, _) => BucketError::Refused { key, cause },

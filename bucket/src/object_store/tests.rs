@@ -347,3 +347,122 @@ fn half_a_key_is_refused_by_the_name_of_the_other_half() {
     let whole = S3Bucket::open("abc", "", &keys()).unwrap();
     assert!(!format!("{whole:?}").contains("secret"), "{whole:?}");
 }
+
+fn tags() -> [PartTag; 2] {
+    [(1, "\"a\""), (2, "b&c")].map(|(number, tag)| PartTag {
+        number,
+        tag: tag.to_owned(),
+    })
+}
+
+#[tokio::test]
+async fn a_completion_is_one_signed_conditional_request_and_believed_by_its_document() {
+    let key = || "k".to_owned();
+    let (upload, tags) = (MultipartId("up/load id".to_owned()), tags());
+    let document = "<CompleteMultipartUploadResult><ETag>e</ETag></CompleteMultipartUploadResult>";
+    let store = Canned::new(&answer("200 OK", "", document));
+    let done = store.bucket.complete_multipart(WAL, "k", &upload, &tags);
+    done.await.unwrap();
+    let requests = store.requests();
+    assert_eq!(requests.len(), 1);
+    let request = &requests[0];
+    assert!(
+        request.starts_with("post /abc/some/prefix/k?uploadid=up%2fload%20id http/1.1"),
+        "{request}"
+    );
+    assert!(request.contains("if-none-match: *"), "{request}");
+    let signed = request.split_once("signedheaders=").expect("signed").1;
+    assert!(signed.contains("if-none-match"), "{request}");
+
+    let inside = "<Error><Code>InternalError</Code></Error>";
+    let slow = "<Error><Code>SlowDown</Code></Error>";
+    let table = [
+        (answer("200 OK", "", inside), None),
+        (answer("200 OK", "", ""), None),
+        (
+            answer("200 OK", "", slow),
+            Some(BucketError::Throttled { key: key() }),
+        ),
+        (
+            answer("412 Precondition Failed", "", ""),
+            Some(BucketError::Exists { key: key() }),
+        ),
+        (
+            answer("409 Conflict", "", ""),
+            Some(BucketError::Throttled { key: key() }),
+        ),
+        (
+            answer(
+                "404 Not Found",
+                "",
+                "<Error><Code>NoSuchUpload</Code></Error>",
+            ),
+            Some(BucketError::Absent { key: key() }),
+        ),
+        (answer("500 Internal Server Error", "", ""), None),
+        (String::new(), None),
+    ];
+    for (answer, wanted) in table {
+        let store = Canned::new(&answer);
+        let done = store.bucket.complete_multipart(WAL, "k", &upload, &tags);
+        let outcome = done.await.expect_err(&answer);
+        match wanted {
+            Some(wanted) => assert_eq!(outcome, wanted, "{answer}"),
+            None => assert!(
+                matches!(outcome, BucketError::Unknown { .. }),
+                "{answer}: {outcome:?}"
+            ),
+        }
+        assert!(!outcome.to_string().contains("very-secret"), "{outcome}");
+        assert_eq!(store.requests().len(), 1, "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_copied_part_names_its_source_and_brings_its_tag() {
+    let upload = MultipartId("id".to_owned());
+    let part = Part {
+        key: "k",
+        upload: &upload,
+        number: 7,
+    };
+    let document = "<CopyPartResult><ETag>&quot;e&quot;</ETag></CopyPartResult>";
+    let store = Canned::new(&answer("200 OK", "", document));
+    let copied = store.bucket.copy_part(WAL, part, "from/here", 5..9).await;
+    let (number, tag) = (7, "\"e\"".to_owned());
+    assert_eq!(copied, Ok(PartTag { number, tag }));
+    let request = store.requests().remove(0);
+    assert!(
+        request.starts_with("put /abc/some/prefix/k?partnumber=7&uploadid=id http/1.1"),
+        "{request}"
+    );
+    assert!(
+        request.contains("x-amz-copy-source: abc/some/prefix/from/here"),
+        "{request}"
+    );
+    assert!(
+        request.contains("x-amz-copy-source-range: bytes=5-8"),
+        "{request}"
+    );
+    let failed = Canned::new(&answer(
+        "200 OK",
+        "",
+        "<Error><Code>InternalError</Code></Error>",
+    ));
+    let outcome = failed.bucket.copy_part(WAL, part, "from/here", 5..9).await;
+    assert!(
+        matches!(outcome, Err(BucketError::Unknown { .. })),
+        "{outcome:?}"
+    );
+    let zeroth = Part { number: 0, ..part };
+    for outcome in [
+        failed.bucket.copy_part(WAL, zeroth, "from", 5..9).await,
+        failed.bucket.copy_part(WAL, part, "from", 5..5).await,
+        failed.bucket.put_part(WAL, zeroth, vec![]).await,
+    ] {
+        assert!(
+            matches!(outcome, Err(BucketError::Refused { .. })),
+            "{outcome:?}"
+        );
+    }
+}

@@ -149,3 +149,50 @@ fn pages_of_a_listing_follow_each_other_without_a_gap() {
     });
     assert_eq!(keys, ["a/1", "a/2", "a/3", "a/4", "a/5"]);
 }
+
+#[test]
+fn a_completion_that_is_late_or_repeated_makes_the_object_once() {
+    for seed in 0..20 {
+        let late = BucketFaults {
+            late: 1000,
+            ..BucketFaults::default()
+        };
+        with_store(seed, BucketFaults::default(), async move |store, handle| {
+            let upload = store.create_multipart(Purpose::Upload, "k").await.unwrap();
+            let part = tidewater_bucket::Part {
+                key: "k",
+                upload: &upload,
+                number: 1,
+            };
+            let tags = [store
+                .put_part(Purpose::Upload, part, body("part"))
+                .await
+                .unwrap()];
+            store.set_faults(late);
+            let first = store
+                .complete_multipart(Purpose::Upload, "k", &upload, &tags)
+                .await;
+            assert!(matches!(first, Err(BucketError::Unknown { .. })));
+            handle.sleep(Duration::from_secs(1)).await;
+            assert_eq!(store.object("k").unwrap(), "part");
+            store.set_faults(BucketFaults::default());
+            let again = store
+                .complete_multipart(Purpose::Upload, "k", &upload, &tags)
+                .await;
+            assert!(
+                matches!(
+                    again,
+                    Ok(()) | Err(BucketError::Absent { .. } | BucketError::Exists { .. })
+                ),
+                "{again:?}"
+            );
+            // Deleted since: a repeated completion does not bring it back.
+            store.delete(Purpose::Gc, "k").await.unwrap();
+            let gone = store
+                .complete_multipart(Purpose::Upload, "k", &upload, &tags)
+                .await;
+            assert!(matches!(gone, Err(BucketError::Absent { .. })), "{gone:?}");
+            assert_eq!(store.object("k"), None);
+        });
+    }
+}
