@@ -25,6 +25,9 @@ pub struct ConfigError {
 pub struct MetaConfig {
     /// A snapshot is written after this many log entries. Default 1,000; 1 to 1,000,000.
     pub snapshot_entries: u64,
+    /// Size in bytes at which a part of a snapshot is closed: a larger state is stored in several
+    /// objects, one in memory at a time. Default 8 MiB; 256 B to 64 MiB.
+    pub snapshot_part_bytes: usize,
     /// Greatest size of one log entry in bytes. Default 1 MiB; 4 KiB to 64 MiB.
     pub entry_bytes_max: usize,
     /// Log entries read at a time when opening. Default 16; 1 to 256.
@@ -41,6 +44,7 @@ impl Default for MetaConfig {
     fn default() -> Self {
         Self {
             snapshot_entries: 1_000,
+            snapshot_part_bytes: 8 << 20,
             entry_bytes_max: 1 << 20,
             read_parallel: 16,
             read_attempts: 8,
@@ -62,6 +66,11 @@ impl MetaConfig {
             (1..=1_000_000).contains(&self.snapshot_entries),
             "snapshot_entries",
             "1 to 1,000,000",
+        )?;
+        check(
+            (256..=64 << 20).contains(&self.snapshot_part_bytes),
+            "snapshot_part_bytes",
+            "256 B to 64 MiB",
         )?;
         check(
             (4 << 10..=64 << 20).contains(&self.entry_bytes_max),

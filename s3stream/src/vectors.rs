@@ -11,7 +11,7 @@ use crate::entry::{Entry, StateSnapshot};
 use crate::format::block;
 use crate::format::index::BlockKind;
 use crate::format::object::{FOOTER_SIZE, HEADER_SIZE, decode_footer, decode_header};
-use crate::meta::format::{entry, op, snapshot};
+use crate::meta::format::{boundary, entry, op, snapshot};
 use crate::meta::op::MetaOp;
 use crate::meta::state::ObjectState;
 use crate::object_id::{ObjectId, ObjectKind};
@@ -25,6 +25,11 @@ const STREAM_SET: &str = include_str!("../../docs/formats/vectors/stream-set-obj
 const STREAM: &str = include_str!("../../docs/formats/vectors/stream-object-v1.hex");
 const STATE: &str = include_str!("../../docs/formats/vectors/state-snapshot-v1.hex");
 const LOG: &str = include_str!("../../docs/formats/vectors/metadata-log-v1.hex");
+const SNAPSHOT_HEAD: &str =
+    include_str!("../../docs/formats/vectors/metadata-snapshot-head-v1.hex");
+const SNAPSHOT_PART: &str =
+    include_str!("../../docs/formats/vectors/metadata-snapshot-part-v1.hex");
+const BOUNDARY: &str = include_str!("../../docs/formats/vectors/metadata-boundary-v1.hex");
 const SNAPSHOT: &str = include_str!("../../docs/formats/vectors/metadata-snapshot-v1.hex");
 
 struct Vector {
@@ -183,6 +188,38 @@ fn metadata_log_entries() {
             assert_eq!((found.header, &found.txns), (log_header(), &log_txns()));
             let txns: Vec<_> = found.txns.iter().map(|txn| op::encode_txn(txn)).collect();
             entry::encode(&found.header, txns.iter().map(|txn| &txn[..])).0
+        },
+    );
+}
+
+#[test]
+fn metadata_snapshots_in_parts() {
+    let head = |bytes| snapshot::decode_head(bytes, 9);
+    let first = parse(SNAPSHOT_HEAD).remove(0).bytes;
+    let with_parts = head(first.clone()).unwrap();
+    let part = |bytes| snapshot::decode_part(bytes, &with_parts, 0);
+    check(SNAPSHOT_PART, part, |sections| {
+        snapshot::encode_part(9, with_parts.nonce, 0, &sections).0
+    });
+    let sections = part(parse(SNAPSHOT_PART).remove(0).bytes).unwrap();
+    check(SNAPSHOT_HEAD, head, |head| {
+        let mut reader = head.reader();
+        reader.feed(sections.clone()).unwrap();
+        reader.feed(head.rest.clone()).unwrap();
+        let state = reader.finish().unwrap();
+        assert_eq!(state.stream(StreamId(7)).unwrap().end, Offset(1_004));
+        snapshot::encode_head(&state, head.nonce, &head.parts, &head.rest)
+    });
+}
+
+#[test]
+fn deletion_boundaries() {
+    check(
+        BOUNDARY,
+        |bytes| boundary::decode(bytes, 9),
+        |(cluster, writer)| {
+            assert_eq!((cluster.0, writer), (*b"cluster-id-16byt", 0x0102));
+            boundary::encode(9, cluster, writer)
         },
     );
 }

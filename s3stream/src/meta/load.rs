@@ -25,7 +25,6 @@ use crate::reader::FormatError;
 
 use super::apply::apply;
 use super::format::entry::{self, LogEntry};
-use super::format::snapshot;
 use super::state::MetaState;
 
 pub(crate) const LOG_PREFIX: &str = "meta/log/";
@@ -140,13 +139,7 @@ impl MetaReader {
             .await
     }
 
-    /// A snapshot, or `None` if there is none.
-    pub(crate) async fn snapshot(&self, seq: u64) -> Result<Option<MetaState>, MetaError> {
-        self.decoded(&snapshot_key(seq), |bytes| snapshot::decode(bytes, seq))
-            .await
-    }
-
-    async fn decoded<T>(
+    pub(super) async fn decoded<T>(
         &self,
         key: &str,
         decode: impl Fn(Bytes) -> Result<T, FormatError>,
@@ -179,7 +172,7 @@ impl MetaReader {
         let mut state = None;
         for seq in self.list(SNAPSHOT_PREFIX, None).await?.into_iter().rev() {
             match self.snapshot(seq).await {
-                Ok(Some(found)) => {
+                Ok(Some((found, _size))) => {
                     report.snapshot_seq = seq;
                     state = Some(found);
                     break;

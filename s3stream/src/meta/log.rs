@@ -32,8 +32,7 @@ use crate::error::MetaError;
 
 use super::apply::apply;
 use super::format::entry::{self, EntryHeader, HEADER_SIZE, LogEntry};
-use super::format::snapshot;
-use super::load::{MetaReader, OpenReport, apply_entry, check_place, log_key, snapshot_key};
+use super::load::{MetaReader, OpenReport, apply_entry, check_place, log_key};
 use super::op::MetaOp;
 use super::queue::{Proposal, Queue};
 use super::state::MetaState;
@@ -425,28 +424,9 @@ impl Inner {
     }
 
     async fn write_snapshot(&self) -> Result<(), MetaError> {
-        let (seq, bytes) = {
-            let state = self.state.read();
-            (state.seq, snapshot::encode(&state))
-        };
-        let key = snapshot_key(seq);
-        let mut backoff = self.reader.backoff();
-        loop {
-            match self
-                .reader
-                .bucket
-                .create(Purpose::Meta, &key, vec![bytes.clone()])
-                .await
-            {
-                // The state after an entry has one byte form: whoever wrote it wrote the same.
-                Ok(()) | Err(BucketError::Exists { .. }) => break,
-                Err(err) if backoff.attempts() + 1 >= self.reader.config.read_attempts => {
-                    return Err(MetaError::Unavailable(err));
-                }
-                Err(_) => backoff.wait(&*self.reader.env).await,
-            }
-        }
-        self.snapshot_seq.fetch_max(seq, Ordering::Relaxed);
+        let state = self.state.read().clone();
+        self.reader.write_snapshot(&state).await?;
+        self.snapshot_seq.fetch_max(state.seq, Ordering::Relaxed);
         Ok(())
     }
 }

@@ -5,11 +5,13 @@
 //! *IO: none* (requests go through the bucket port)
 
 pub(crate) mod apply;
+pub(crate) mod chunk_map;
 pub(crate) mod format;
 pub(crate) mod load;
 pub(crate) mod log;
 pub(crate) mod op;
 mod queue;
+mod snapshots;
 pub(crate) mod state;
 
 #[cfg(test)]

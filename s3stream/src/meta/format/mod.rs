@@ -5,6 +5,8 @@
 //!
 //! *IO: none*
 
+pub(crate) mod boundary;
 pub(crate) mod entry;
 pub(crate) mod op;
+pub(crate) mod sections;
 pub(crate) mod snapshot;
