@@ -23,13 +23,32 @@ pub struct ConfigError {
 /// How the metadata log behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetaConfig {
-    /// A snapshot is written after this many log entries. Default 1,000; 1 to 1,000,000.
+    /// A snapshot is written after this many log entries at the earliest, once the log since the
+    /// last one is half its size. Default 1,000; 1 to 1,000,000.
     pub snapshot_entries: u64,
+    /// A snapshot is written after this many log entries at the latest: each costs a request when
+    /// opening. Default 10,000; `snapshot_entries` to 1,000,000.
+    pub snapshot_entries_max: u64,
     /// Size in bytes at which a part of a snapshot is closed: a larger state is stored in several
     /// objects, one in memory at a time. Default 8 MiB; 256 B to 64 MiB.
     pub snapshot_part_bytes: usize,
     /// Greatest size of one log entry in bytes. Default 1 MiB; 4 KiB to 64 MiB.
     pub entry_bytes_max: usize,
+    /// Time between the durable announcement that log entries and snapshots may go and their
+    /// deletion. Default 1 h; 1 ms to 30 days.
+    ///
+    /// It must outlast the reading of a snapshot and the log by whoever opens. A commit more than
+    /// half of it after the last one (or the last look at the log) costs one request more.
+    pub delete_delay: Duration,
+    /// Bytes of transactions that wait for their commit or are under way; callers wait for room.
+    /// Default 64 MiB; `entry_bytes_max` to 1 GiB.
+    pub queue_bytes_max: usize,
+    /// Wait between two looks for what other nodes wrote, while they write and somebody watches.
+    /// Default 250 ms; 1 ms to 1 min.
+    pub poll_min: Duration,
+    /// The same when they have been idle for long: waits double up to it. Default 10 s; `poll_min`
+    /// to 1 h.
+    pub poll_max: Duration,
     /// Log entries read at a time when opening. Default 16; 1 to 256.
     pub read_parallel: usize,
     /// Attempts of a read before it fails with a retryable error. Default 8; 1 to 100.
@@ -44,8 +63,13 @@ impl Default for MetaConfig {
     fn default() -> Self {
         Self {
             snapshot_entries: 1_000,
+            snapshot_entries_max: 10_000,
             snapshot_part_bytes: 8 << 20,
             entry_bytes_max: 1 << 20,
+            delete_delay: Duration::from_secs(3_600),
+            queue_bytes_max: 64 << 20,
+            poll_min: Duration::from_millis(250),
+            poll_max: Duration::from_secs(10),
             read_parallel: 16,
             read_attempts: 8,
             backoff_min: Duration::from_millis(20),
@@ -77,6 +101,7 @@ impl MetaConfig {
             "entry_bytes_max",
             "4 KiB to 64 MiB",
         )?;
+        self.validate_log()?;
         check(
             (1..=256).contains(&self.read_parallel),
             "read_parallel",
@@ -96,6 +121,35 @@ impl MetaConfig {
             longest.contains(&self.backoff_max),
             "backoff_max",
             "backoff_min to 5 min",
+        )
+    }
+
+    fn validate_log(&self) -> Result<(), ConfigError> {
+        const MS: Duration = Duration::from_millis(1);
+        check(
+            (self.snapshot_entries..=1_000_000).contains(&self.snapshot_entries_max),
+            "snapshot_entries_max",
+            "snapshot_entries to 1,000,000",
+        )?;
+        check(
+            (MS..=30 * 86_400_000 * MS).contains(&self.delete_delay),
+            "delete_delay",
+            "1 ms to 30 days",
+        )?;
+        check(
+            (self.entry_bytes_max..=1 << 30).contains(&self.queue_bytes_max),
+            "queue_bytes_max",
+            "entry_bytes_max to 1 GiB",
+        )?;
+        check(
+            (MS..=60_000 * MS).contains(&self.poll_min),
+            "poll_min",
+            "1 ms to 1 min",
+        )?;
+        check(
+            (self.poll_min..=3_600_000 * MS).contains(&self.poll_max),
+            "poll_max",
+            "poll_min to 1 h",
         )
     }
 }

@@ -137,6 +137,15 @@ pub enum MetaError {
         /// The entry's key.
         key: String,
     },
+    /// This process was held up for so long that the log went on, was shortened, and its own entry
+    /// has no known outcome. The metadata must be opened anew.
+    #[error("log entry {seq} lies below the deletion boundary {boundary}: held up for too long")]
+    Outpaced {
+        /// The entry.
+        seq: u64,
+        /// Entries up to it may be deleted.
+        boundary: u64,
+    },
     /// Written by a newer version of this software.
     #[error("{key} has format version {version}, which this version cannot read")]
     Unsupported {
@@ -172,7 +181,7 @@ impl MetaError {
             }
             Self::Corrupt { .. } | Self::MissingEntry { .. } => ErrorKind::Corrupt,
             Self::Unavailable(cause) => cause.kind(),
-            Self::Closed => ErrorKind::Closed,
+            Self::Closed | Self::Outpaced { .. } => ErrorKind::Closed,
         }
     }
 }

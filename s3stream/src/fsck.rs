@@ -25,7 +25,7 @@ use tidewater_types::{Env, Offset, OffsetRange, StreamId};
 
 use crate::config::MetaConfig;
 use crate::error::{MetaError, TierError};
-use crate::meta::load::{MetaReader, OpenReport, SNAPSHOT_PREFIX};
+use crate::meta::load::{MetaReader, SNAPSHOT_PREFIX};
 use crate::meta::state::{MetaState, StreamState};
 use crate::object_id::{DATA_PREFIX, ObjectId};
 use crate::read::source::Source;
@@ -118,14 +118,15 @@ impl Check {
 
     /// The metadata, if it can be opened.
     async fn load(&mut self) -> Result<Option<MetaState>, TierError> {
-        let (state, opened) = match self.reader.load().await {
+        let loaded = match self.reader.load().await {
             Ok(loaded) => loaded,
             Err(err) => {
                 self.meta_finding(Severity::Error, err)?;
                 return Ok(None);
             }
         };
-        for err in opened.snapshots_damaged {
+        let state = loaded.state;
+        for err in loaded.report.snapshots_damaged {
             self.meta_finding(Severity::Warning, err)?;
         }
         if let (Some(state), true) = (&state, self.options.verify_checksums) {
@@ -134,9 +135,10 @@ impl Check {
         Ok(state)
     }
 
-    /// The log alone must lead to the same state as the snapshot and the log after it.
+    /// The whole log that is kept must lead to the same state as the newest snapshot and the log
+    /// after it.
     async fn whole_log(&mut self, state: &MetaState) -> Result<(), TierError> {
-        match self.reader.replay(None, &mut OpenReport::default()).await {
+        match self.reader.replay_all().await {
             Ok(Some(replayed)) if replayed.seq == state.seq && replayed != *state => {
                 let detail = format!(
                     "the log replayed to entry {} differs from its snapshot",
@@ -228,7 +230,7 @@ impl Check {
         if missing.is_empty() {
             return Ok(());
         }
-        let (state, _) = self.reader.load().await?;
+        let state = self.reader.load().await?.state;
         let now = state.map(|state| expected(&state)).unwrap_or_default();
         for id in missing {
             let Some(expected) = now.get(id) else {

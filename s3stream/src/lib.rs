@@ -51,6 +51,8 @@ pub use meta::load::OpenReport;
 pub use meta::log::Metadata;
 pub use meta::op::{MetaOp, NewObject, NewRange, NewSnapshot};
 pub use meta::state::{MetaState, NodeState, ObjectState, RangeState, SnapshotRef, StreamState};
+pub use meta::watch::Watch;
+pub use meta::watched::Watched;
 pub use object_id::{ObjectId, ObjectKind};
 pub use read::fetch::Fetched;
 pub use tail::{Pending, SealedBatch, SealedRange, Tail};

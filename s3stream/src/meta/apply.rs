@@ -19,6 +19,7 @@ use crate::object_id::ObjectId;
 
 use super::op::{MetaOp, NewObject, NewRange, NewSnapshot};
 use super::state::{Changes, KeyState, MetaState, NodeState, ObjectState, RangeState, SnapshotRef};
+use super::watched::Watched;
 
 /// Longest key in bytes.
 const KEY_BYTES_MAX: usize = 1_024;
@@ -28,6 +29,16 @@ pub(crate) fn apply(
     state: &mut MetaState,
     seq: u64,
     txn: &[MetaOp],
+) -> Result<CommitReport, (usize, Rejection)> {
+    apply_and_tell(state, seq, txn, None)
+}
+
+/// Applies a transaction; `changed`, if anybody watches, gets what it changed.
+pub(crate) fn apply_and_tell(
+    state: &mut MetaState,
+    seq: u64,
+    txn: &[MetaOp],
+    changed: Option<&mut Vec<Watched>>,
 ) -> Result<CommitReport, (usize, Rejection)> {
     let mut judge = Judge {
         changes: Changes::new(state),
@@ -39,6 +50,9 @@ pub(crate) fn apply(
             judge.changes.roll_back();
             return Err((index, reason));
         }
+    }
+    if let Some(changed) = changed {
+        judge.changes.tell(changed);
     }
     Ok(judge.report)
 }

@@ -1,13 +1,16 @@
 //! Reads the metadata log: snapshots, entries, and what to do about damage.
 //!
 //! *Owns*: opening from the newest valid snapshot and the log after it.
-//! *Does not own*: writing (`log`).
+//! *Does not own*: writing (`commit`), the objects of a snapshot (`snapshots`).
 //!
 //! Invariants
-//! 1. A damaged snapshot is passed over and reported; the log goes back to entry
-//!    1, so nothing is lost by it.
-//! 2. A damaged or missing log entry is an error: nothing after it can be believed.
-//! 3. Damage counts only if a second read shows it too; an answer may be cut short.
+//! 1. A damaged snapshot is passed over and reported; the log behind an older one,
+//!    or all of it, leads to the same state.
+//! 2. A damaged or missing log entry is an error, unless the deletion boundary has
+//!    passed it: then reading starts again from a newer snapshot.
+//! 3. Nothing at or below the deletion boundary is read, and no answer is believed that
+//!    is older than the boundary allows (`fresh`).
+//! 4. Damage counts only if a second read shows it too; an answer may be cut short.
 //!
 //! *IO: none* (requests go through the bucket port)
 
@@ -16,21 +19,26 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use tidewater_bucket::{Bucket, BucketError, Purpose};
-use tidewater_types::{Env, sometimes};
+use tidewater_types::{Env, mutant, sometimes};
 
 use crate::backoff::Backoff;
 use crate::config::MetaConfig;
 use crate::error::MetaError;
 use crate::reader::FormatError;
 
-use super::apply::apply;
+use super::apply::apply_and_tell;
 use super::format::entry::{self, LogEntry};
+use super::fresh::Fresh;
+use super::pace::LogSize;
 use super::state::MetaState;
+use super::watched::Watched;
 
 pub(crate) const LOG_PREFIX: &str = "meta/log/";
 pub(crate) const SNAPSHOT_PREFIX: &str = "meta/snap/";
 /// Reads of the same bytes before damage is believed.
 const READS_OF_DAMAGE: u32 = 2;
+/// Starts of a load that deletion may overtake; each takes at least half the delay then.
+const LOADS_MAX: u32 = 8;
 
 /// The key of a log entry.
 pub(crate) fn log_key(seq: u64) -> String {
@@ -63,6 +71,17 @@ pub struct OpenReport {
     pub snapshots_damaged: Vec<MetaError>,
 }
 
+/// Metadata as read, and what is known of it.
+pub(crate) struct Loaded {
+    /// `None` if the bucket has no metadata.
+    pub(crate) state: Option<MetaState>,
+    pub(crate) report: OpenReport,
+    pub(crate) fresh: Fresh,
+    pub(crate) snapshot_bytes: u64,
+    /// The log behind the snapshot.
+    pub(crate) log: LogSize,
+}
+
 /// Reads metadata objects with retries.
 #[derive(Clone)]
 pub(crate) struct MetaReader {
@@ -90,7 +109,11 @@ impl MetaReader {
     }
 
     /// Waits before another attempt, or gives up with the error.
-    async fn again(&self, backoff: &mut Backoff, err: BucketError) -> Result<(), MetaError> {
+    pub(super) async fn again(
+        &self,
+        backoff: &mut Backoff,
+        err: BucketError,
+    ) -> Result<(), MetaError> {
         let transient = matches!(
             err,
             BucketError::Throttled { .. } | BucketError::Unknown { .. }
@@ -166,19 +189,74 @@ impl MetaReader {
         Ok(!snapshots.is_empty() || self.entry(1).await?.is_some())
     }
 
-    /// The newest valid snapshot and the log after it; `None` if the bucket has no metadata.
-    pub(crate) async fn load(&self) -> Result<(Option<MetaState>, OpenReport), MetaError> {
+    /// The newest valid snapshot and the log after it. Starts again if entries were deleted
+    /// meanwhile.
+    pub(crate) async fn load(&self) -> Result<Loaded, MetaError> {
+        for _ in 0..LOADS_MAX {
+            if let Some(loaded) = self.load_once().await? {
+                return Ok(loaded);
+            }
+            sometimes!("s3stream: deletion overtook a reader");
+        }
+        let fresh = self.boundary(0).await?;
+        Err(MetaError::Outpaced {
+            seq: fresh.boundary,
+            boundary: fresh.boundary,
+        })
+    }
+
+    /// `None` if what it read was being deleted.
+    async fn load_once(&self) -> Result<Option<Loaded>, MetaError> {
+        let mut fresh = self.boundary(0).await?;
+        let boundary = fresh.boundary;
         let mut report = OpenReport::default();
-        let mut state = None;
-        for seq in self.list(SNAPSHOT_PREFIX, None).await?.into_iter().rev() {
+        let snapshot = self.newest_snapshot(boundary, &mut report).await?;
+        let (state, snapshot_bytes) = snapshot.unzip();
+        let from = report.snapshot_seq;
+        let mut log = LogSize::default();
+        let replayed = if state.is_none() && boundary > 0 {
+            let missing = MetaError::MissingEntry {
+                key: snapshot_key(boundary),
+            };
+            Err(report.snapshots_damaged.first().cloned().unwrap_or(missing))
+        } else {
+            self.replay(state, &mut report, &mut log).await
+        };
+        // What was read is believed only if nothing above the snapshot can have been deleted.
+        if replayed.is_err() || !(fresh.holds(&*self.env, self.config.delete_delay) || mutant!(72))
+        {
+            fresh = self.boundary(boundary).await?;
+            if fresh.boundary > from.max(boundary) {
+                return Ok(None);
+            }
+        }
+        let state = replayed?;
+        if let (None, Some(err)) = (&state, report.snapshots_damaged.first()) {
+            return Err(err.clone());
+        }
+        Ok(Some(Loaded {
+            state,
+            report,
+            fresh,
+            snapshot_bytes: snapshot_bytes.unwrap_or(0),
+            log,
+        }))
+    }
+
+    /// The newest valid snapshot of entry `boundary` or later, and its size.
+    async fn newest_snapshot(
+        &self,
+        boundary: u64,
+        report: &mut OpenReport,
+    ) -> Result<Option<(MetaState, u64)>, MetaError> {
+        for seq in self.snapshots(boundary).await?.into_iter().rev() {
             match self.snapshot(seq).await {
-                Ok(Some((found, _size))) => {
+                Ok(Some(found)) => {
                     report.snapshot_seq = seq;
-                    state = Some(found);
-                    break;
+                    return Ok(Some(found));
                 }
                 Ok(None) => {}
-                Err(err @ MetaError::Corrupt { .. }) => {
+                Err(err @ (MetaError::Corrupt { .. } | MetaError::MissingEntry { .. })) => {
                     sometimes!("s3stream: damaged snapshot passed over");
                     tracing::warn!(%err, "metadata snapshot passed over");
                     report.snapshots_damaged.push(err);
@@ -186,13 +264,34 @@ impl MetaReader {
                 Err(err) => return Err(err),
             }
         }
-        let state = self.replay(state, &mut report).await?;
-        if state.is_none()
-            && let Some(err) = report.snapshots_damaged.first()
-        {
-            return Err(err.clone());
+        Ok(None)
+    }
+
+    /// The entries of which there is a snapshot, from `boundary` on, ascending.
+    pub(crate) async fn snapshots(&self, boundary: u64) -> Result<Vec<u64>, MetaError> {
+        let after = boundary.checked_sub(1).map(snapshot_key);
+        self.list(SNAPSHOT_PREFIX, after).await
+    }
+
+    /// The state that all of the log leads to, from the snapshot at the deletion boundary on if
+    /// there is one. What was deleted meanwhile is no damage.
+    pub(crate) async fn replay_all(&self) -> Result<Option<MetaState>, MetaError> {
+        loop {
+            let boundary = self.boundary(0).await?.boundary;
+            let oldest = if boundary > 0 {
+                self.snapshot(boundary).await?.map(|(state, _)| state)
+            } else {
+                None
+            };
+            let (mut report, mut log) = (OpenReport::default(), LogSize::default());
+            let replayed = match oldest {
+                None if boundary > 0 => Ok(None),
+                from => self.replay(from, &mut report, &mut log).await,
+            };
+            if self.boundary(boundary).await?.boundary == boundary {
+                return replayed;
+            }
         }
-        Ok((state, report))
     }
 
     /// Applies the log after `state`; without one, from entry 1.
@@ -200,6 +299,7 @@ impl MetaReader {
         &self,
         mut state: Option<MetaState>,
         report: &mut OpenReport,
+        log: &mut LogSize,
     ) -> Result<Option<MetaState>, MetaError> {
         let first = state.as_ref().map_or(1, |state| state.seq + 1);
         let after = (first > 1).then(|| log_key(first - 1));
@@ -214,8 +314,13 @@ impl MetaReader {
             let entry = read?.ok_or_else(|| MetaError::MissingEntry { key: log_key(seq) })?;
             let state = state.get_or_insert_with(|| MetaState::new(entry.header.cluster));
             check_place(state, &entry)?;
-            apply_entry(state, &entry);
+            apply_entry(state, &entry, None);
+            if mutant!(40) && report.entries_replayed == 0 {
+                apply_entry(state, &entry, None);
+            }
             report.entries_replayed += 1;
+            log.entries += 1;
+            log.bytes += entry.num_bytes;
         }
         Ok(state)
     }
@@ -254,9 +359,13 @@ pub(crate) fn check_place(state: &MetaState, entry: &LogEntry) -> Result<(), Met
 }
 
 /// Applies an entry that `check_place` let pass. Rejections were its writer's business.
-pub(crate) fn apply_entry(state: &mut MetaState, entry: &LogEntry) {
+pub(crate) fn apply_entry(
+    state: &mut MetaState,
+    entry: &LogEntry,
+    mut changed: Option<&mut Vec<Watched>>,
+) {
     for txn in &entry.txns {
-        let _verdict = apply(state, entry.header.seq, txn);
+        let _verdict = apply_and_tell(state, entry.header.seq, txn, changed.as_deref_mut());
     }
     (state.seq, state.log_crc) = (entry.header.seq, entry.crc);
 }

@@ -5,14 +5,22 @@
 //! *IO: none* (requests go through the bucket port)
 
 pub(crate) mod apply;
+pub(crate) mod boundary;
 pub(crate) mod chunk_map;
+mod collect;
+mod commit;
 pub(crate) mod format;
+mod fresh;
 pub(crate) mod load;
 pub(crate) mod log;
 pub(crate) mod op;
+mod pace;
 mod queue;
 mod snapshots;
 pub(crate) mod state;
+mod store;
+pub(crate) mod watch;
+pub(crate) mod watched;
 
 #[cfg(test)]
 mod tests;

@@ -6,13 +6,14 @@
 //! Invariants
 //! 1. First in, first out.
 //! 2. A batch fits an entry: a proposal that alone does not is refused at the door.
+//! 3. What waits or is under way is bounded in bytes: each holds a permit for its size.
 //!
 //! *IO: none*
 
 use std::collections::VecDeque;
 
 use tidewater_types::{Epoch, NodeId};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use crate::entry::CommitReport;
 use crate::error::MetaError;
@@ -54,15 +55,19 @@ pub(super) struct Proposal {
     pub(super) txn: Vec<MetaOp>,
     pub(super) encoded: Vec<u8>,
     pub(super) reply: oneshot::Sender<Result<CommitReport, MetaError>>,
+    /// Its share of the memory for proposals, given back with it.
+    _room: OwnedSemaphorePermit,
 }
 
-impl Proposal {
+/// A transaction that fits an entry.
+pub(super) struct Encoded {
+    txn: Vec<MetaOp>,
+    bytes: Vec<u8>,
+}
+
+impl Encoded {
     /// Refuses a transaction of more than `max` bytes.
-    pub(super) fn new(
-        txn: Vec<MetaOp>,
-        max: usize,
-        reply: oneshot::Sender<Result<CommitReport, MetaError>>,
-    ) -> Result<Self, MetaError> {
+    pub(super) fn new(txn: Vec<MetaOp>, max: usize) -> Result<Self, MetaError> {
         for op in &txn {
             if let MetaOp::PutKey { key, .. } | MetaOp::DeleteKey { key, .. } = op
                 && key.len() > KEY_BYTES_ENCODABLE
@@ -73,18 +78,34 @@ impl Proposal {
                 });
             }
         }
-        let encoded = encode_txn(&txn);
-        if encoded.len() > max {
+        let bytes = encode_txn(&txn);
+        if bytes.len() > max {
             return Err(MetaError::TooLarge {
-                num_bytes: encoded.len(),
+                num_bytes: bytes.len(),
                 max,
             });
         }
-        Ok(Self {
+        Ok(Self { txn, bytes })
+    }
+
+    /// Its size in bytes; never 0.
+    pub(super) fn num_bytes(&self) -> u32 {
+        u32::try_from(self.bytes.len()).expect("an entry is smaller")
+    }
+}
+
+impl Proposal {
+    pub(super) fn new(
+        Encoded { txn, bytes }: Encoded,
+        room: OwnedSemaphorePermit,
+        reply: oneshot::Sender<Result<CommitReport, MetaError>>,
+    ) -> Self {
+        Self {
             txn,
-            encoded,
+            encoded: bytes,
             reply,
-        })
+            _room: room,
+        }
     }
 
     /// The last node registration in it.

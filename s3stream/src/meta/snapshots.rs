@@ -30,6 +30,11 @@ fn part_key(seq: u64, nonce: u64, index: usize) -> String {
     format!("{PART_PREFIX}{seq:020}-{nonce:016x}-{index:05}")
 }
 
+/// Below the keys of the parts of this snapshot, above those of older ones.
+pub(super) fn part_floor(seq: u64) -> String {
+    format!("{PART_PREFIX}{seq:020}-")
+}
+
 /// The log entry whose snapshot a part belongs to.
 pub(super) fn seq_of_part(key: &str) -> Option<u64> {
     let (digits, _) = key.strip_prefix(PART_PREFIX)?.split_once('-')?;
@@ -63,6 +68,11 @@ impl MetaReader {
             self.part(&head, index).await?;
         }
         Ok(Some(head.total_bytes()))
+    }
+
+    /// Size of a snapshot in bytes, or `None` if there is none.
+    pub(super) async fn snapshot_bytes(&self, seq: u64) -> Result<Option<u64>, MetaError> {
+        Ok(self.head(seq).await?.map(|head| head.total_bytes()))
     }
 
     async fn head(&self, seq: u64) -> Result<Option<Head>, MetaError> {

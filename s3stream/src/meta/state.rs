@@ -23,6 +23,7 @@ use tidewater_types::{ClusterId, Epoch, NodeId, Offset, OffsetRange, StreamId, W
 use crate::object_id::{ObjectId, ObjectKind};
 
 use super::chunk_map::{ChunkMap, ChunkSet};
+use super::watched::Watched;
 
 /// A registered node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -372,6 +373,23 @@ impl<'a> Changes<'a> {
             None => self.state.keys.remove(key),
         };
         self.undo.push(Undo::Key(key.to_owned(), old));
+    }
+
+    /// What was changed, in order.
+    pub(crate) fn tell(&self, changed: &mut Vec<Watched>) {
+        for undo in &self.undo {
+            let what = match undo {
+                Undo::Node(id, _) => Watched::Node(*id),
+                Undo::Stream(id, _) | Undo::Head(id, _) | Undo::Range(id, _, _) => {
+                    Watched::Stream(*id)
+                }
+                Undo::Key(key, _) => Watched::Key(key.clone()),
+                Undo::Counters { .. } | Undo::Object(..) => continue,
+            };
+            if changed.last() != Some(&what) {
+                changed.push(what);
+            }
+        }
     }
 
     /// Takes every change back, the last one first.

@@ -9,7 +9,11 @@ use tidewater_types::{Epoch, ErrorKind};
 use crate::testing::{Fault, FaultyBucket, NODE, Op, TestEnv, open_new_stream, register};
 use crate::{MetaConfig, MetaError, MetaOp, Metadata, Rejection};
 
-use super::load::{log_key, snapshot_key};
+use super::load::log_key;
+
+mod deletion;
+mod snapshots;
+mod watching;
 
 async fn open(bucket: &Arc<FaultyBucket>, seed: u64) -> Metadata {
     try_open(bucket, seed).await.unwrap()
@@ -329,7 +333,11 @@ async fn an_idle_log_makes_no_request() {
     assert_eq!(bucket.requests().len(), before);
 }
 
-async fn filled(bucket: &Arc<FaultyBucket>, num_entries: usize, snapshot_entries: u64) -> Metadata {
+pub(super) async fn filled(
+    bucket: &Arc<FaultyBucket>,
+    num_entries: usize,
+    snapshot_entries: u64,
+) -> Metadata {
     let config = MetaConfig {
         snapshot_entries,
         ..MetaConfig::default()
@@ -343,49 +351,6 @@ async fn filled(bucket: &Arc<FaultyBucket>, num_entries: usize, snapshot_entries
     // Snapshots are written behind the commits.
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
     metadata
-}
-
-#[tokio::test(start_paused = true)]
-async fn opening_takes_the_newest_snapshot_and_the_log_after_it() {
-    let bucket = FaultyBucket::new();
-    let metadata = filled(&bucket, 25, 10).await;
-    assert_eq!(
-        bucket.keys("meta/snap/").await,
-        [snapshot_key(10), snapshot_key(20)]
-    );
-    let gets = bucket.count(Op::Get, "meta/log/");
-    let again = open(&bucket, 2).await;
-    assert_eq!(
-        (
-            again.open_report().snapshot_seq,
-            again.open_report().entries_replayed
-        ),
-        (20, 6)
-    );
-    assert_eq!(bucket.count(Op::Get, "meta/log/") - gets, 6);
-    assert_eq!(again.read(Clone::clone), metadata.read(Clone::clone));
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_damaged_snapshot_is_passed_over_and_reported() {
-    let bucket = FaultyBucket::new();
-    let metadata = filled(&bucket, 25, 10).await;
-    bucket.flip(&snapshot_key(20), 60).await;
-    let again = open(&bucket, 2).await;
-    assert_eq!(again.open_report().snapshot_seq, 10);
-    let damaged = &again.open_report().snapshots_damaged;
-    assert!(matches!(&damaged[..], [MetaError::Corrupt { key, .. }] if *key == snapshot_key(20)));
-    assert_eq!(again.read(Clone::clone), metadata.read(Clone::clone));
-    bucket.flip(&snapshot_key(10), 60).await;
-    let again = open(&bucket, 3).await;
-    assert_eq!(
-        (
-            again.open_report().snapshot_seq,
-            again.open_report().entries_replayed
-        ),
-        (0, 26)
-    );
-    assert_eq!(again.read(Clone::clone), metadata.read(Clone::clone));
 }
 
 #[tokio::test(start_paused = true)]
@@ -483,18 +448,4 @@ async fn a_damaged_foreign_entry_fails_the_log_for_good() {
         metadata.propose(vec![put("key", "1")]).await.unwrap_err(),
         err
     );
-}
-
-#[tokio::test(start_paused = true)]
-async fn snapshots_of_two_writers_are_the_same_bytes() {
-    let bucket = FaultyBucket::new();
-    let left = filled(&bucket, 5, 1_000).await;
-    let right = open(&bucket, 2).await;
-    left.write_snapshot().await.unwrap();
-    let bytes = bucket.bytes(&snapshot_key(6)).await;
-    bucket.tamper(&snapshot_key(6), None).await;
-    right.write_snapshot().await.unwrap();
-    assert_eq!(bucket.bytes(&snapshot_key(6)).await, bytes);
-    // A second one finds it there.
-    left.write_snapshot().await.unwrap();
 }

@@ -314,7 +314,7 @@ impl UploadLoop {
         let op = commit_op(self.storer.node, self.storer.node_epoch, objects);
         let mut backoff = self.storer.backoff();
         loop {
-            let answer = self.metadata.enqueue(vec![op.clone()])?;
+            let answer = self.metadata.enqueue(vec![op.clone()]).await?;
             let err = match answer.await.unwrap_or(Err(MetaError::Closed)) {
                 Ok(report) => {
                     add(&self.storer.counters.commits, 1);

@@ -43,7 +43,11 @@ pub(crate) fn decode(bytes: Bytes, boundary: u64) -> Result<(ClusterId, u64), Fo
     let mut crc_reader = Reader::new(bytes.clone());
     crc_reader.bytes(CRC_AT)?;
     let crc = crc_reader.u32()?;
-    crc_reader.expect("checksum", u64::from(crc), u64::from(crc32c(&[&bytes[..CRC_AT]])))?;
+    crc_reader.expect(
+        "checksum",
+        u64::from(crc),
+        u64::from(crc32c(&[&bytes[..CRC_AT]])),
+    )?;
     if version != VERSION {
         return Err(FormatError::Unsupported { version });
     }

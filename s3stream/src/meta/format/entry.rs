@@ -48,6 +48,8 @@ pub(crate) struct LogEntry {
     pub(crate) header: EntryHeader,
     pub(crate) txns: Vec<Vec<MetaOp>>,
     pub(crate) crc: u32,
+    /// Size of the entry in bytes.
+    pub(crate) num_bytes: u64,
 }
 
 /// The bytes of an entry and their checksum. `txns` are encoded transactions.
@@ -127,5 +129,10 @@ pub(crate) fn decode(bytes: Bytes, seq: u64) -> Result<LogEntry, FormatError> {
         previous_crc,
         written_ms,
     };
-    Ok(LogEntry { header, txns, crc })
+    Ok(LogEntry {
+        header,
+        txns,
+        crc,
+        num_bytes: bytes.len() as u64,
+    })
 }
