@@ -24,7 +24,8 @@ use super::watched::Watched;
 /// Longest key in bytes.
 const KEY_BYTES_MAX: usize = 1_024;
 
-/// Applies a transaction of log entry `seq`, whole or not at all. A rejection names the operation.
+/// Applies a transaction that nobody watches.
+#[cfg(test)]
 pub(crate) fn apply(
     state: &mut MetaState,
     seq: u64,
@@ -33,7 +34,8 @@ pub(crate) fn apply(
     apply_and_tell(state, seq, txn, None)
 }
 
-/// Applies a transaction; `changed`, if anybody watches, gets what it changed.
+/// Applies a transaction of log entry `seq`, whole or not at all. A rejection names the operation.
+/// `changed`, if anybody watches, gets what it changed.
 pub(crate) fn apply_and_tell(
     state: &mut MetaState,
     seq: u64,

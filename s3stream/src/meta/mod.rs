@@ -21,6 +21,7 @@ pub(crate) mod state;
 mod store;
 pub(crate) mod watch;
 pub(crate) mod watched;
+mod watchers;
 
 #[cfg(test)]
 mod tests;

@@ -95,7 +95,7 @@ impl MetaReader {
         let mut runs = snapshot::parts(state, self.config.snapshot_part_bytes);
         let (mut parts, mut num_bytes, mut nonce) = (Vec::new(), 0, 0);
         let mut rest = runs.next().unwrap_or_default();
-        while let Some(next) = runs.next() {
+        for next in runs {
             if nonce == 0 {
                 sometimes!("s3stream: metadata snapshot in parts");
                 nonce = self.env.random("s3stream: snapshot nonce").max(1);

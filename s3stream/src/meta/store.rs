@@ -26,8 +26,8 @@ use super::load::{Loaded, MetaReader, OpenReport, apply_entry, check_place, log_
 use super::pace::Pace;
 use super::queue::Queue;
 use super::state::MetaState;
-use super::watch::Watchers;
 use super::watched::Watched;
+use super::watchers::Watchers;
 
 pub(super) struct Inner {
     pub(super) reader: MetaReader,

@@ -191,8 +191,8 @@ pub(crate) fn decode_part(bytes: Bytes, head: &Head, index: usize) -> Result<Byt
 }
 
 /// The snapshot in as many objects as it takes: the sections of each part, the last for the head.
-pub(crate) fn parts(state: &MetaState, part_bytes: usize) -> std::iter::Peekable<Sections<'_>> {
-    Sections::new(state, part_bytes).peekable()
+pub(crate) fn parts(state: &MetaState, part_bytes: usize) -> Sections<'_> {
+    Sections::new(state, part_bytes)
 }
 
 /// The snapshot as one object.

@@ -114,6 +114,8 @@ pub(super) fn store_config(plan: &Plan, accept_data_loss: bool) -> StoreConfig {
     let small = plan.seed.is_multiple_of(3);
     let meta = MetaConfig {
         snapshot_entries: if small { 5 } else { 50 },
+        snapshot_part_bytes: if small { 256 } else { 64 << 10 },
+        delete_delay: Duration::from_millis(if small { 30 } else { 500 }),
         backoff_min: Duration::from_millis(1),
         backoff_max: Duration::from_millis(50),
         read_attempts: 20,
