@@ -32,6 +32,7 @@ use tokio::sync::oneshot;
 pub use faults::BucketFaults;
 use faults::Fate;
 
+use crate::check::{values_in, values_word};
 use crate::exec::Handle;
 use crate::rng::{Rng, label_hash};
 use crate::trace::Event;
@@ -302,6 +303,11 @@ impl State {
     }
 }
 
+/// The payloads in an object, as a line of the trace names them.
+fn held(bytes: &Bytes) -> String {
+    values_word(&values_in(bytes))
+}
+
 impl Bucket for SimBucket {
     fn create<'a>(
         &'a self,
@@ -310,6 +316,7 @@ impl Bucket for SimBucket {
         body: Vec<Bytes>,
     ) -> BoxFuture<'a, Result<(), BucketError>> {
         let owned = key.to_owned();
+        let handle = self.handle.clone();
         Box::pin(self.request("create", key, false, move |state| {
             if state.objects.contains_key(&owned) {
                 return Err(BucketError::Exists { key: owned });
@@ -318,6 +325,7 @@ impl Bucket for SimBucket {
                 Ok([one]) => one,
                 Err(parts) => Bytes::from(parts.concat()),
             };
+            handle.line(|| format!("bucket applied create {owned} {}", held(&whole)));
             state.objects.insert(owned, whole);
             Ok(())
         }))
@@ -330,7 +338,15 @@ impl Bucket for SimBucket {
         range: Option<Range<u64>>,
     ) -> BoxFuture<'a, Result<Bytes, BucketError>> {
         let owned = key.to_owned();
-        Box::pin(self.request("get", key, true, move |state| state.get(&owned, range)))
+        Box::pin(async move {
+            let apply = move |state: &mut State| state.get(&owned, range);
+            let got = self.request("get", key, true, apply).await;
+            if let Ok(bytes) = &got {
+                self.handle
+                    .line(|| format!("bucket got {key} {}", held(bytes)));
+            }
+            got
+        })
     }
 
     fn size<'a>(

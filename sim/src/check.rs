@@ -10,6 +10,7 @@
 //!
 //! *IO: none*
 
+pub(crate) mod anomaly;
 pub(crate) mod frames;
 pub(crate) mod streams;
 pub(crate) mod watermarks;
@@ -59,9 +60,52 @@ pub(crate) fn value_of(bytes: &[u8]) -> Option<u64> {
     (payload(value, bytes.len()) == bytes).then_some(value)
 }
 
+/// The values of all payloads that stand whole somewhere in `bytes`, in their order.
+pub(crate) fn values_in(bytes: &[u8]) -> Vec<u64> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    while let Some(head) = bytes.get(at..at + 16) {
+        let word = |from: usize| u64::from_le_bytes(head[from..from + 8].try_into().expect("8"));
+        let value = word(0);
+        let len = word(8) ^ (value.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+        let whole = usize::try_from(len)
+            .ok()
+            .and_then(|len| bytes.get(at..at.checked_add(len)?));
+        match whole {
+            Some(whole) if whole.len() >= 16 && value_of(whole) == Some(value) => {
+                found.push(value);
+                at += whole.len();
+            }
+            _ => at += 1,
+        }
+    }
+    found
+}
+
+/// `values=1,2`, as lines of the trace name them.
+pub(crate) fn values_word(values: &[u64]) -> String {
+    let words: Vec<String> = values.iter().map(ToString::to_string).collect();
+    format!("values={}", words.join(","))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{payload, value_of};
+    use super::{payload, value_of, values_in, values_word};
+
+    #[test]
+    fn payloads_are_found_wherever_they_stand() {
+        let bytes = [
+            vec![3; 21],
+            payload(70_000, 33),
+            payload(2, 16),
+            vec![0; 7],
+            payload(9, 500)[..499].to_vec(),
+        ]
+        .concat();
+        assert_eq!(values_in(&bytes), [70_000, 2]);
+        assert_eq!(values_word(&values_in(&bytes)), "values=70000,2");
+        assert!(values_in(&[0; 15]).is_empty());
+    }
 
     #[test]
     fn a_payload_tells_its_value_and_each_wrong_byte_is_seen() {

@@ -1,13 +1,7 @@
-//! The campaign: many seeds on all cores, one seed a thread at a time.
+//! The campaign and its commands: everything of the simulator that a person or a script meets.
 //!
-//! *Owns*: threads, the order of results, the self-check for determinism, the clock that
-//! measures speed.
+//! *Owns*: what the commands share.
 //! *Does not own*: what a run does, the command line (driver/cli.rs).
-//!
-//! Invariants
-//! 1. Results come out in the order of the seeds, whatever thread ran them.
-//! 2. One seed of a hundred, and the first of each campaign, runs twice; a differing
-//!    trace is a failure.
 //!
 //! *IO: driver*
 #![allow(
@@ -15,56 +9,33 @@
     reason = "a driver: campaigns run on real threads and are timed by a real clock"
 )]
 
+mod again;
+mod campaign;
 mod cli;
+mod commands;
+mod diff;
+mod finding;
 mod hunt;
+mod page;
 mod report;
+mod shrinking;
 
 use std::cell::Cell;
-use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::fs;
+use std::io;
 use std::num::NonZero;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc;
+use std::path::Path;
+use std::process::ExitCode;
 
-use tidewater_types::{sometimes_hits, sometimes_reset};
+use serde::Serialize;
 
-use crate::check::Violation;
-use crate::plan::{Plan, Scenario};
-use crate::rng::Rng;
-use crate::scenario::{RunReport, run_plan};
+use crate::mutants::mutant as known_mutant;
 
 pub use cli::main;
 
 thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
-}
-
-/// The seeds of a campaign.
-#[derive(Clone, Copy, Debug)]
-struct Campaign {
-    first_seed: u64,
-    num_seeds: u64,
-    /// `None`: each seed chooses.
-    scenario: Option<Scenario>,
-    mutant: u16,
-}
-
-/// One seed's end.
-struct SeedResult {
-    seed: u64,
-    scenario: Scenario,
-    report: RunReport,
-    rerun: bool,
-    sometimes: Vec<(&'static str, u64)>,
-}
-
-/// The scenario a seed runs when none was asked for.
-fn scenario_of(seed: u64, asked: Option<Scenario>) -> Scenario {
-    asked.unwrap_or(match seed % 3 {
-        0 => Scenario::Wal,
-        1 => Scenario::Store,
-        _ => Scenario::ObjectWal,
-    })
 }
 
 /// Keeps panics of simulated code off standard error: they are findings, not crashes.
@@ -77,84 +48,51 @@ fn hush_panics() {
     }));
 }
 
+/// Calls `run` with its panics kept off standard error.
+fn quietly<T>(run: impl FnOnce() -> T) -> T {
+    QUIET.set(true);
+    let value = run();
+    QUIET.set(false);
+    value
+}
+
 /// Number of runs at a time.
 fn num_threads() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
-/// Runs the seed, and again if it is one of those that must prove determinism.
-fn run_seed(seed: u64, scenario: Scenario, mutant: u16, first: bool) -> SeedResult {
-    QUIET.set(true);
-    sometimes_reset();
-    let plan = Plan::new(seed, scenario);
-    let mut report = run_plan(&plan, mutant, false);
-    let sometimes = sometimes_hits();
-    let rerun = first || Rng::new(seed, "rerun").chance(10);
-    if rerun {
-        let again = run_plan(&plan, mutant, false);
-        if again.trace_hash != report.trace_hash {
-            let same = |(a, b): &(&u64, &u64)| a == b;
-            let agreed = report
-                .checkpoints
-                .iter()
-                .zip(&again.checkpoints)
-                .take_while(same)
-                .count();
-            let detail = format!(
-                "trace {:016x} then {:016x}, alike for {} of {} events",
-                report.trace_hash,
-                again.trace_hash,
-                agreed * 1024,
-                report.num_events
-            );
-            report.failure = Some(Violation::new("determinism", detail));
-        }
-    }
-    QUIET.set(false);
-    SeedResult {
-        seed,
-        scenario,
-        report,
-        rerun,
-        sometimes,
-    }
+/// The revision under test, where whoever starts us says so.
+fn git() -> String {
+    std::env::var("TIDEWATER_GIT").unwrap_or_else(|_| "unknown".to_owned())
 }
 
-/// Runs all seeds; `each` sees the results in order and may stop the rest by `false`.
-fn run_campaign(campaign: Campaign, mut each: impl FnMut(SeedResult) -> bool) {
-    let next = AtomicU64::new(0);
-    let stop = AtomicBool::new(false);
-    let (sender, results) = mpsc::channel();
-    let sender = Mutex::new(sender);
-    std::thread::scope(|scope| {
-        for _ in 0..num_threads() {
-            let sender = sender.lock().expect("no panic while it is held").clone();
-            let (next, stop) = (&next, &stop);
-            scope.spawn(move || {
-                loop {
-                    let number = next.fetch_add(1, Ordering::Relaxed);
-                    if number >= campaign.num_seeds || stop.load(Ordering::Relaxed) {
-                        return;
-                    }
-                    let seed = campaign.first_seed.wrapping_add(number);
-                    let scenario = scenario_of(seed, campaign.scenario);
-                    let result = run_seed(seed, scenario, campaign.mutant, number == 0);
-                    // The receiver is gone only when nobody wants results any more.
-                    drop(sender.send((number, result)));
-                }
-            });
-        }
-        drop(sender);
-        let mut waiting = BTreeMap::new();
-        let mut wanted = 0;
-        for (number, result) in results {
-            waiting.insert(number, result);
-            while let Some(result) = waiting.remove(&wanted) {
-                wanted += 1;
-                if !stop.load(Ordering::Relaxed) && !each(result) {
-                    stop.store(true, Ordering::Relaxed);
-                }
-            }
-        }
-    });
+/// The first line of every run.
+fn header(seed: u64, scenario: &str, mutant: u16, options: &str) {
+    eprintln!(
+        "sim SEED={seed} git={} scenario={scenario} mutant={mutant} opts={{{options}}}",
+        git()
+    );
+}
+
+fn refused(what: &str, path: impl AsRef<Path>, cause: &dyn Display) -> ExitCode {
+    eprintln!("cannot {what} {}: {cause}", path.as_ref().display());
+    ExitCode::from(3)
+}
+
+fn is_known(mutant: u16) -> bool {
+    let known = mutant == 0 || known_mutant(mutant).is_some();
+    if !known {
+        eprintln!("mutant {mutant} is not wired; `tidewater-sim mutants` lists those that are");
+    }
+    known
+}
+
+/// Writes `value` as JSON to `target`, `-` being standard output.
+fn write_json(value: &impl Serialize, target: &str) -> io::Result<()> {
+    let text = serde_json::to_string_pretty(value)?;
+    if target == "-" {
+        println!("{text}");
+        return Ok(());
+    }
+    fs::write(target, text + "\n")
 }

@@ -35,6 +35,9 @@ impl SimEnv {
     /// The environment of the life `tag` in the run `seed`; its wall clock is off by `wall_shift_ms`.
     #[must_use]
     pub fn new(handle: Handle, seed: u64, tag: Tag, wall_shift_ms: i64) -> Self {
+        if wall_shift_ms != 0 {
+            handle.strike("clock_shift");
+        }
         Self {
             handle,
             seed,

@@ -17,7 +17,7 @@
 
 mod queue;
 
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
@@ -30,7 +30,7 @@ use parking_lot::Mutex;
 use tidewater_types::{BoxFuture, Instant};
 
 use crate::rng::Rng;
-use crate::trace::{Event, Trace};
+use crate::trace::{Event, Keep, Line, Trace};
 use queue::{Due, Ready, Scheduled, TaskKey, TaskWaker};
 
 /// Whose tasks die together: one life of one node. 0 is the world, which never dies.
@@ -99,6 +99,9 @@ struct State {
     polls: u64,
     rng: Rng,
     trace: Trace,
+    /// The life whose task is polled.
+    life: u32,
+    strikes: BTreeMap<&'static str, u64>,
 }
 
 struct Slot {
@@ -124,6 +127,8 @@ impl Executor {
             polls: 0,
             rng: Rng::new(seed, "scheduler"),
             trace: Trace::default(),
+            life: 0,
+            strikes: BTreeMap::new(),
         };
         let core = Core {
             state: Mutex::new(state),
@@ -182,15 +187,20 @@ impl Executor {
         (state.trace.num_events(), state.trace.checkpoints().to_vec())
     }
 
-    /// Keeps the text of every event from now on.
-    pub fn keep_text(&self) {
-        self.handle.core.state.lock().trace.keep_text();
+    /// Tells what happens from now on.
+    pub(crate) fn keep(&self, keep: Keep) {
+        self.handle.core.state.lock().trace.keep(keep);
     }
 
-    /// The text kept.
-    #[must_use]
-    pub fn take_text(&self) -> Vec<String> {
-        self.handle.core.state.lock().trace.take_text()
+    /// What was told.
+    pub(crate) fn take_lines(&self) -> Vec<Line> {
+        self.handle.core.state.lock().trace.take_lines()
+    }
+
+    /// How often each thing that [`Handle::strike`] heard of struck.
+    pub(crate) fn strikes(&self) -> Vec<(&'static str, u64)> {
+        let state = self.handle.core.state.lock();
+        state.strikes.iter().map(|(name, n)| (*name, *n)).collect()
     }
 
     fn step(&self, limits: Limits) -> Result<(), Stop> {
@@ -252,13 +262,15 @@ impl Executor {
         );
         state
             .trace
-            .line(now_ns, || format!("poll  node={} {label}", tag.0));
+            .line(now_ns, tag.0, || format!("poll  node={} {label}", tag.0));
+        state.life = tag.0;
         drop(state);
 
         let polled = catch_unwind(AssertUnwindSafe(|| {
             future.as_mut().poll(&mut Context::from_waker(&waker))
         }));
         let mut state = self.handle.core.state.lock();
+        state.life = 0;
         let keep = matches!(polled, Ok(Poll::Pending)) && !state.dead.contains(&tag);
         if keep {
             state.slots[key.slot].future = Some(future);
@@ -386,7 +398,9 @@ impl Handle {
         state
             .trace
             .note(Event::Note, u64::from(tag.0), futures.len() as u64);
-        state.trace.line(now_ns, || format!("kill  node={}", tag.0));
+        state
+            .trace
+            .line(now_ns, tag.0, || format!("kill  node={}", tag.0));
         drop(state);
         drop(futures);
     }
@@ -413,11 +427,23 @@ impl Handle {
         self.core.state.lock().trace.note(event, first, second);
     }
 
-    /// Adds a line to the text of a replay; `line` is not called otherwise.
+    /// Adds a line to what a replay tells; `line` is not called otherwise. Its first word names
+    /// the part that speaks (`disk`, `bucket`, `net`, `store`, …), words `key=value` what it
+    /// speaks of: `value=7`, `values=7,8`, `stream=1 base=10`, `lsn=`, `up_to=`.
     pub fn line(&self, line: impl FnOnce() -> String) {
         let mut state = self.core.state.lock();
-        let now_ns = state.now_ns;
-        state.trace.line(now_ns, line);
+        let (now_ns, life) = (state.now_ns, state.life);
+        state.trace.line(now_ns, life, line);
+    }
+
+    /// Whether lines are wanted: what costs time only for their sake may be left out.
+    pub(crate) fn is_told(&self) -> bool {
+        self.core.state.lock().trace.is_told()
+    }
+
+    /// Counts that a fault of the plan struck.
+    pub fn strike(&self, fault: &'static str) {
+        *self.core.state.lock().strikes.entry(fault).or_default() += 1;
     }
 }
 
@@ -452,7 +478,8 @@ impl Future for Sleep {
     }
 }
 
-fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+/// What a panic said.
+pub(crate) fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(ToString::to_string);
     text.or_else(|| panic.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "?".to_owned())

@@ -10,36 +10,18 @@
 //!
 //! *IO: none*
 
+pub(crate) mod faults;
+pub(crate) mod saved;
+mod scenarios;
+pub(crate) mod shrink;
+
 use serde::{Deserialize, Serialize};
 
 use crate::bucket::BucketFaults;
 use crate::disk::{DiskFaults, DiskShape};
 use crate::rng::Rng;
 
-/// What runs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Scenario {
-    /// Writers, a trimmer and crashes on a device WAL.
-    Wal,
-    /// Writers, readers, uploads and crashes on a stream store.
-    Store,
-    /// Owners, some of them zombies, that take a WAL in a bucket from each other.
-    #[serde(rename = "object-wal")]
-    ObjectWal,
-}
-
-impl Scenario {
-    /// Its name on the command line.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Wal => "wal",
-            Self::Store => "store",
-            Self::ObjectWal => "object-wal",
-        }
-    }
-}
+pub use scenarios::Scenario;
 
 /// How a life ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -87,6 +69,18 @@ pub enum Damage {
     SlotRot,
     /// The log is replaced: by nothing, or by another log.
     Foreign,
+}
+
+impl Damage {
+    /// Its name among the faults.
+    pub(crate) fn fault(self) -> &'static str {
+        match self {
+            Self::BitRot => "damage_bit_rot",
+            Self::Misdirected => "damage_misdirected",
+            Self::SlotRot => "damage_slot_rot",
+            Self::Foreign => "damage_foreign",
+        }
+    }
 }
 
 /// Everything that a seed decides.

@@ -13,11 +13,14 @@ pub(crate) mod object;
 pub(crate) mod store;
 pub(crate) mod wal;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use tidewater_types::set_mutant;
 
 use crate::check::Violation;
-use crate::exec::Executor;
+use crate::exec::{Executor, panic_message};
 use crate::plan::{Plan, Scenario};
+use crate::trace::{Event, Keep, Line};
 use common::failure_of;
 
 /// What came of a run.
@@ -37,30 +40,67 @@ pub struct RunReport {
     pub faults: Vec<(&'static str, u64)>,
     /// Every event in words, if they were asked for.
     pub text: Vec<String>,
+    /// The same, not yet in words.
+    pub(crate) lines: Vec<Line>,
+}
+
+/// How a run is watched.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Watch {
+    pub(crate) keep: Keep,
+    /// After so much virtual time an address enters the trace: what must be noticed.
+    pub(crate) impure_after_ns: Option<u64>,
 }
 
 /// Carries `plan` out with the seeded bug `mutant` (0 is none).
 #[must_use]
 pub fn run_plan(plan: &Plan, mutant: u16, keep_text: bool) -> RunReport {
+    let keep = if keep_text { Keep::Lines } else { Keep::Hash };
+    let watch = Watch {
+        keep,
+        impure_after_ns: None,
+    };
+    let mut report = run_watched(plan, mutant, watch);
+    report.text = report.lines.iter().map(ToString::to_string).collect();
+    report
+}
+
+/// Carries `plan` out and keeps what `watch` asks for.
+pub(crate) fn run_watched(plan: &Plan, mutant: u16, watch: Watch) -> RunReport {
     set_mutant(mutant);
     let executor = Executor::new(plan.seed);
-    if keep_text {
-        executor.keep_text();
+    executor.keep(watch.keep);
+    if let Some(wait_ns) = watch.impure_after_ns {
+        let (handle, place) = (executor.handle(), Box::new(0_u8));
+        executor.handle().call_after(wait_ns, move || {
+            let address = std::ptr::from_ref(&*place).addr();
+            handle.note(Event::Note, address as u64, 0);
+        });
     }
-    let (outcome, faults) = match plan.scenario {
+    // A plan made by hand may be none that a scenario can begin with: that is a finding too.
+    let run = catch_unwind(AssertUnwindSafe(|| match plan.scenario {
         Scenario::Wal => wal::run(&executor, plan),
         Scenario::Store => store::run(&executor, plan),
         Scenario::ObjectWal => object::run(&executor, plan),
+    }));
+    let (failure, mut faults) = match run {
+        Ok((outcome, faults)) => (failure_of(outcome), faults),
+        Err(panic) => {
+            let detail = format!("the scenario panicked: {}", panic_message(panic.as_ref()));
+            (Some(Violation::new("panic", detail)), Vec::new())
+        }
     };
+    faults.extend(executor.strikes());
     let (num_events, checkpoints) = executor.trace_checkpoints();
     let report = RunReport {
         trace_hash: executor.trace_hash(),
         num_events,
         checkpoints,
         virtual_ns: executor.handle().now().0,
-        failure: failure_of(outcome),
+        failure,
         faults,
-        text: executor.take_text(),
+        text: Vec::new(),
+        lines: executor.take_lines(),
     };
     drop(executor);
     set_mutant(0);

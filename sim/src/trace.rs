@@ -1,14 +1,19 @@
 //! The trace hash: one number that differs as soon as two runs differ.
 //!
 //! *Owns*: the hash over every poll, timer, I/O and draw, its check-points, and the
-//! full text of a run that is replayed.
-//! *Does not own*: what counts as an event; the executor and the ports note them.
+//! lines of a run that is told.
+//! *Does not own*: what counts as an event; the executor and the ports note them. What lines
+//! mean (trace/story.rs).
 //!
 //! Invariants
 //! 1. The hash depends on the events alone: no address, no clock, no hash seed.
 //! 2. A check-point is kept every 1,024 events, so that a divergence can be bisected.
 //!
 //! *IO: none*
+
+pub(crate) mod lanes;
+pub(crate) mod story;
+pub(crate) mod timeline;
 
 /// Events between two check-points.
 const CHECKPOINT_EVENTS: u64 = 1024;
@@ -32,13 +37,38 @@ pub enum Event {
     Note,
 }
 
+/// How much of a run is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Keep {
+    /// Hash and check-points alone.
+    #[default]
+    Hash,
+    /// What components say, in words.
+    Lines,
+    /// Each event too.
+    Events,
+}
+
+/// One thing that was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Line {
+    /// Events before it.
+    pub(crate) event: u64,
+    pub(crate) at_ns: u64,
+    /// The life whose task ran; 0 is the world.
+    pub(crate) life: u32,
+    /// Its first word names the part that speaks; `key=value` words name what it speaks of.
+    pub(crate) text: String,
+}
+
 /// The running hash of one run.
 #[derive(Debug, Default)]
 pub(crate) struct Trace {
     hash: u64,
     num_events: u64,
     checkpoints: Vec<u64>,
-    text: Option<Vec<String>>,
+    keep: Keep,
+    lines: Vec<Line>,
 }
 
 impl Trace {
@@ -46,6 +76,16 @@ impl Trace {
     pub(crate) fn note(&mut self, event: Event, first: u64, second: u64) {
         self.mix(((event as u64 + 1) << 56) ^ first);
         self.mix(second);
+        if self.keep == Keep::Events {
+            let (number, at_ns) = (self.num_events, self.lines.last().map_or(0, |l| l.at_ns));
+            let text = format!("event {number} {event:?} {first:x} {second:x}");
+            self.lines.push(Line {
+                event: number,
+                at_ns,
+                life: 0,
+                text,
+            });
+        }
         self.num_events += 1;
         if self.num_events.is_multiple_of(CHECKPOINT_EVENTS) {
             self.checkpoints.push(self.hash);
@@ -56,15 +96,26 @@ impl Trace {
         self.hash = (self.hash.rotate_left(5) ^ word).wrapping_mul(MULTIPLIER);
     }
 
-    /// Keeps the text of what follows.
-    pub(crate) fn keep_text(&mut self) {
-        self.text = Some(Vec::new());
+    /// Tells what follows.
+    pub(crate) fn keep(&mut self, keep: Keep) {
+        self.keep = keep;
     }
 
-    /// Adds a line if the text is kept.
-    pub(crate) fn line(&mut self, now_ns: u64, line: impl FnOnce() -> String) {
-        if let Some(text) = &mut self.text {
-            text.push(format!("{:>12.3}us {}", now_ns as f64 / 1e3, line()));
+    /// Whether lines are wanted.
+    pub(crate) fn is_told(&self) -> bool {
+        self.keep != Keep::Hash
+    }
+
+    /// Adds a line if lines are kept.
+    pub(crate) fn line(&mut self, at_ns: u64, life: u32, text: impl FnOnce() -> String) {
+        if self.is_told() {
+            let (event, text) = (self.num_events, text());
+            self.lines.push(Line {
+                event,
+                at_ns,
+                life,
+                text,
+            });
         }
     }
 
@@ -84,9 +135,15 @@ impl Trace {
         &self.checkpoints
     }
 
-    /// The text, if it was kept.
-    pub(crate) fn take_text(&mut self) -> Vec<String> {
-        self.text.take().unwrap_or_default()
+    /// What was told.
+    pub(crate) fn take_lines(&mut self) -> Vec<Line> {
+        std::mem::take(&mut self.lines)
+    }
+}
+
+impl std::fmt::Display for Line {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "{:>12.3}us {}", self.at_ns as f64 / 1e3, self.text)
     }
 }
 

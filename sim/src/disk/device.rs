@@ -295,13 +295,18 @@ impl Device {
             wait += state.rng.between(SLOW_NS_MIN, SLOW_NS_MAX);
         }
         let removed = state.removal_strikes();
+        let held = self.handle.is_told().then(|| op.values_held());
         let number = state.next_pending;
         state.next_pending += 1;
         state.pending.insert(number, Pending { id, session, op });
         drop(state);
         self.handle.note(Event::Disk, at, id);
-        self.handle
-            .line(|| format!("disk  submit {what} at={at} id={id}"));
+        self.handle.line(|| {
+            format!(
+                "disk  submit {what} at={at} id={id}{}",
+                held.unwrap_or_default()
+            )
+        });
         if removed {
             self.handle.line(|| "disk  removed".to_owned());
         }

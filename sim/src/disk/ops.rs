@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::faults::{CrashStyle, DiskFaults, DiskShape, Fault};
 use super::state::{Layers, Name};
+use crate::check::{values_in, values_word};
 use crate::rng::Rng;
 
 /// What unread memory holds.
@@ -79,6 +80,23 @@ pub(super) enum Op {
     Flush {
         mark: u64,
     },
+}
+
+impl Op {
+    /// The payloads in a write, as a line of the trace names them.
+    pub(super) fn values_held(&self) -> String {
+        match self {
+            Self::Write { buf, .. } => {
+                let values = values_in(filled(buf));
+                if values.is_empty() {
+                    String::new()
+                } else {
+                    format!(" {}", values_word(&values))
+                }
+            }
+            Self::Read { .. } | Self::Flush { .. } => String::new(),
+        }
+    }
 }
 
 impl State {

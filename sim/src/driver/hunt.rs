@@ -8,12 +8,13 @@
 //!
 //! *IO: driver*
 
+use super::campaign::{Budget, Campaign, run_campaign, run_one};
 use super::report::{MutantRow, Sums};
-use super::{Campaign, run_campaign, run_seed};
 use crate::mutants::{MUTANTS, Mutant};
-use crate::plan::Scenario;
+use crate::plan::{Plan, Scenario};
+use crate::trace::Keep;
 
-/// Seeds of the control run at the start, per scenario.
+/// Seeds of the control run, per scenario.
 const CONTROL_SEEDS: u64 = 100;
 
 /// Hunts every mutant, or those in `only`; `line` hears each result.
@@ -32,13 +33,17 @@ pub(super) fn hunt(
         line(&row);
         sums.mutants.push(row);
     }
-    for scenario in [Scenario::Wal, Scenario::Store, Scenario::ObjectWal] {
-        let num_seeds = CONTROL_SEEDS.min(max_seeds);
+}
+
+/// The seeds that the mutants meet first, without any: they must end well.
+pub(super) fn control(first_seed: u64, max_seeds: u64, sums: &mut Sums) {
+    for scenario in Scenario::ALL {
         let campaign = Campaign {
             first_seed,
-            num_seeds,
-            scenario: Some(scenario),
+            budget: Budget::Seeds(CONTROL_SEEDS.min(max_seeds)),
+            scenario: Some(*scenario),
             mutant: 0,
+            self_check: true,
         };
         run_campaign(campaign, |result| {
             sums.add(&result, 0);
@@ -50,8 +55,8 @@ pub(super) fn hunt(
 fn hunt_one(mutant: &Mutant, first_seed: u64, max_seeds: u64) -> MutantRow {
     let mut row = MutantRow {
         id: mutant.id,
-        name: mutant.name,
-        group: mutant.group,
+        name: mutant.name.to_owned(),
+        group: mutant.group.to_owned(),
         killed: false,
         seeds_to_kill: None,
         checker: None,
@@ -59,21 +64,23 @@ fn hunt_one(mutant: &Mutant, first_seed: u64, max_seeds: u64) -> MutantRow {
     };
     let campaign = Campaign {
         first_seed,
-        num_seeds: max_seeds,
+        budget: Budget::Seeds(max_seeds),
         scenario: Some(mutant.scenario),
         mutant: mutant.id,
+        self_check: false,
     };
     run_campaign(campaign, |result| {
         let Some(violation) = result.report.failure else {
             return true;
         };
-        let control = run_seed(result.seed, result.scenario, 0, false);
+        let plan = Plan::new(result.seed, result.scenario);
+        let control = run_one(&plan, 0, Keep::Hash, false);
         if control.report.failure.is_some() {
             return true;
         }
         row.killed = true;
         row.seeds_to_kill = Some(result.seed.wrapping_sub(first_seed) + 1);
-        row.checker = Some(violation.checker);
+        row.checker = Some(violation.checker.to_owned());
         row.detail = Some(violation.detail);
         false
     });

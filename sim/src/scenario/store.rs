@@ -14,6 +14,7 @@
 mod life;
 mod node;
 mod opener;
+mod progress;
 mod verify;
 mod world;
 

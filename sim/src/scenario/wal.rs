@@ -78,6 +78,7 @@ async fn all_lives(world: Arc<World>) -> Result<(), Violation> {
     match world.plan.damage {
         None => {}
         Some(damage) => {
+            world.handle.strike(damage.fault());
             let stopped = damage::inflict(&world, damage, calm).await?;
             if stopped {
                 return Ok(());

@@ -240,8 +240,8 @@ async fn append(
         .await?;
     world.handle.line(|| {
         format!(
-            "store append stream={id} value={value} base={}",
-            appended.base_offset
+            "store append stream={id} value={value} base={} end={} lsn={}",
+            appended.base_offset, appended.end_offset, appended.lsn
         )
     });
     let (sender, done) = oneshot::channel();

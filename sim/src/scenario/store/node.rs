@@ -11,6 +11,7 @@ use tidewater_stream_store::{StoreError, Stream, StreamStore};
 use tidewater_types::{ErrorKind, Offset, sometimes};
 use tidewater_wal::DeviceWal;
 
+use super::progress;
 use super::world::{Work, World};
 use crate::check::Violation;
 use crate::check::streams::Seen;
@@ -90,6 +91,8 @@ pub(super) async fn read_checked(
             bytes: entry.payload.to_vec(),
         })
         .collect();
+    progress::tell(&node.world.handle, &node.store, stream.id());
+    progress::tell_read(&node.world.handle, stream.id(), &seen);
     let mut model = node.world.model.lock();
     let known = model.streams.entry(stream.id()).or_default();
     let result = known.read(offset, &seen, fetched.high_watermark.0, floor);

@@ -21,6 +21,7 @@ use tidewater_types::{Env, Lsn, Offset, StreamId, sometimes};
 
 use super::node::{Node, excuse, read_checked};
 use super::opener::SimOpener;
+use super::progress;
 use super::world::{World, store_config};
 use crate::bucket::SimBucket;
 use crate::check::Violation;
@@ -39,6 +40,7 @@ pub(super) fn acked(node: &Node, stream: StreamId, value: u64, lsn: Lsn, bytes: 
     world
         .handle
         .line(|| format!("store ack stream={stream} value={value}"));
+    progress::tell(&world.handle, &node.store, stream);
     let place = node.wal.locate(lsn);
     if let Some(range) = &place {
         let len = usize::try_from(range.end - range.start).unwrap_or(0);

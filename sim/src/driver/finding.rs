@@ -1,0 +1,97 @@
+//! A failure for people: swim lanes in the terminal, a timeline and a plan in files.
+//!
+//! *Owns*: the files of a finding. *Does not own*: what they look like (trace/).
+//!
+//! *IO: driver*
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::report::{key_of, replay_line};
+use super::{quietly, refused};
+use crate::check::anomaly::anomaly;
+use crate::plan::Plan;
+use crate::plan::saved::{Found, SavedPlan};
+use crate::scenario::{RunReport, Watch, run_watched};
+use crate::trace::timeline::Head;
+use crate::trace::{Keep, lanes, story, timeline};
+
+/// Runs the plan again with everything it does told.
+pub(super) fn told(plan: &Plan, mutant: u16) -> RunReport {
+    let watch = Watch {
+        keep: Keep::Lines,
+        impure_after_ns: None,
+    };
+    quietly(|| run_watched(plan, mutant, watch))
+}
+
+/// The finding of a run that was told.
+pub(super) struct Finding<'a> {
+    pub(super) plan: &'a Plan,
+    pub(super) mutant: u16,
+    pub(super) report: &'a RunReport,
+}
+
+impl Finding<'_> {
+    /// The swim lanes around the failure.
+    pub(super) fn lanes(&self) -> String {
+        lanes::lanes(&story::read(&self.report.lines))
+    }
+
+    /// Writes the timeline.
+    pub(super) fn write_timeline(&self, path: &Path) -> io::Result<()> {
+        let failure = self.report.failure.as_ref().map(|violation| {
+            let known = anomaly(violation).map_or(String::new(), |name| format!(" ({name})"));
+            format!("{violation}{known}")
+        });
+        let name = self.plan.scenario.name();
+        let head = Head {
+            title: format!("seed {} of {name}, mutant {}", self.plan.seed, self.mutant),
+            failure,
+            replay: replay_line(self.plan.seed, self.plan.scenario, self.mutant),
+        };
+        fs::write(
+            path,
+            timeline::page(&head, &story::read(&self.report.lines)),
+        )
+    }
+
+    /// The plan with what it shows.
+    pub(super) fn saved(&self) -> SavedPlan {
+        let failure = self.report.failure.as_ref();
+        SavedPlan {
+            about: failure.map_or("ends well".to_owned(), ToString::to_string),
+            mutant: self.mutant,
+            found: failure.map(|violation| Found {
+                checker: violation.checker.to_owned(),
+                key: key_of(violation),
+            }),
+            plan: self.plan.clone(),
+        }
+    }
+
+    /// Shows the finding: lanes on standard error, timeline and plan below `folder`.
+    pub(super) fn show(&self, folder: &Path) {
+        eprint!("{}", self.lanes());
+        match self.write_files(folder) {
+            Ok(page) => eprintln!("timeline: {}", page.display()),
+            // The finding stands in the terminal; a full disk must not hide it.
+            Err(why) => _ = refused("write", folder, &why),
+        }
+    }
+
+    fn write_files(&self, folder: &Path) -> io::Result<PathBuf> {
+        fs::create_dir_all(folder)?;
+        let mutant = if self.mutant == 0 {
+            String::new()
+        } else {
+            format!("-mutant-{}", self.mutant)
+        };
+        let name = format!("{}-{}{mutant}", self.plan.scenario.name(), self.plan.seed);
+        fs::write(folder.join(format!("{name}.json")), self.saved().text())?;
+        let page = folder.join(format!("{name}.html"));
+        self.write_timeline(&page)?;
+        Ok(page)
+    }
+}

@@ -1,0 +1,80 @@
+//! The names of the faults: what a campaign counts, also when it never struck.
+//!
+//! *Owns*: which faults there are. *Does not own*: how often each may strike (the plan).
+//!
+//! Each probability of the plan is counted under its part and its field: `disk_faults.enospc` is
+//! `disk_enospc`. A part that is added to the plan gets a line here, or a fault that follows from
+//! something other than a probability.
+//!
+//! Invariants
+//! 1. Nothing is counted under a name that is not listed.
+//!
+//! *IO: none*
+
+use serde::Serialize;
+
+use crate::bucket::BucketFaults;
+use crate::disk::DiskFaults;
+
+/// Fields beside the probabilities.
+const NO_FAULTS: &[&str] = &["way_ns", "timeout_ns", "page_keys"];
+
+/// What strikes without a probability of its own: ends of lives, damage, consequences.
+const OTHERS: &[&str] = &[
+    "bucket_fine",
+    "clock_shift",
+    "damage_bit_rot",
+    "damage_foreign",
+    "damage_misdirected",
+    "damage_slot_rot",
+    "disk_bit_rot",
+    "disk_lost_name",
+    "kill",
+    "power_loss",
+    "zombie",
+];
+
+/// All faults, by name.
+pub(crate) fn names() -> Vec<String> {
+    let mut names: Vec<String> = OTHERS.iter().map(ToString::to_string).collect();
+    names.extend(probabilities("disk", &DiskFaults::default()));
+    names.extend(probabilities("bucket", &BucketFaults::default()));
+    names.sort_unstable();
+    names
+}
+
+fn probabilities(part: &str, faults: &impl Serialize) -> Vec<String> {
+    let value = serde_json::to_value(faults).expect("faults are plain data");
+    let fields = value.as_object().expect("faults have fields");
+    fields
+        .keys()
+        .filter(|name| !NO_FAULTS.contains(&name.as_str()))
+        .map(|name| format!("{part}_{name}"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::names;
+    use crate::plan::{Plan, Scenario};
+    use crate::scenario::run_plan;
+
+    #[test]
+    fn what_strikes_is_listed_and_names_are_unique() {
+        let known = names();
+        let unique: BTreeSet<&str> = known.iter().map(String::as_str).collect();
+        assert_eq!(unique.len(), known.len());
+        let mut struck = BTreeSet::new();
+        for scenario in Scenario::ALL {
+            for seed in 1..=40 {
+                struck.extend(run_plan(&Plan::new(seed, *scenario), 0, false).faults);
+            }
+        }
+        let struck: BTreeSet<&str> = struck.into_iter().map(|(name, _)| name).collect();
+        let unlisted: Vec<_> = struck.difference(&unique).collect();
+        assert!(unlisted.is_empty(), "{unlisted:?}");
+        assert!(struck.len() > 15, "{struck:?}");
+    }
+}

@@ -1,0 +1,86 @@
+//! A plan in a file: what it shows, and how to run it.
+//!
+//! *Owns*: the JSON of `sim/plans/*.json` and of `--save-plan`.
+//! *Does not own*: the plan itself.
+//!
+//! Invariants
+//! 1. A bare plan, without anything about it, is read too.
+//!
+//! *IO: none*
+
+use serde::{Deserialize, Serialize};
+
+use super::Plan;
+
+/// A plan and what is known of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SavedPlan {
+    /// What it shows, in a sentence.
+    pub(crate) about: String,
+    /// The seeded bug it is run with; 0 is none.
+    #[serde(default)]
+    pub(crate) mutant: u16,
+    /// The checker and the key of the failure it showed when it was saved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) found: Option<Found>,
+    /// What to run.
+    pub(crate) plan: Plan,
+}
+
+/// Which failure a plan showed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Found {
+    pub(crate) checker: String,
+    pub(crate) key: String,
+}
+
+impl SavedPlan {
+    /// The plan in `text`.
+    ///
+    /// # Errors
+    /// It is no JSON, or no plan.
+    pub(crate) fn parse(text: &str) -> Result<Self, serde_json::Error> {
+        let value: serde_json::Value = serde_json::from_str(text)?;
+        if value.get("plan").is_some() {
+            return serde_json::from_value(value);
+        }
+        Ok(Self {
+            about: String::new(),
+            mutant: 0,
+            found: None,
+            plan: serde_json::from_value(value)?,
+        })
+    }
+
+    /// The text of its file.
+    pub(crate) fn text(&self) -> String {
+        let text = serde_json::to_string_pretty(self);
+        text.expect("a plan is plain data") + "\n"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Found, SavedPlan};
+    use crate::plan::{Plan, Scenario};
+
+    #[test]
+    fn a_saved_plan_and_a_bare_one_are_read_back() {
+        let saved = SavedPlan {
+            about: "shows something".to_owned(),
+            mutant: 7,
+            found: Some(Found {
+                checker: "log".to_owned(),
+                key: "log: lost".to_owned(),
+            }),
+            plan: Plan::new(3, Scenario::Store),
+        };
+        assert_eq!(SavedPlan::parse(&saved.text()).unwrap(), saved);
+        let bare = serde_json::to_string(&saved.plan).unwrap();
+        let read = SavedPlan::parse(&bare).unwrap();
+        assert_eq!((read.plan, read.mutant), (saved.plan, 0));
+        assert!(SavedPlan::parse("{\"plan\":{}}").is_err());
+        assert!(SavedPlan::parse("[]").is_err());
+    }
+}
