@@ -50,7 +50,8 @@ fn collect(path: &Path, names: &mut BTreeSet<String>) {
         return;
     }
     let text = fs::read_to_string(path).expect("sources are text");
-    let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
+    let inline = "#[cfg(test)]\nmod tests {";
+    let code = text.split(inline).next().unwrap_or_default();
     for behind in code.split("sometimes!(").skip(1) {
         let named = behind.trim_start().strip_prefix('"');
         if let Some((name, _)) = named.and_then(|rest| rest.split_once('"')) {

@@ -12,6 +12,7 @@
 mod broker;
 pub(crate) mod process;
 mod steps;
+mod timeline;
 mod tools;
 
 use std::path::Path;

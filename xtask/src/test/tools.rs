@@ -1,4 +1,4 @@
-//! What the steps need and bring themselves: Python and Node packages, a Java program, kcat.
+//! What the steps need and bring themselves: Python and Node packages, a Java program, kcat, Chromium.
 //!
 //! *Owns*: the folders below `target/tidewater-test` and when they are made anew.
 //! *Does not own*: the pinned versions; they stand with the client scripts.
@@ -102,28 +102,33 @@ impl Tools {
 
     /// kcat from the distribution, if nobody installed it before.
     pub(crate) fn kcat(&self, processes: &mut Processes) -> Result<(), String> {
-        let probe = Command::new("kcat")
-            .arg("-V")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        if probe.is_ok_and(|status| status.success()) {
-            return Ok(());
-        }
-        let mut apt = |args: &[&str]| {
-            let mut command = Command::new("apt-get");
-            command.env("DEBIAN_FRONTEND", "noninteractive").args(args);
-            processes.run(&mut command, INSTALL_WITHIN)
-        };
-        apt(&["update", "--quiet"])?;
-        apt(&[
-            "install",
-            "--quiet",
-            "--yes",
-            "--no-install-recommends",
-            "kcat",
-        ])
+        debian(processes, "kcat", "-V")
     }
+
+    /// Chromium from the distribution, if nobody installed it before.
+    pub(crate) fn chromium(&self, processes: &mut Processes) -> Result<(), String> {
+        debian(processes, "chromium", "--version")
+    }
+}
+
+/// A Debian package whose program has its name and answers to `probe`.
+fn debian(processes: &mut Processes, package: &str, probe: &str) -> Result<(), String> {
+    let probe = Command::new(package)
+        .arg(probe)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    if probe.is_ok_and(|status| status.success()) {
+        return Ok(());
+    }
+    let mut apt = |args: &[&str]| {
+        let mut command = Command::new("apt-get");
+        command.env("DEBIAN_FRONTEND", "noninteractive").args(args);
+        processes.run(&mut command, INSTALL_WITHIN)
+    };
+    apt(&["update", "--quiet"])?;
+    let install = ["install", "--quiet", "--yes", "--no-install-recommends"];
+    apt(&[&install[..], &[package]].concat())
 }
 
 /// Makes `folder` anew unless its stamp says that it was made from these very files.

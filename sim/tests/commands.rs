@@ -1,0 +1,268 @@
+//! The commands as scripts meet them: JSON, files, exit codes.
+//!
+//! *IO: driver* (starts the simulator's own binary)
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn sim(folder: &Path, args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tidewater-sim"))
+        .args(args)
+        .arg("--out")
+        .arg(folder)
+        .env("TIDEWATER_GIT", "abc123")
+        .output()
+        .expect("the simulator starts")
+}
+
+fn folder(name: &str) -> tempfile::TempDir {
+    tempfile::Builder::new()
+        .prefix(&format!("tidewater-sim-{name}"))
+        .tempdir()
+        .expect("a temporary folder")
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|why| {
+        let errors = String::from_utf8_lossy(&output.stderr);
+        panic!("{why}: {errors}")
+    })
+}
+
+fn words(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn pages(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).expect("it was made").flatten();
+    let mut pages: Vec<_> = entries
+        .map(|entry| entry.path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "html")
+        })
+        .collect();
+    pages.sort();
+    pages
+}
+
+#[test]
+fn a_campaign_tells_scripts_all_that_they_rely_on() {
+    let folder = folder("campaign");
+    let args = ["campaign", "--seeds", "30", "--seed", "100", "--json", "-"];
+    let output = sim(folder.path(), &args);
+    assert_eq!(output.status.code(), Some(0), "{}", words(&output.stderr));
+    let told = json(&output);
+    assert_eq!(told["git"], "abc123");
+    let scenarios = told["scenarios"].as_object().unwrap();
+    assert!(["wal", "store", "object-wal"].iter().all(|name| {
+        let sums = &scenarios[*name];
+        sums["seeds"].as_u64() > Some(0)
+            && sums["seeds_per_minute"].as_u64() > Some(0)
+            && sums["virtual_hours"].as_f64() > Some(0.0)
+    }));
+    assert_eq!(told["failures"], Value::Array(Vec::new()));
+    assert_eq!(told["mutants"], Value::Array(Vec::new()));
+    assert!(told["faults"]["power_loss"].as_u64() > Some(0));
+    assert!(
+        told["faults"]
+            .as_object()
+            .unwrap()
+            .contains_key("disk_lying_flush")
+    );
+    assert!(told["sometimes"].as_object().unwrap().len() > 20);
+    assert!(told["determinism"]["rerun"].as_u64() > Some(0));
+    assert_eq!(told["determinism"]["mismatches"], 0);
+    let summary = fs::read_to_string(folder.path().join("summary.html")).unwrap();
+    assert!(summary.contains("abc123") && summary.contains("object-wal"));
+}
+
+#[test]
+fn a_campaign_ends_when_its_time_is_over_and_strictness_is_asked_for() {
+    let folder = folder("minutes");
+    let args = [
+        "campaign",
+        "--minutes",
+        "0.01",
+        "--scenario",
+        "wal",
+        "--json",
+        "-",
+    ];
+    let output = sim(folder.path(), &args);
+    assert_eq!(output.status.code(), Some(0), "{}", words(&output.stderr));
+    assert!(json(&output)["scenarios"]["wal"]["seeds"].as_u64() > Some(0));
+    let strict = [&args[..], &["--strict"]].concat();
+    let output = sim(folder.path(), &strict);
+    assert_eq!(
+        output.status.code(),
+        Some(1),
+        "half a second reaches not everything"
+    );
+    assert!(words(&output.stderr).contains("never in this campaign"));
+}
+
+#[test]
+fn a_failure_shows_lanes_and_leaves_a_timeline_and_a_plan_that_shrinks() {
+    let folder = folder("failure");
+    let args = [
+        "run",
+        "--seeds",
+        "4",
+        "--scenario",
+        "store",
+        "--mutant",
+        "28",
+    ];
+    let output = sim(folder.path(), &args);
+    assert_eq!(output.status.code(), Some(1));
+    let (lines, shown) = (words(&output.stdout), words(&output.stderr));
+    assert!(
+        lines.contains("FAIL checker=") && lines.contains("replay: cargo run"),
+        "{lines}"
+    );
+    assert!(
+        shown.contains("virtual time") && shown.contains("disk"),
+        "{shown}"
+    );
+    let page = &pages(folder.path())[0];
+    let text = fs::read_to_string(page).unwrap();
+    for stage in ["produced", "wal", "acked", "uploaded", "read"] {
+        assert!(
+            text.contains(&format!("\"stage\":\"{stage}\"")),
+            "{stage} is not told"
+        );
+    }
+    let plan = page.with_extension("json");
+    let small = folder.path().join("small.json");
+    let args = [
+        "shrink",
+        plan.to_str().unwrap(),
+        "--tries",
+        "60",
+        "--json",
+        "-",
+        "--save",
+        small.to_str().unwrap(),
+    ];
+    let output = sim(folder.path(), &args);
+    assert_eq!(output.status.code(), Some(0), "{}", words(&output.stderr));
+    let told = json(&output);
+    assert!(told["accepted"].as_u64() > Some(0), "{told}");
+    // The small plan fails in the same way, and its seeded bug is why.
+    let replay = |path: &Path| {
+        let args = ["replay", "--plan", path.to_str().unwrap(), "--json", "-"];
+        sim(folder.path(), &args)
+    };
+    let output = replay(&small);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(json(&output)["failures"][0]["key"], told["key"]);
+    let mut saved: Value = serde_json::from_str(&fs::read_to_string(&small).unwrap()).unwrap();
+    saved["mutant"] = 0.into();
+    fs::write(&small, saved.to_string()).unwrap();
+    assert_eq!(replay(&small).status.code(), Some(0));
+}
+
+#[test]
+fn two_processes_agree_and_an_address_in_the_trace_is_named() {
+    let folder = folder("diff");
+    let output = sim(
+        folder.path(),
+        &["diff", "5", "--scenario", "wal", "--json", "-"],
+    );
+    assert_eq!(output.status.code(), Some(0), "{}", words(&output.stderr));
+    let told = json(&output);
+    assert_eq!(told["alike"], true);
+    assert_ne!(
+        told["layout"][0], told["layout"][1],
+        "the memory is another"
+    );
+    let impure = [
+        "diff",
+        "5",
+        "--scenario",
+        "wal",
+        "--impure-after-ns",
+        "20000",
+        "--json",
+        "-",
+    ];
+    let output = sim(folder.path(), &impure);
+    assert_eq!(output.status.code(), Some(1));
+    let told = json(&output);
+    let difference = &told["first_difference"];
+    let line = |name: &str| difference[name].as_str().unwrap().to_owned();
+    assert!(
+        line("one").contains("Note") && line("other").contains("Note"),
+        "{told}"
+    );
+    assert!(!difference["after"].as_array().unwrap().is_empty());
+    assert!(words(&output.stderr).contains("the runs part after"));
+}
+
+#[test]
+fn a_replay_ends_where_it_is_asked_to() {
+    let folder = folder("until");
+    let replay = |until: &str| {
+        let args = [
+            "replay",
+            "--seed",
+            "5",
+            "--scenario",
+            "wal",
+            "--trace",
+            "full",
+            "--until",
+            until,
+        ];
+        words(&sim(folder.path(), &args).stdout)
+    };
+    let (few, more) = (replay("20"), replay("200"));
+    assert!(few.lines().count() < more.lines().count());
+    let until_words = replay("wal ack");
+    let lines: Vec<&str> = until_words.lines().collect();
+    assert!(
+        lines[lines.len() - 2].contains("wal ack") || lines.len() > 2,
+        "{until_words}"
+    );
+}
+
+#[test]
+fn reports_of_campaigns_become_one_page() {
+    let folder = folder("report");
+    let path = |name: &str| folder.path().join(name).display().to_string();
+    for (name, seed) in [("a.json", "1"), ("b.json", "2")] {
+        let args = [
+            "run",
+            "--seeds",
+            "1",
+            "--seed",
+            seed,
+            "--scenario",
+            "wal",
+            "--json",
+        ];
+        let target = path(name);
+        let args = [&args[..], &[target.as_str()]].concat();
+        assert_eq!(sim(folder.path(), &args).status.code(), Some(0));
+    }
+    let (a, b, page) = (path("a.json"), path("b.json"), path("both.html"));
+    let output = sim(
+        folder.path(),
+        &["report", &a, &b, "--html", &page, "--json", "-"],
+    );
+    assert_eq!(output.status.code(), Some(0), "{}", words(&output.stderr));
+    assert_eq!(json(&output)["scenarios"]["wal"]["seeds"], 2);
+    assert!(fs::read_to_string(&page).unwrap().contains("2 seeds"));
+    let missing = sim(
+        folder.path(),
+        &["report", "/nonexistent.json", "--html", &page],
+    );
+    assert_eq!(missing.status.code(), Some(3));
+    fs::write(&a, "[]").unwrap();
+    let output = sim(folder.path(), &["report", &a, "--html", &page]);
+    assert_eq!(output.status.code(), Some(2));
+}
