@@ -28,18 +28,6 @@ fn twenty_seeds_of_the_object_wal_end_well() {
     assert_eq!(failures(Scenario::ObjectWal), Vec::<String>::new());
 }
 
-/// Seeds that found bugs in their time; what they mean moves with the code, so they are few.
-#[test]
-fn seeds_that_once_failed_end_well() {
-    let wal = [113, 12_147, 18_863, 300_779, 303_759, 304_037];
-    let store = [8, 17, 158, 6_559, 7_218];
-    let all = wal.map(|seed| (seed, Scenario::Wal)).into_iter();
-    for (seed, scenario) in all.chain(store.map(|seed| (seed, Scenario::Store))) {
-        let failure = run_plan(&Plan::new(seed, scenario), 0, false).failure;
-        assert_eq!(failure, None, "{} {seed}", scenario.name());
-    }
-}
-
 /// The first finding with the seeded bug on, among `seeds` seeds.
 fn hunt(id: u16, seeds: u64) -> Option<RunReport> {
     let scenario = mutant(id).expect("a bug that is wired").scenario;
