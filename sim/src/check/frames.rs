@@ -159,6 +159,7 @@ fn lost(value: u64, lsn: Lsn, last: Option<Lsn>) -> Violation {
 #[cfg(test)]
 mod tests {
     use super::FrameModel;
+    use crate::check::anomaly::anomaly;
     use crate::check::payload;
     use tidewater_types::Lsn;
 
@@ -235,5 +236,25 @@ mod tests {
         let moved = vec![(Lsn(11), payload(1, 30))];
         assert!(complaint(&mut model(&[1], &[]), &moved).contains("came back at"));
         assert!(complaint(&mut model(&[1], &[]), &served(&[1, 1])).contains("follows"));
+    }
+
+    #[test]
+    fn bad_histories_have_the_names_that_others_give_them() {
+        let name = |model: &mut FrameModel, frames: &[(Lsn, Vec<u8>)]| {
+            anomaly(&model.recovered(frames).unwrap_err())
+        };
+        let lost = name(&mut model(&[1, 2], &[]), &served(&[1]));
+        assert_eq!(lost, Some("lost-write"));
+        let gap = name(&mut model(&[1], &[2, 3]), &served(&[1, 3]));
+        assert_eq!(gap, Some("int-poll-skip"));
+        let mut gone = model(&[1], &[2]);
+        gone.recovered(&served(&[1])).unwrap();
+        let resurrected = name(&mut gone, &served(&[1, 2]));
+        assert_eq!(resurrected, Some("aborted-read"));
+        let order = name(&mut model(&[1, 2], &[]), &served(&[2, 1]));
+        assert_eq!(order, Some("int-nonmonotonic-poll"));
+        let moved = [(Lsn(11), payload(1, 30))];
+        let moved = name(&mut model(&[1], &[]), &moved);
+        assert_eq!(moved, Some("inconsistent-offsets"));
     }
 }

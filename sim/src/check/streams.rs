@@ -106,16 +106,25 @@ impl StreamModel {
                 return Err(Violation::new(LOG, detail));
             };
             if self.given.get(&value) != Some(&(entry.base, entry.count)) {
-                let given = self.given.get(&value);
-                let detail = format!(
-                    "value {value} was given {given:?} and shows at {}+{}",
-                    entry.base, entry.count
-                );
-                return Err(Violation::new(LOG, detail));
+                return Err(self.misplaced(value, entry));
             }
             self.show(value, entry.base, entry.count, false)?;
         }
         Ok(())
+    }
+
+    /// What is wrong with a value at an offset that it was not given.
+    fn misplaced(&self, value: u64, entry: &Seen) -> Violation {
+        let (base, count) = (entry.base, entry.count);
+        let mut shown = self.shown.iter();
+        let detail = match shown.find(|(at, place)| place.value == value && **at != base) {
+            Some((first, _)) => format!("value {value} shows twice: at {first} and at {base}"),
+            None => {
+                let given = self.given.get(&value);
+                format!("value {value} was given {given:?} and shows at {base}+{count}")
+            }
+        };
+        Violation::new(LOG, detail)
     }
 
     fn show(&mut self, value: u64, base: u64, count: u64, acked: bool) -> Result<(), Violation> {
@@ -227,6 +236,7 @@ impl StreamModel {
 #[cfg(test)]
 mod tests {
     use super::{Seen, StreamModel};
+    use crate::check::anomaly::anomaly;
     use crate::check::payload;
 
     fn seen(value: u64, base: u64, count: u64) -> Seen {
@@ -250,6 +260,10 @@ mod tests {
 
     fn complaint(result: Result<(), crate::check::Violation>) -> String {
         result.unwrap_err().detail
+    }
+
+    fn name(result: Result<(), crate::check::Violation>) -> Option<&'static str> {
+        anomaly(&result.unwrap_err())
     }
 
     #[test]
@@ -290,8 +304,53 @@ mod tests {
     }
 
     #[test]
+    fn bad_histories_have_the_names_that_others_give_them() {
+        let lost = model().final_read(0, &[seen(1, 0, 2)], 2);
+        assert_eq!(name(lost), Some("lost-write"));
+        let short = model().final_read(0, &[seen(1, 0, 2), seen(2, 2, 1)], 4);
+        assert_eq!(name(short), Some("unseen"));
+        let gap = model().read(0, &[seen(1, 0, 2), seen(3, 3, 1)], 4, 0);
+        assert_eq!(name(gap), Some("int-poll-skip"));
+        let early = model().read(0, &[seen(1, 0, 2)], 1, 0);
+        assert_eq!(name(early), Some("precommitted-read"));
+        let back = model().read(0, &[seen(1, 0, 2)], 2, 3);
+        assert_eq!(name(back), Some("nonmonotonic-poll"));
+        let never = model().read(3, &[seen(8, 3, 1)], 4, 0);
+        assert_eq!(name(never), Some("aborted-read"));
+        let mut changed = model();
+        changed.given(9, 0, 2);
+        assert_eq!(name(changed.acked(9)), Some("inconsistent-offsets"));
+        let moved = model().read(4, &[seen(3, 4, 1)], 5, 0);
+        assert_eq!(name(moved), Some("inconsistent-offsets"));
+        let unknown = model().acked(77);
+        assert_eq!(name(unknown), Some("aborted-read"));
+    }
+
+    #[test]
+    fn a_value_that_shows_at_two_offsets_is_a_duplicate() {
+        let result = model().read(2, &[seen(2, 2, 1), seen(1, 3, 2)], 5, 0);
+        let violation = result.unwrap_err();
+        assert_eq!(anomaly(&violation), Some("duplicate"));
+        assert!(
+            violation.detail.contains("shows twice: at 0 and at 3"),
+            "{violation}"
+        );
+    }
+
+    #[test]
+    fn a_trim_that_nobody_asked_for_and_a_start_that_goes_back_are_seen() {
+        let mut model = model();
+        model.trim_asked(1);
+        assert_eq!(name(model.seen_start(2)), Some("lost-write"));
+        assert_eq!(name(model.trim_done(3)), Some("lost-write"));
+        model.seen_start(1).unwrap();
+        assert_eq!(name(model.seen_start(0)), Some("nonmonotonic-poll"));
+        assert_eq!(name(model.final_read(0, &[], 0)), Some("nonmonotonic-poll"));
+    }
+
+    #[test]
     fn a_value_at_another_offset_is_seen() {
-        assert!(complaint(model().read(3, &[seen(1, 3, 2)], 5, 0)).contains("was given"));
+        assert!(complaint(model().read(3, &[seen(3, 3, 2)], 5, 0)).contains("was given"));
     }
 
     #[test]

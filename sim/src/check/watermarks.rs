@@ -50,6 +50,7 @@ impl WatermarkModel {
 #[cfg(test)]
 mod tests {
     use super::WatermarkModel;
+    use crate::check::anomaly::anomaly;
     use tidewater_types::Lsn;
     use tidewater_wal::Watermarks;
 
@@ -91,5 +92,26 @@ mod tests {
                 .detail
                 .contains("went back")
         );
+    }
+
+    #[test]
+    fn each_mark_that_goes_back_or_overtakes_the_next_is_seen() {
+        let good = [2, 4, 6, 8];
+        for place in 0..4 {
+            let mut model = WatermarkModel::default();
+            model.seen(marks(good)).unwrap();
+            let mut back = good;
+            back[place] -= 1;
+            let violation = model.seen(marks(back)).unwrap_err();
+            assert_eq!(anomaly(&violation), Some("nonmonotonic-send"));
+            // What was refused is not what was seen last.
+            assert_eq!(model.seen(marks(good)), Ok(()));
+        }
+        for place in 0..3 {
+            let mut above = good;
+            above[place] = above[place + 1] + 1;
+            let violation = WatermarkModel::default().seen(marks(above)).unwrap_err();
+            assert!(violation.detail.contains("out of order"), "{violation}");
+        }
     }
 }
