@@ -437,12 +437,19 @@ impl Bucket for SimBucket {
         parts: &'a [PartTag],
     ) -> BoxFuture<'a, Result<(), BucketError>> {
         let (owned, id, parts) = (key.to_owned(), upload.0.clone(), parts.to_vec());
+        let handle = self.handle.clone();
         Box::pin(self.request("complete", key, false, move |state| {
             let replaces = state.faults.completion_replaces;
             let State {
                 objects, uploads, ..
             } = state;
-            uploads.complete(objects, replaces, &owned, &id, &parts)
+            uploads.complete(objects, replaces, &owned, &id, &parts)?;
+            let whole = objects.get(&owned);
+            handle.line(|| {
+                let held = whole.map(held).unwrap_or_default();
+                format!("bucket applied create {owned} of parts {held}")
+            });
+            Ok(())
         }))
     }
 

@@ -19,10 +19,14 @@ use crate::disk::DiskFaults;
 /// Fields beside the probabilities.
 const NO_FAULTS: &[&str] = &["way_ns", "timeout_ns", "page_keys"];
 
+/// What the disk can do and no plan asks for: no log could notice it at its tail.
+pub(crate) const NOT_PLANNED: &[&str] = &["disk_lying_flush", "disk_stale_read"];
+
 /// What strikes without a probability of its own: ends of lives, damage, consequences.
 const OTHERS: &[&str] = &[
     "bucket_fine",
     "clock_shift",
+    "crash_in_recovery",
     "damage_bit_rot",
     "damage_foreign",
     "damage_misdirected",
@@ -47,9 +51,9 @@ fn probabilities(part: &str, faults: &impl Serialize) -> Vec<String> {
     let value = serde_json::to_value(faults).expect("faults are plain data");
     let fields = value.as_object().expect("faults have fields");
     fields
-        .keys()
-        .filter(|name| !NO_FAULTS.contains(&name.as_str()))
-        .map(|name| format!("{part}_{name}"))
+        .iter()
+        .filter(|(name, value)| value.is_number() && !NO_FAULTS.contains(&name.as_str()))
+        .map(|(name, _)| format!("{part}_{name}"))
         .collect()
 }
 
@@ -57,9 +61,16 @@ fn probabilities(part: &str, faults: &impl Serialize) -> Vec<String> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::names;
+    use super::{NOT_PLANNED, names};
     use crate::plan::{Plan, Scenario};
     use crate::scenario::run_plan;
+
+    #[test]
+    fn what_is_not_planned_is_a_fault_of_the_disk() {
+        let known = names();
+        let is_known = |name: &&str| known.iter().any(|known| known == *name);
+        assert!(NOT_PLANNED.iter().all(is_known));
+    }
 
     #[test]
     fn what_strikes_is_listed_and_names_are_unique() {

@@ -31,6 +31,34 @@ pub(crate) async fn open_when_free(device: &Device, handle: &Handle) -> SimDisk 
     }
 }
 
+/// Counts a life that ended before it had opened or been refused.
+pub(crate) struct Opening {
+    handle: Handle,
+    over: bool,
+}
+
+impl Opening {
+    pub(crate) fn new(handle: &Handle) -> Self {
+        let handle = handle.clone();
+        Self {
+            handle,
+            over: false,
+        }
+    }
+
+    pub(crate) fn over(mut self) {
+        self.over = true;
+    }
+}
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        if !self.over {
+            self.handle.strike("crash_in_recovery");
+        }
+    }
+}
+
 /// Whether reads that failed explain the refusal: both superblocks unreadable is told as damage.
 pub(crate) fn unreadable(plan: &Plan, error: &WalError) -> bool {
     let faults = &plan.disk_faults;

@@ -23,7 +23,7 @@ use crate::env::SimEnv;
 use crate::exec::Tag;
 use crate::plan::{End, Life};
 use crate::rng::Rng;
-use crate::scenario::common::wal_config;
+use crate::scenario::common::{Opening, wal_config};
 
 /// A whole life; it may end before this does.
 pub(super) async fn body(world: Arc<World>, tag: Tag, life: Life, work: Work) {
@@ -42,7 +42,10 @@ pub(super) async fn body(world: Arc<World>, tag: Tag, life: Life, work: Work) {
     };
     let bucket = Arc::new(world.bucket.clone());
     let config = store_config(&world.plan, work == Work::ReadAllWithoutWal);
-    let store = match StreamStore::open(env, bucket, Box::new(opener), config).await {
+    let guard = Opening::new(&world.handle);
+    let outcome = StreamStore::open(env, bucket, Box::new(opener), config).await;
+    guard.over();
+    let store = match outcome {
         Ok(store) => store,
         Err(error) => return excuse(&world, work, "open", &error),
     };

@@ -23,7 +23,7 @@ use crate::env::SimEnv;
 use crate::exec::Tag;
 use crate::plan::{End, Life};
 use crate::rng::Rng;
-use crate::scenario::common::{unreadable, wal_config};
+use crate::scenario::common::{Opening, unreadable, wal_config};
 
 /// What the tasks of a life share.
 #[derive(Clone)]
@@ -56,7 +56,10 @@ pub(super) async fn body(world: Arc<World>, tag: Tag, life: Life, work: Work, di
         open_mode(created),
         on_frame,
     );
-    let wal = match opening.await {
+    let guard = Opening::new(&world.handle);
+    let outcome = opening.await;
+    guard.over();
+    let wal = match outcome {
         Ok((wal, _report)) => Arc::new(wal),
         Err(error) => return open_failed(&world, &error, created),
     };
