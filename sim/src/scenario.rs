@@ -92,7 +92,7 @@ pub(crate) fn run_watched(plan: &Plan, mutant: u16, watch: Watch) -> RunReport {
     };
     faults.extend(executor.strikes());
     let (num_events, checkpoints) = executor.trace_checkpoints();
-    let report = RunReport {
+    let mut report = RunReport {
         trace_hash: executor.trace_hash(),
         num_events,
         checkpoints,
@@ -104,5 +104,23 @@ pub(crate) fn run_watched(plan: &Plan, mutant: u16, watch: Watch) -> RunReport {
     };
     drop(executor);
     set_mutant(0);
+    tell_failure(&mut report, watch.keep);
     report
+}
+
+/// A failure that nobody told where it was found is told at the end.
+fn tell_failure(report: &mut RunReport, keep: Keep) {
+    let is_told = |line: &Line| line.text.starts_with("FAIL");
+    let Some(violation) = &report.failure else {
+        return;
+    };
+    if keep == Keep::Hash || report.lines.iter().any(is_told) {
+        return;
+    }
+    report.lines.push(Line {
+        event: report.num_events,
+        at_ns: report.virtual_ns,
+        life: 0,
+        text: format!("FAIL  {violation}"),
+    });
 }

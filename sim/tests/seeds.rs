@@ -28,12 +28,13 @@ fn twenty_seeds_of_the_object_wal_end_well() {
     assert_eq!(failures(Scenario::ObjectWal), Vec::<String>::new());
 }
 
-/// The first finding with the seeded bug on, among `seeds` seeds.
-fn hunt(id: u16, seeds: u64) -> Option<RunReport> {
+/// The first finding with the seeded bug on, among `seeds` seeds, with its plan.
+fn hunt(id: u16, seeds: u64) -> Option<(Plan, RunReport)> {
     let scenario = mutant(id).expect("a bug that is wired").scenario;
     (1..=seeds)
-        .map(|seed| run_plan(&Plan::new(seed, scenario), id, false))
-        .find(|report| report.failure.is_some())
+        .map(|seed| Plan::new(seed, scenario))
+        .map(|plan| (plan.clone(), run_plan(&plan, id, false)))
+        .find(|(_, report)| report.failure.is_some())
 }
 
 #[test]
@@ -44,20 +45,27 @@ fn seeded_bugs_are_found_by_the_checker_that_should() {
         (52, "durable"),
         (53, "damage"),
     ] {
-        let report = hunt(id, 300).unwrap_or_else(|| panic!("mutant {id} survived"));
+        let (plan, report) = hunt(id, 300).unwrap_or_else(|| panic!("mutant {id} survived"));
         assert_eq!(
             report.failure.expect("it was found").checker,
             checker,
             "mutant {id}"
         );
+        let told = run_plan(&plan, id, true).text;
+        let failed = told.iter().any(|line| line.contains("FAIL"));
+        assert!(failed, "mutant {id}: no line tells of the failure");
     }
 }
 
 #[test]
 fn a_replay_tells_what_happened_and_changes_nothing() {
+    for scenario in Scenario::ALL {
+        let plan = Plan::new(6, *scenario);
+        let (short, long) = (run_plan(&plan, 0, false), run_plan(&plan, 0, true));
+        assert_eq!(short.trace_hash, long.trace_hash, "{}", scenario.name());
+        assert!(short.text.is_empty() && !long.text.is_empty());
+    }
     let plan = Plan::new(5, Scenario::Wal);
-    let (short, long) = (run_plan(&plan, 0, false), run_plan(&plan, 0, true));
-    assert_eq!(short.trace_hash, long.trace_hash);
-    assert!(short.text.is_empty());
+    let long = run_plan(&plan, 0, true);
     assert!(long.text.iter().any(|line| line.contains("disk  submit")));
 }

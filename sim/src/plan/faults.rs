@@ -61,9 +61,34 @@ fn probabilities(part: &str, faults: &impl Serialize) -> Vec<String> {
 mod tests {
     use std::collections::BTreeSet;
 
-    use super::{NOT_PLANNED, names};
+    use super::{NOT_PLANNED, names, probabilities};
+    use crate::bucket::BucketFaults;
+    use crate::disk::DiskFaults;
     use crate::plan::{Plan, Scenario};
     use crate::scenario::run_plan;
+
+    #[test]
+    fn every_probability_of_the_plan_is_off_in_some_seeds_and_on_in_others() {
+        let plans: Vec<serde_json::Value> = (0..300)
+            .flat_map(|seed| Scenario::ALL.iter().map(move |all| Plan::new(seed, *all)))
+            .map(|plan| serde_json::to_value(plan).expect("plain data"))
+            .collect();
+        let parts = [
+            ("disk_faults", probabilities("disk", &DiskFaults::default())),
+            ("bucket", probabilities("bucket", &BucketFaults::default())),
+        ];
+        for (part, names) in parts {
+            for name in names {
+                // A misdirected write is damage that is done, not a lot that is drawn.
+                let never = NOT_PLANNED.contains(&&*name) || name == "disk_misdirected_write";
+                let (_, field) = name.split_once('_').expect("part and field");
+                let is_on = |plan: &&serde_json::Value| plan[part][field] != 0;
+                let on = plans.iter().filter(is_on).count();
+                let is_swarm = on > 0 && on < plans.len();
+                assert_eq!(is_swarm, !never, "{name}: on in {on} of {}", plans.len());
+            }
+        }
+    }
 
     #[test]
     fn what_is_not_planned_is_a_fault_of_the_disk() {

@@ -37,6 +37,7 @@ pub(crate) fn check(processes: &mut Processes, page: &Path) -> Result<(), String
     let record = record_of_all_stages(&data).ok_or("no record went the whole way")?;
     let shown = page.with_extension("dom.html");
     let profile = page.with_extension("profile");
+    let complaints = page.with_extension("log");
     let mut browser = Command::new("chromium");
     browser
         .args([
@@ -53,8 +54,12 @@ pub(crate) fn check(processes: &mut Processes, page: &Path) -> Result<(), String
         ])
         .arg(format!("--user-data-dir={}", profile.display()))
         .arg(format!("file://{}#record={record}", page.display()))
-        .stdout(File::create(&shown).map_err(said)?);
-    processes.run(&mut browser, BROWSER_WITHIN)?;
+        .stdout(File::create(&shown).map_err(said)?)
+        // It complains of a desktop that is not there.
+        .stderr(File::create(&complaints).map_err(said)?);
+    processes
+        .run(&mut browser, BROWSER_WITHIN)
+        .map_err(|why| format!("{why}; it says why in {}", complaints.display()))?;
     let dom = fs::read_to_string(&shown).map_err(said)?;
     looks_right(&dom, record).map_err(|why| format!("{}: {why}", shown.display()))
 }
