@@ -205,7 +205,9 @@ mod tests {
     #[test]
     fn a_disk_that_flushes_nothing_is_found_and_a_right_one_is_not_blamed() {
         let (seed, what) = find(true, 50).expect("found within 50 seeds");
-        assert!(what.contains("did not come back"), "{what}");
+        // Frames are gone, or the log notices that some in the middle are and refuses to open.
+        let is_loss = what.contains("did not come back") || what.contains("is damaged");
+        assert!(is_loss, "{what}");
         assert_eq!(lost(seed, true), Some(what), "the seed shows it again");
         assert_eq!(find(false, 50), None);
     }
