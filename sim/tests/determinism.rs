@@ -14,7 +14,7 @@ fn trace(seed: u64, scenario: Scenario) -> (u64, u64, Vec<u64>) {
 
 #[test]
 fn the_same_seed_gives_the_same_trace() {
-    for scenario in [Scenario::Wal, Scenario::Store, Scenario::ObjectWal] {
+    for scenario in Scenario::ALL.iter().copied() {
         for seed in 40..44 {
             assert_eq!(
                 trace(seed, scenario),
@@ -46,11 +46,7 @@ fn another_process_gives_the_same_trace() {
     assert_eq!(first.lines().count(), 6);
     for (number, line) in first.lines().enumerate() {
         let seed = 900 + number as u64;
-        let scenario = match seed % 3 {
-            0 => Scenario::Wal,
-            1 => Scenario::Store,
-            _ => Scenario::ObjectWal,
-        };
+        let scenario = Scenario::of_seed(seed);
         assert!(
             line.starts_with(&format!("seed={seed} scenario={}", scenario.name())),
             "{line}"

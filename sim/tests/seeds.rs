@@ -4,28 +4,17 @@
 
 use tidewater_sim::{Plan, RunReport, Scenario, mutant, run_plan};
 
-fn failures(scenario: Scenario) -> Vec<String> {
-    (1..=20)
-        .filter_map(|seed| {
-            let failure = run_plan(&Plan::new(seed, scenario), 0, false).failure?;
-            Some(format!("seed {seed}: {failure}"))
-        })
-        .collect()
-}
-
 #[test]
-fn twenty_seeds_of_the_wal_end_well() {
-    assert_eq!(failures(Scenario::Wal), Vec::<String>::new());
-}
-
-#[test]
-fn twenty_seeds_of_the_store_end_well() {
-    assert_eq!(failures(Scenario::Store), Vec::<String>::new());
-}
-
-#[test]
-fn twenty_seeds_of_the_object_wal_end_well() {
-    assert_eq!(failures(Scenario::ObjectWal), Vec::<String>::new());
+fn twenty_seeds_of_each_scenario_end_well() {
+    let mut failed = Vec::new();
+    for scenario in Scenario::ALL {
+        for seed in 1..=20 {
+            if let Some(failure) = run_plan(&Plan::new(seed, *scenario), 0, false).failure {
+                failed.push(format!("{} {seed}: {failure}", scenario.name()));
+            }
+        }
+    }
+    assert_eq!(failed, Vec::<String>::new());
 }
 
 /// The first finding with the seeded bug on, among `seeds` seeds, with its plan.

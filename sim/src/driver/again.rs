@@ -195,3 +195,38 @@ fn scramble(salt: u64) -> Vec<Vec<u8>> {
     kept.filter_map(|(number, block)| keep(number).then_some(block))
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Told, mismatch, scramble};
+    use crate::scenario::RunReport;
+
+    #[test]
+    fn a_trace_that_differs_anywhere_is_a_mismatch_and_says_how_far_it_was_alike() {
+        let here = RunReport {
+            trace_hash: 5,
+            num_events: 3000,
+            checkpoints: vec![1, 2],
+            ..RunReport::default()
+        };
+        let told = |trace_hash, num_events, checkpoints: &[u64]| Told {
+            trace_hash,
+            num_events,
+            checkpoints: checkpoints.to_vec(),
+            layout: [0; 2],
+        };
+        assert_eq!(mismatch(&here, &told(5, 3000, &[1, 2])), None);
+        let other = mismatch(&here, &told(6, 3000, &[1, 9])).unwrap();
+        assert!(other.contains("alike for 1024 of 3000"), "{other}");
+        let shorter = mismatch(&here, &told(5, 2999, &[1, 2])).unwrap();
+        assert!(shorter.contains("and 2999 events"), "{shorter}");
+    }
+
+    #[test]
+    fn another_salt_leaves_other_holes() {
+        let sizes = |salt| scramble(salt).iter().map(Vec::len).collect::<Vec<_>>();
+        assert_eq!(sizes(1), sizes(1));
+        assert_ne!(sizes(1), sizes(2));
+        assert!(sizes(3).len() > 500 && !scramble(3)[0].is_empty());
+    }
+}
