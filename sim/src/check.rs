@@ -12,6 +12,7 @@
 
 pub(crate) mod anomaly;
 pub(crate) mod frames;
+pub(crate) mod registers;
 pub(crate) mod streams;
 pub(crate) mod watermarks;
 

@@ -61,6 +61,15 @@ const fn store(id: u16, group: &'static str, name: &'static str) -> Mutant {
     }
 }
 
+const fn metadata(id: u16, name: &'static str) -> Mutant {
+    Mutant {
+        id,
+        name,
+        group: "metadata",
+        scenario: Scenario::Metadata,
+    }
+}
+
 const fn upload(id: u16, name: &'static str) -> Mutant {
     store(id, "upload", name)
 }
@@ -106,6 +115,16 @@ pub const MUTANTS: &[Mutant] = &[
     upload(25, "offset delta overflows"),
     upload(27, "compare-and-swap retry applies a change twice"),
     upload(28, "WAL trimmed before the commit"),
+    metadata(26, "stale commit moves the end offset back"),
+    metadata(40, "recovery replayed twice"),
+    metadata(71, "log entries deleted without a durable boundary"),
+    metadata(72, "readers do not ignore creates below the boundary"),
+    metadata(
+        73,
+        "a writer that was held up does not look at the boundary",
+    ),
+    metadata(74, "log entries deleted as soon as the boundary is drawn"),
+    metadata(75, "a stopped monotonic clock is believed"),
 ];
 
 /// The bug with this number.

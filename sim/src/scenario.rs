@@ -9,6 +9,8 @@
 //! *IO: none*
 
 pub(crate) mod common;
+pub(crate) mod gate;
+pub(crate) mod metadata;
 pub(crate) mod object;
 pub(crate) mod store;
 pub(crate) mod wal;
@@ -82,6 +84,7 @@ pub(crate) fn run_watched(plan: &Plan, mutant: u16, watch: Watch) -> RunReport {
         Scenario::Wal => wal::run(&executor, plan),
         Scenario::Store => store::run(&executor, plan),
         Scenario::ObjectWal => object::run(&executor, plan),
+        Scenario::Metadata => metadata::run(&executor, plan),
     }));
     let (failure, mut faults) = match run {
         Ok((outcome, faults)) => (failure_of(outcome), faults),

@@ -179,6 +179,9 @@ impl Inner {
                     return Ok(Created::Ours);
                 }
                 Err(BucketError::Exists { .. }) => match self.read_back(header).await {
+                    Ok(Some(Created::Foreign(entry))) if mutant!(72) => {
+                        return Ok(Created::Foreign(entry));
+                    }
                     Ok(Some(created)) => {
                         self.confirm_created(fresh, header.seq).await?;
                         if matches!(created, Created::Ours) {

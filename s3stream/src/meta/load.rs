@@ -278,10 +278,11 @@ impl MetaReader {
     pub(crate) async fn replay_all(&self) -> Result<Option<MetaState>, MetaError> {
         loop {
             let boundary = self.boundary(0).await?.boundary;
-            let oldest = if boundary > 0 {
-                self.snapshot(boundary).await?.map(|(state, _)| state)
-            } else {
-                None
+            let oldest = match self.snapshot(boundary).await {
+                Ok(found) => found.map(|(state, _)| state),
+                // A damaged snapshot is a finding of its own.
+                Err(MetaError::Corrupt { .. } | MetaError::MissingEntry { .. }) => None,
+                Err(err) => return Err(err),
             };
             let (mut report, mut log) = (OpenReport::default(), LogSize::default());
             let replayed = match oldest {

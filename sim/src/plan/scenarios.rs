@@ -37,6 +37,8 @@ scenarios! {
     Store = "store",
     /// Owners, some of them zombies, that take a WAL in a bucket from each other.
     ObjectWal = "object-wal",
+    /// Processes, some of them held up, that write one metadata log and shorten it.
+    Metadata = "metadata",
 }
 
 impl Scenario {

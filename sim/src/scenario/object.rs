@@ -8,7 +8,6 @@
 //!
 //! *IO: none*
 
-mod gate;
 mod life;
 mod oracle;
 mod world;
@@ -24,6 +23,7 @@ use crate::check::Violation;
 use crate::exec::{Executor, Stop};
 use crate::plan::{End, Life, Plan};
 use crate::scenario::common::LIMITS;
+use crate::scenario::gate::Gate;
 use life::Work;
 use world::World;
 
@@ -67,7 +67,7 @@ async fn all_lives(world: Arc<World>) -> Result<(), Violation> {
 /// One life: open, work, end. One that ends in `Kill` runs on, as a zombie that may sleep.
 async fn live(world: &Arc<World>, life: Life, work: Work) -> Result<(), Violation> {
     let tag = world.next_tag();
-    let gate = gate::Gate::new(world.handle.clone(), world.bucket.clone());
+    let gate = Gate::new(world.handle.clone(), world.bucket.clone());
     let (sender, done) = oneshot::channel();
     let body = life::body(Arc::clone(world), tag, life, work, gate.clone());
     world

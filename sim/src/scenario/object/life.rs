@@ -16,13 +16,13 @@ use tidewater_types::{Env, ErrorKind, Lsn, sometimes};
 use tidewater_wal::{Frame, ObjectWal, OpenMode, Wal, WalError};
 use tokio::sync::oneshot;
 
-use super::gate::Gate;
 use super::world::{World, identity};
 use crate::check::{Violation, payload, value_of};
 use crate::env::SimEnv;
 use crate::exec::Tag;
 use crate::plan::{End, Life};
 use crate::rng::Rng;
+use crate::scenario::gate::Gate;
 
 /// What an owner does after it opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -19,14 +19,14 @@ use crate::exec::Handle;
 
 /// The bucket of one process.
 #[derive(Clone)]
-pub(super) struct Gate {
+pub(crate) struct Gate {
     handle: Handle,
     bucket: SimBucket,
     asleep_until: Arc<Mutex<Instant>>,
 }
 
 impl Gate {
-    pub(super) fn new(handle: Handle, bucket: SimBucket) -> Self {
+    pub(crate) fn new(handle: Handle, bucket: SimBucket) -> Self {
         let asleep_until = Arc::default();
         Self {
             handle,
@@ -36,7 +36,7 @@ impl Gate {
     }
 
     /// From now on nothing is sent and nothing is heard for `time`.
-    pub(super) fn sleep(&self, time: Duration) {
+    pub(crate) fn sleep(&self, time: Duration) {
         *self.asleep_until.lock() = self.handle.now().after(time);
     }
 
