@@ -386,6 +386,16 @@ fn s3(context: &mut Context) -> Result<(), String> {
         "--",
         "--ignored",
     ]);
+    context.run(command.envs(store.env()), TESTS_WITHIN)?;
+    let mut command = cargo(&[
+        "test",
+        "--package",
+        "tidewater-s3stream",
+        "--test",
+        "linearizable",
+        "--",
+        "--ignored",
+    ]);
     context.run(command.envs(store.env()), TESTS_WITHIN)
 }
 
