@@ -12,6 +12,7 @@
 //! *IO: none* (requests go through the bucket port)
 
 mod object;
+mod orphan;
 mod report;
 #[cfg(test)]
 mod tests;
@@ -31,7 +32,8 @@ use crate::object_id::{DATA_PREFIX, ObjectId};
 use crate::read::source::Source;
 
 use object::{Expected, check_object};
-pub use report::{Finding, FindingKind, FsckOptions, FsckReport, Severity};
+use orphan::held_by;
+pub use report::{Finding, FindingKind, FsckOptions, FsckProgress, FsckReport, Orphan, Severity};
 
 /// Objects checked at a time.
 const PARALLEL: usize = 8;
@@ -67,6 +69,7 @@ pub async fn fsck(
     let listed = check.list_objects().await?;
     if let Some(state) = check.load().await? {
         check.state(&state, &listed).await?;
+        check.report.metadata = Some(state);
     } else if check.report.findings.is_empty() && !listed.is_empty() {
         let detail = format!("{} objects and no metadata", listed.len());
         check
@@ -183,37 +186,35 @@ impl Check {
         for (id, stream) in state.streams() {
             tiles(id, stream, &mut self.report);
         }
-        for key in listed.keys() {
-            let known = ObjectId::from_key(key).is_some_and(|id| state.objects.contains_key(&id));
-            if !known {
-                // An upload under way or one that a crash cut short: it costs space, not data.
-                let detail = format!("{} bytes nobody references", listed[key]);
-                self.report.add(
-                    Finding::new(Severity::Info, FindingKind::Orphan, detail).object(key.clone()),
-                );
-            }
-        }
+        self.orphans(state, listed).await?;
         let expected = expected(state);
-        let mut missing = Vec::new();
+        let (mut missing, mut sizes) = (Vec::new(), BTreeMap::new());
         for id in expected.keys() {
             let key = id.key();
-            if listed.contains_key(&key) {
+            if let Some(size) = listed.get(&key) {
+                sizes.insert(*id, *size);
                 continue;
             }
             match self.source.size(&key).await {
-                Ok(_) => {}
+                Ok(size) => drop(sizes.insert(*id, size)),
                 Err(TierError::Missing { .. }) => missing.push(*id),
                 Err(err) => return Err(err),
             }
         }
         self.missing(&missing).await?;
-        let checks: Vec<_> = expected
+        let checks: Vec<_> = sizes
             .iter()
-            .filter(|(id, _)| !missing.contains(id))
-            .map(|(id, expected)| {
-                check_object(&self.source, *id, expected, self.options.verify_checksums)
-            })
+            .map(|(id, size)| check_object(&self.source, *id, &expected[id], *size, &self.options))
             .collect();
+        for (id, _) in &sizes {
+            let object = &expected[id].object;
+            let skipped = if self.options.verify_checksums {
+                0
+            } else {
+                object.index_position
+            };
+            self.options.progress.expect(object.size - skipped);
+        }
         let results: Vec<_> = stream::iter(checks).buffered(PARALLEL).collect().await;
         for result in results {
             let (findings, num_bytes) = result?;
@@ -222,6 +223,38 @@ impl Check {
                 .into_iter()
                 .for_each(|finding| self.report.add(finding));
         }
+        Ok(())
+    }
+
+    /// Names what nobody references and reads what it holds.
+    async fn orphans(
+        &mut self,
+        state: &MetaState,
+        listed: &BTreeMap<String, u64>,
+    ) -> Result<(), TierError> {
+        let mut orphans = Vec::new();
+        for (key, size) in listed {
+            let id = ObjectId::from_key(key);
+            if id.is_some_and(|id| state.objects.contains_key(&id)) {
+                continue;
+            }
+            // An upload under way or one that a crash cut short: it costs space, not data.
+            let detail = format!("{size} bytes nobody references");
+            self.report
+                .add(Finding::new(Severity::Info, FindingKind::Orphan, detail).object(key.clone()));
+            orphans.push((key.clone(), id, *size));
+        }
+        let source = &self.source;
+        let reads = orphans.into_iter().map(|(key, id, size)| async move {
+            let ranges = match id {
+                Some(id) => held_by(source, id, size).await?,
+                None => Vec::new(),
+            };
+            Ok::<_, TierError>(Orphan { key, id, ranges })
+        });
+        let reads: Vec<_> = reads.collect();
+        let read: Vec<_> = stream::iter(reads).buffered(PARALLEL).collect().await;
+        self.report.orphans = read.into_iter().collect::<Result<_, _>>()?;
         Ok(())
     }
 

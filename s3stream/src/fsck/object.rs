@@ -17,7 +17,10 @@ use crate::object_id::ObjectId;
 use crate::read::source::Source;
 use crate::reader::{FormatError, Reader};
 
-use super::report::{Finding, FindingKind, Severity};
+use super::report::{Finding, FindingKind, FsckOptions, FsckProgress, Severity};
+
+/// Bytes of blocks read with one request: requests cost, and so does memory.
+const READ_BYTES: u64 = 8 << 20;
 
 /// What the metadata says about an object.
 pub(super) struct Expected {
@@ -27,28 +30,21 @@ pub(super) struct Expected {
     pub(super) snapshots: Vec<(StreamId, SnapshotRef)>,
 }
 
-/// What is wrong with the object, and how many of its bytes were read.
+/// What is wrong with the object, which is `size` bytes long, and how many of its bytes were read.
 pub(super) async fn check_object(
     source: &Source,
     id: ObjectId,
     expected: &Expected,
-    verify_checksums: bool,
+    size: u64,
+    options: &FsckOptions,
 ) -> Result<(Vec<Finding>, u64), TierError> {
     let (key, object) = (id.key(), &expected.object);
     let mut findings = Vec::new();
-    match source.size(&key).await {
-        Ok(size) if size != object.size => {
-            let detail = format!("size is {size}, metadata says {}", object.size);
-            findings.push(
-                Finding::new(Severity::Error, FindingKind::Format, detail).object(key.clone()),
-            );
-            return Ok((findings, 0));
-        }
-        Ok(_) => {}
-        Err(err) => {
-            findings.push(finding(&key, err)?);
-            return Ok((findings, 0));
-        }
+    if size != object.size {
+        let detail = format!("size is {size}, metadata says {}", object.size);
+        findings
+            .push(Finding::new(Severity::Error, FindingKind::Format, detail).object(key.clone()));
+        return Ok((findings, 0));
     }
     let index = match source.index(id, object).await {
         Ok(index) => index,
@@ -74,43 +70,101 @@ pub(super) async fn check_object(
             findings.push(wrong.object(key.clone()).stream(*stream));
         }
     }
-    if verify_checksums {
-        num_bytes += check_bytes(source, id, object, &index, &mut findings).await?;
+    options.progress.advance(num_bytes);
+    if options.verify_checksums {
+        let run = Run {
+            source,
+            id,
+            key: &key,
+            progress: &options.progress,
+        };
+        num_bytes += run.check(object, &index, &mut findings).await?;
     }
     Ok((findings, num_bytes))
 }
 
-/// Reads header and blocks; how many bytes that were.
-async fn check_bytes(
-    source: &Source,
+/// The check of every byte of one object.
+struct Run<'a> {
+    source: &'a Source,
     id: ObjectId,
-    object: &ObjectState,
-    index: &ObjectIndex,
-    findings: &mut Vec<Finding>,
-) -> Result<u64, TierError> {
-    let key = id.key();
-    let header = |bytes: Bytes| {
-        let reader = Reader::new(bytes.clone());
-        let (found, kind) = decode_header(bytes)?;
-        reader.expect(
-            "object id",
-            1,
-            u64::from(found == id && kind == object.kind),
-        )
-    };
-    if let Err(err) = source.decoded(&key, 0, HEADER_SIZE as u64, header).await {
-        findings.push(finding(&key, err)?);
-    }
-    for row in &index.rows {
-        let end = row.position + u64::from(row.size);
-        let decode = |bytes: Bytes| decode_block(bytes, row, id.nonce);
-        if let Err(err) = source.decoded(&key, row.position, end, decode).await {
-            let offsets =
-                OffsetRange::new(row.base_offset, row.end_offset()).expect("checked when decoded");
-            findings.push(finding(&key, err)?.range(row.stream, offsets));
+    key: &'a str,
+    progress: &'a FsckProgress,
+}
+
+impl Run<'_> {
+    /// Reads header and blocks; how many bytes that were.
+    async fn check(
+        &self,
+        object: &ObjectState,
+        index: &ObjectIndex,
+        findings: &mut Vec<Finding>,
+    ) -> Result<u64, TierError> {
+        let header = |bytes: Bytes| {
+            let reader = Reader::new(bytes.clone());
+            let (found, kind) = decode_header(bytes)?;
+            reader.expect(
+                "object id",
+                1,
+                u64::from(found == self.id && kind == object.kind),
+            )
+        };
+        let read = self
+            .source
+            .decoded(self.key, 0, HEADER_SIZE as u64, header)
+            .await;
+        if let Err(err) = read {
+            findings.push(finding(self.key, err)?);
         }
+        self.progress.advance(HEADER_SIZE as u64);
+        let mut rest = &index.rows[..];
+        while !rest.is_empty() {
+            let (run, more) = rest.split_at(run_len(rest));
+            self.blocks(run, findings).await?;
+            rest = more;
+        }
+        Ok(object.index_position)
     }
-    Ok(object.index_position)
+
+    /// Reads adjacent blocks with one request; one that looks damaged is read again alone.
+    async fn blocks(
+        &self,
+        rows: &[IndexRow],
+        findings: &mut Vec<Finding>,
+    ) -> Result<(), TierError> {
+        let (start, end) = (rows[0].position, end_of(&rows[rows.len() - 1]));
+        let all = self.source.decoded(self.key, start, end, Ok).await;
+        for row in rows {
+            let decode = |bytes: Bytes| decode_block(bytes, row, self.id.nonce);
+            let is_sound = all.as_ref().is_ok_and(|all| {
+                let at = |position: u64| usize::try_from(position - start).expect("it was read");
+                let block = all.get(at(row.position)..at(end_of(row)));
+                block.is_some_and(|block| decode(all.slice_ref(block)).is_ok())
+            });
+            if is_sound {
+                continue;
+            }
+            let read = self
+                .source
+                .decoded(self.key, row.position, end_of(row), decode);
+            if let Err(err) = read.await {
+                let offsets = OffsetRange::new(row.base_offset, row.end_offset())
+                    .expect("checked when decoded");
+                findings.push(finding(self.key, err)?.range(row.stream, offsets));
+            }
+        }
+        self.progress.advance(end - start);
+        Ok(())
+    }
+}
+
+/// How many of the blocks, which lie one behind the other, one request reads.
+fn run_len(rows: &[IndexRow]) -> usize {
+    let fits = |row: &&IndexRow| end_of(row) - rows[0].position <= READ_BYTES;
+    rows.iter().take_while(fits).count().max(1)
+}
+
+fn end_of(row: &IndexRow) -> u64 {
+    row.position + u64::from(row.size)
 }
 
 fn decode_block(bytes: Bytes, row: &IndexRow, nonce: u64) -> Result<(), FormatError> {

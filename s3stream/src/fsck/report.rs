@@ -1,17 +1,64 @@
 //! What fsck found.
 //!
-//! *Owns*: findings and their names in reports.
+//! *Owns*: findings and their names in reports, how far a check has come.
 //! *Does not own*: JSON; callers write it.
 //!
 //! *IO: none*
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use tidewater_types::{ClusterId, OffsetRange, StreamId};
 
+use crate::meta::state::MetaState;
+use crate::object_id::ObjectId;
+
 /// How thorough a check is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct FsckOptions {
     /// Read every block and every log entry and check its checksum, not only sizes and indices.
     pub verify_checksums: bool,
+    /// Where the check says how far it has come.
+    pub progress: FsckProgress,
+}
+
+/// How far a check has come, in bytes of objects. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct FsckProgress {
+    shared: Arc<[AtomicU64; 2]>,
+}
+
+impl FsckProgress {
+    /// Bytes that were checked.
+    #[must_use]
+    pub fn done(&self) -> u64 {
+        self.shared[0].load(Ordering::Relaxed)
+    }
+
+    /// Bytes that are to be checked; 0 until that is known.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.shared[1].load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn advance(&self, num_bytes: u64) {
+        self.shared[0].fetch_add(num_bytes, Ordering::Relaxed);
+    }
+
+    pub(crate) fn expect(&self, num_bytes: u64) {
+        self.shared[1].fetch_add(num_bytes, Ordering::Relaxed);
+    }
+}
+
+/// An object in the bucket that the metadata does not know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Orphan {
+    /// Its key.
+    pub key: String,
+    /// Whose it is; `None` for a key that is not one of ours.
+    pub id: Option<ObjectId>,
+    /// What it holds, by its own index; empty if that cannot be read.
+    pub ranges: Vec<(StreamId, OffsetRange)>,
 }
 
 /// How bad a finding is.
@@ -87,7 +134,9 @@ pub struct Finding {
 }
 
 impl Finding {
-    pub(crate) fn new(severity: Severity, what: FindingKind, detail: String) -> Self {
+    /// A finding that names nothing yet.
+    #[must_use]
+    pub fn new(severity: Severity, what: FindingKind, detail: String) -> Self {
         Self {
             severity,
             what,
@@ -98,7 +147,9 @@ impl Finding {
         }
     }
 
-    pub(crate) fn object(mut self, key: String) -> Self {
+    /// Names the object.
+    #[must_use]
+    pub fn object(mut self, key: String) -> Self {
         self.object = Some(key);
         self
     }
@@ -108,7 +159,9 @@ impl Finding {
         self
     }
 
-    pub(crate) fn range(mut self, stream: StreamId, range: OffsetRange) -> Self {
+    /// Names the stream and the offsets.
+    #[must_use]
+    pub fn range(mut self, stream: StreamId, range: OffsetRange) -> Self {
         (self.stream, self.range) = (Some(stream), Some(range));
         self
     }
@@ -127,10 +180,15 @@ pub struct FsckReport {
     pub bytes_checked: u64,
     /// What was found.
     pub findings: Vec<Finding>,
+    /// The orphans among the findings, with what they hold.
+    pub orphans: Vec<Orphan>,
+    /// The metadata that the objects were checked against.
+    pub metadata: Option<MetaState>,
 }
 
 impl FsckReport {
-    pub(crate) fn add(&mut self, finding: Finding) {
+    /// Adds a finding.
+    pub fn add(&mut self, finding: Finding) {
         self.findings.push(finding);
     }
 

@@ -40,7 +40,10 @@ async fn check(rig: &Rig, verify_checksums: bool) -> FsckReport {
     fsck(
         rig.bucket.clone(),
         rig.env.clone(),
-        FsckOptions { verify_checksums },
+        FsckOptions {
+            verify_checksums,
+            ..FsckOptions::default()
+        },
     )
     .await
     .unwrap()

@@ -218,6 +218,11 @@ impl MetaState {
         self.nodes.get(&node)
     }
 
+    /// All registered nodes, ascending by id.
+    pub fn nodes(&self) -> impl Iterator<Item = (NodeId, &NodeState)> {
+        self.nodes.iter().map(|(id, node)| (*id, node))
+    }
+
     /// The smallest id a new stream may have.
     #[must_use]
     pub fn next_stream_id(&self) -> StreamId {

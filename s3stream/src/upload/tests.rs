@@ -23,6 +23,7 @@ async fn assert_sound(rig: &Rig) {
         rig.env.clone(),
         FsckOptions {
             verify_checksums: true,
+            ..FsckOptions::default()
         },
     )
     .await
@@ -258,6 +259,7 @@ async fn a_crash_between_upload_and_commit_leaves_an_orphan_and_no_hole() {
         again.env.clone(),
         FsckOptions {
             verify_checksums: true,
+            ..FsckOptions::default()
         },
     )
     .await
