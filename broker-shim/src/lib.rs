@@ -20,6 +20,7 @@ mod cli;
 mod config;
 mod coordinator;
 mod exit;
+mod fsck;
 mod group;
 mod logging;
 mod net;

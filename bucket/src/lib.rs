@@ -29,6 +29,7 @@ mod object_store;
 mod open;
 mod parts;
 mod port;
+mod probe;
 mod url;
 
 pub use config::BucketOptions;
@@ -42,4 +43,5 @@ pub use open::open;
 pub use port::{
     Bucket, BucketError, ListEntry, ListPage, MultipartId, MultipartLimits, Part, PartTag, Purpose,
 };
+pub use probe::{ProbeError, probe};
 pub use url::BucketUrl;

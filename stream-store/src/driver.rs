@@ -10,19 +10,22 @@
     reason = "the production driver"
 )]
 
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tidewater_types::{BoxFuture, ClusterId, Env, Instant, Lsn, sometimes};
+use tidewater_types::{BoxFuture, ClusterId, Env, Instant, Lsn, NodeId, sometimes};
+use tidewater_wal::inspect::{Found, inspect};
 use tidewater_wal::{
     DeviceWal, DeviceWalConfig, Identity, OpenMode, RecoveryReport, WalError, peek_identity,
     set_aside,
 };
 use tracing::warn;
 
+use crate::format::frame::{BadFrame, FrameHead};
 use crate::opener::{FrameSink, OpenedWal, WalExpectation, WalOpener, is_lost};
 
 /// How long the writes of a killed owner may take to land.
@@ -181,6 +184,58 @@ impl DeviceWalOpener {
             }
         }
     }
+}
+
+/// A device WAL to look at.
+#[derive(Clone, Debug)]
+pub(crate) struct DevicePlace {
+    /// Whose it is.
+    pub(crate) node: NodeId,
+    /// The file or block device.
+    pub(crate) path: PathBuf,
+    /// Whether a process may be using it.
+    pub(crate) in_use: bool,
+}
+
+/// What was found on a device.
+pub(crate) struct DeviceLook {
+    pub(crate) identity: Option<Identity>,
+    /// The head of each frame, or why there is none.
+    pub(crate) frames: Vec<(Lsn, Result<FrameHead, BadFrame>)>,
+    /// LSN behind the last frame.
+    pub(crate) end: Lsn,
+    pub(crate) refusal: Option<WalError>,
+    pub(crate) damaged_slot: Option<usize>,
+}
+
+/// Looks at a device WAL without opening it.
+pub(crate) async fn look_at_device(place: &DevicePlace) -> Result<DeviceLook, WalError> {
+    let place = place.clone();
+    blocking(move || {
+        let (mut frames, mut end) = (Vec::new(), Lsn(0));
+        let inspection = inspect(&place.path, &mut |found| {
+            match found {
+                // A log may be larger than memory: only heads are kept.
+                Found::Frame { lsn, bytes } => frames.push((lsn, FrameHead::decode(&bytes))),
+                Found::Group { end: behind, .. } => end = end.max(behind),
+            }
+            ControlFlow::Continue(())
+        })?;
+        let path = || place.path.display().to_string();
+        if inspection.is_unsettled() || (inspection.in_use() && !place.in_use) {
+            return Err(WalError::Busy { path: path() });
+        }
+        // A log whose superblocks cannot be read has no identity, and a refusal that says so.
+        let identity = peek_identity(&place.path).ok();
+        Ok(DeviceLook {
+            identity,
+            frames,
+            end,
+            refusal: inspection.refusal().cloned(),
+            damaged_slot: inspection.damaged_slot(),
+        })
+    })
+    .await
 }
 
 /// A WAL that opened, what recovery did, and the frames it found.

@@ -15,6 +15,7 @@ mod config;
 mod driver;
 mod error;
 mod format;
+mod fsck;
 mod open;
 mod opener;
 mod queue;
@@ -28,6 +29,7 @@ pub use config::StoreConfig;
 pub use driver::{DeviceWalOpener, TokioEnv};
 pub use error::StoreError;
 pub use format::frame::FrameHead;
+pub use fsck::{Fsck, FsckFinding, FsckReport};
 pub use opener::{
     FrameSink, MemoryWalOpener, ObjectWalOpener, OpenedWal, WalExpectation, WalOpener,
 };

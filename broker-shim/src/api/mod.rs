@@ -16,6 +16,7 @@ mod configs;
 mod create_topics;
 mod delete_topics;
 mod fetch;
+mod fsck;
 mod group_admin;
 mod groups;
 mod list_offsets;
@@ -39,7 +40,9 @@ use tracing::error;
 
 use crate::broker::Broker;
 use crate::coordinator::Groups;
-use crate::net::{Handler, Reply, Request, STATS_API_KEY, Staged, encode_stats_response};
+use crate::net::{
+    FSCK_API_KEY, Handler, Reply, Request, STATS_API_KEY, Staged, encode_private_response,
+};
 use call::{Call, malformed, reply};
 use table::SUPPORTED;
 
@@ -59,7 +62,7 @@ impl Api {
 
 impl Handler for Api {
     fn served(&self, api_key: i16) -> Option<(i16, i16)> {
-        if api_key == STATS_API_KEY {
+        if [STATS_API_KEY, FSCK_API_KEY].contains(&api_key) {
             return Some((0, 0));
         }
         let found = SUPPORTED.iter().find(|(api, _, _)| api.code() == api_key);
@@ -83,8 +86,15 @@ impl Handler for Api {
         };
         if call.header.api_key == STATS_API_KEY {
             let json = stats::json(&call.broker);
-            let segments = encode_stats_response(call.header.correlation_id, json);
+            let segments = encode_private_response(call.header.correlation_id, json);
             return Box::pin(std::future::ready(Staged::ready(Reply::Segments(segments))));
+        }
+        if call.header.api_key == FSCK_API_KEY {
+            let check = async move {
+                let json = fsck::json(call.broker, body).await;
+                Reply::Segments(encode_private_response(call.header.correlation_id, json))
+            };
+            return Box::pin(std::future::ready(Staged::concurrent(check)));
         }
         match ApiKey::from_i16(call.header.api_key) {
             Some(api) => Box::pin(dispatch(call, api, body)),

@@ -10,6 +10,7 @@ mod admin;
 mod open;
 mod producer_ids;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tidewater_stream_store::{StreamStore, bucket::Metered};
@@ -40,6 +41,10 @@ pub(crate) struct Broker {
     pub(crate) facts: Facts,
     pub(crate) topics: Registry,
     pub(crate) producer_ids: IdSource,
+    /// Where the WAL lies if it is on a device.
+    pub(crate) device_wal: Option<PathBuf>,
+    /// Held while the broker checks its data.
+    pub(crate) checking: tokio::sync::Mutex<()>,
     /// Held while topics are created, changed or deleted.
     admin: tokio::sync::Mutex<()>,
 }

@@ -7,6 +7,7 @@
 //!
 //! *IO: none* (through ports)
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tidewater_stream_store::{StoreConfig, StoreError, StreamStore, WalOpener, bucket::Metered};
@@ -38,6 +39,8 @@ pub(crate) struct Parts {
     pub(crate) env: Arc<dyn Env>,
     pub(crate) bucket: Arc<Metered>,
     pub(crate) wal: Box<dyn WalOpener>,
+    /// Where the WAL lies if it is on a device.
+    pub(crate) device_wal: Option<PathBuf>,
     pub(crate) config: StoreConfig,
     /// All but the cluster id, which the store tells.
     pub(crate) facts: Facts,
@@ -50,6 +53,7 @@ impl Broker {
             env,
             bucket,
             wal,
+            device_wal,
             config,
             mut facts,
         } = parts;
@@ -63,6 +67,8 @@ impl Broker {
             facts,
             topics,
             producer_ids: IdSource::default(),
+            device_wal,
+            checking: tokio::sync::Mutex::default(),
             admin: tokio::sync::Mutex::default(),
         }))
     }

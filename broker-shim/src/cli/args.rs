@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use super::wal_args;
+use super::{fsck_args, wal_args};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -21,6 +21,7 @@ Examples:
   tidewater serve --bucket s3://my-bucket/team-a --listen 0.0.0.0:9092 --advertise broker-1:9092
                                               data in S3; keys and endpoint from the AWS variables
   tidewater stats --json                      the counters of that broker
+  tidewater fsck                              whether all of its data is there and sound
   tidewater wal verify                        whether its write-ahead log is sound
 
 Exit codes: 0 done, 1 a check failed, 2 bad usage or configuration, 3 the environment refuses,
@@ -49,6 +50,9 @@ enum Commands {
     Serve(Box<ServeArgs>),
     /// Print the counters of a running broker.
     Stats(StatsArgs),
+    /// Check that everything acknowledged is there and is what was written.
+    #[command(after_help = fsck_args::HELP)]
+    Fsck(fsck_args::FsckArgs),
     /// Look at a write-ahead log, or measure its device.
     #[command(subcommand, after_help = wal_args::HELP)]
     Wal(wal_args::WalCommands),

@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::config::ServeConfig;
 use crate::exit::{Code, Exit};
 use crate::printer::Printer;
-use crate::{logging, serve, stats, wal_tools};
+use crate::{fsck, logging, serve, stats, wal_tools};
 
 use super::{Command, Surroundings, parse};
 
@@ -45,7 +45,8 @@ fn command(args: Vec<OsString>) -> ExitCode {
         Ok(Command::Stats { target, json }) => {
             stats::run(&target, json).and_then(|text| print(&text))
         }
-        Ok(Command::Wal(job)) => run_wal_tool(&job),
+        Ok(Command::Fsck(job)) => to_printer(|out, note| fsck::run(&job, out, note)),
+        Ok(Command::Wal(job)) => to_printer(|out, note| wal_tools::run(&job, out, note)),
         Err(refused) => {
             eprint!("{}", refused.hint);
             Err(refused.exit)
@@ -86,10 +87,13 @@ fn print(text: &str) -> Result<(), Exit> {
     out.finish()
 }
 
-/// Runs a WAL tool. Its verdict is the end of the process, unless not even that can be printed.
-fn run_wal_tool(job: &wal_tools::Job) -> Result<(), Exit> {
+/// Runs a tool that prints as it goes. Its verdict is the end of the process, unless not even that
+/// can be printed.
+fn to_printer(
+    tool: impl FnOnce(&mut Printer, &mut dyn FnMut(&str)) -> Result<(), Exit>,
+) -> Result<(), Exit> {
     let mut out = printer();
-    let verdict = wal_tools::run(job, &mut out, &mut |note| eprintln!("tidewater: {note}"));
+    let verdict = tool(&mut out, &mut |note| eprintln!("tidewater: {note}"));
     out.finish().and(verdict)
 }
 

@@ -12,6 +12,7 @@
 
 mod args;
 mod driver;
+mod fsck_args;
 mod usage;
 mod wal_args;
 
@@ -23,6 +24,7 @@ use clap::parser::ValueSource;
 
 use crate::config::{DEFAULT_DATA_DIR, FileValues, Given, Layers, SETTINGS, ServeConfig, Source};
 use crate::exit::{Code, Exit};
+use crate::fsck;
 use crate::stats::Target;
 use crate::wal_tools::Job;
 
@@ -40,6 +42,8 @@ enum Command {
     Serve(Box<ServeConfig>),
     /// Print a broker's counters.
     Stats { target: Target, json: bool },
+    /// Check a cluster's data.
+    Fsck(fsck::Job),
     /// Look at a write-ahead log.
     Wal(Job),
 }
@@ -64,6 +68,9 @@ fn parse(args: Vec<OsString>, around: &Surroundings<'_>) -> Result<Command, usag
         Some(("stats", matches)) => {
             let json = matches.get_flag("json");
             target(matches).map(|target| Command::Stats { target, json })
+        }
+        Some(("fsck", matches)) => {
+            fsck_args::job(matches, || serve(matches, around)).map(Command::Fsck)
         }
         Some(("wal", matches)) => wal_args::job(matches).map(Command::Wal),
         _ => Ok(Command::Print(args::version_line())),
@@ -107,7 +114,8 @@ fn serve(matches: &ArgMatches, around: &Surroundings<'_>) -> Result<ServeConfig,
 fn given(matches: &ArgMatches) -> Given {
     let value = |name: &'static str| {
         let id = args::id(name);
-        let text = matches.get_one::<String>(&id)?.clone();
+        // Commands beside `serve` have some of its settings.
+        let text = matches.try_get_one::<String>(&id).ok()??.clone();
         let source = match matches.value_source(&id) {
             Some(ValueSource::EnvVariable) => Source::Environment(name),
             _ => Source::Flag(name),

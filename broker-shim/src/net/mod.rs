@@ -2,7 +2,7 @@
 //!
 //! *Owns*: listening, framing, what a connection may cost (bytes, requests in
 //! flight, time), pipelining and the order of responses; refusing versions nobody
-//! serves; the wire form of the private statistics request.
+//! serves; the wire form of the private requests.
 //! *Does not own*: what a request means (`Handler`), authentication, quotas.
 //!
 //! Invariants
@@ -22,10 +22,10 @@ mod handler;
 mod limits;
 mod open;
 mod out;
+mod private_wire;
 mod reader;
 mod responder;
 mod session;
-mod stats_wire;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -35,7 +35,7 @@ mod window;
 pub(crate) use driver::{bind, serve};
 pub(crate) use handler::{Handler, Reply, Request, Staged};
 pub(crate) use limits::Limits;
-pub(crate) use stats_wire::{
-    STATS_API_KEY, StatsWireError, decode_stats_response, encode_stats_request,
-    encode_stats_response,
+pub(crate) use private_wire::{
+    FSCK_API_KEY, PrivateWireError, STATS_API_KEY, decode_private_response, encode_private_request,
+    encode_private_response,
 };

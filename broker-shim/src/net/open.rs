@@ -14,7 +14,7 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tidewater_protocol::{ApiKey, DecodeError, ErrorCode, RequestHeader, decode_request_header};
 
-use super::stats_wire::{STATS_API_KEY, decode_stats_header};
+use super::private_wire::{FSCK_API_KEY, STATS_API_KEY, decode_private_header};
 
 /// Why a frame closes its connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,9 +33,9 @@ pub(crate) enum Refusal {
     /// The bytes are no request header.
     #[error("bad request header: {0}")]
     Header(DecodeError),
-    /// The bytes are no header of a statistics request.
-    #[error("bad header of a statistics request")]
-    StatsHeader,
+    /// The bytes are no header of a private request.
+    #[error("bad header of a private request")]
+    PrivateHeader,
 }
 
 /// What to do with a frame.
@@ -73,8 +73,8 @@ pub(crate) fn open(
             max,
         });
     }
-    let header = if api_key == STATS_API_KEY {
-        decode_stats_header(&mut frame).ok_or(Refusal::StatsHeader)?
+    let header = if [STATS_API_KEY, FSCK_API_KEY].contains(&api_key) {
+        decode_private_header(&mut frame).ok_or(Refusal::PrivateHeader)?
     } else {
         decode_request_header(&mut frame).map_err(Refusal::Header)?
     };
@@ -149,7 +149,7 @@ mod tests {
         ));
         assert_eq!(
             open(frame(STATS_API_KEY, 0, &[]), served),
-            Err(Refusal::StatsHeader)
+            Err(Refusal::PrivateHeader)
         );
     }
 

@@ -18,10 +18,10 @@ use tokio::task::JoinHandle;
 use super::connection::Connection;
 use super::handler::{Handler, Reply, Request, Staged};
 use super::limits::Limits;
+use super::private_wire::{STATS_API_KEY, encode_private_response};
 use super::reader::ReadEnd;
 use super::responder::WriteEnd;
 use super::session;
-use super::stats_wire::{STATS_API_KEY, encode_stats_response};
 
 /// What the first byte of a test request's body asks for.
 pub(super) const NOW: u8 = 0;
@@ -104,7 +104,10 @@ impl Handler for Shared {
             inner.staged.lock().push(correlation_id);
             if request.header.api_key == STATS_API_KEY {
                 let json = format!("{{\"peer\":\"{}\"}}", request.client_host);
-                return Staged::ready(Reply::Segments(encode_stats_response(correlation_id, json)));
+                return Staged::ready(Reply::Segments(encode_private_response(
+                    correlation_id,
+                    json,
+                )));
             }
             let what = request.body.first().copied().unwrap_or(NOW);
             let rest = Arc::clone(inner).rest(correlation_id, what);

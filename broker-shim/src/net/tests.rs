@@ -18,7 +18,7 @@ use super::testing::{
     CLOSE, Client, GATED, LARGE, LARGE_BYTES, NOW, SILENT, Shared, TestHandler, connect, limits,
     request,
 };
-use super::{Limits, bind, decode_stats_response, encode_stats_request, serve};
+use super::{Limits, STATS_API_KEY, bind, decode_private_response, encode_private_request, serve};
 use crate::config::HostPort;
 
 const PIPE: usize = 1 << 16;
@@ -337,11 +337,14 @@ async fn the_listener_serves_limits_and_stops() {
     let server = tokio::spawn(serve(bound, handler, limits, env, stopping));
 
     let mut first = TcpStream::connect(address).await.unwrap();
-    first.write_all(&encode_stats_request(9)).await.unwrap();
+    first
+        .write_all(&encode_private_request(STATS_API_KEY, 9, &[]))
+        .await
+        .unwrap();
     let len = first.read_u32().await.unwrap();
     let mut frame = vec![0; usize::try_from(len).unwrap()];
     first.read_exact(&mut frame).await.unwrap();
-    let json = decode_stats_response(9, frame.into()).unwrap();
+    let json = decode_private_response(9, frame.into()).unwrap();
     assert_eq!(json, "{\"peer\":\"/127.0.0.1\"}");
 
     let _second = TcpStream::connect(address).await.unwrap();

@@ -17,14 +17,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use tidewater_stream_store::bucket::{self, Metered};
+use tidewater_stream_store::bucket::{self, BucketUrl, Metered};
 use tidewater_stream_store::{
     DeviceWalConfig, DeviceWalOpener, MemoryWalOpener, ObjectWalConfig, ObjectWalOpener,
     StoreConfig, StoreError, TierConfig, TokioEnv, WalOpener,
 };
-use tidewater_types::{Env, NodeId};
+use tidewater_types::{Env, ErrorKind, NodeId};
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -42,9 +42,14 @@ mod datadir;
 
 use choice::{Choice, WalKind};
 use datadir::DataDir;
+pub(crate) use datadir::LOCK_FILE;
 
 /// Milliseconds an append waits for room before the client is told to retry.
 const APPEND_WAIT_MS: u64 = 5_000;
+
+/// Attempts at finding out what the store does, and the first pause between two; it grows.
+const PROBE_ATTEMPTS: u32 = 8;
+const PROBE_PAUSE: Duration = Duration::from_millis(200);
 
 /// Runs a broker until it is told to stop or its storage fails.
 pub(crate) async fn run(config: ServeConfig) -> Result<(), Exit> {
@@ -141,10 +146,15 @@ async fn open(
     let opened = opened.expect("opening a bucket does not panic");
     let bucket = opened.map_err(|e| Exit::because(Code::Environment, e))?;
     let bucket = Arc::new(Metered::new(bucket));
+    probe(config, &*bucket, env.as_ref()).await?;
     let parts = Parts {
         env: Arc::clone(env),
         bucket: Arc::clone(&bucket),
         wal: wal_opener(config, wal, bucket, env)?,
+        device_wal: match wal {
+            WalKind::Device(path) => Some(path.clone()),
+            WalKind::Object | WalKind::Memory => None,
+        },
         config: store_config(config),
         facts: Facts {
             node_id: i32::try_from(config.node_id).expect("the range fits"),
@@ -162,6 +172,34 @@ async fn open(
         }
         OpenError::Topic { .. } => Exit::because(Code::Damage, error),
     })
+}
+
+/// A store that replaces what it must not is found out before anything is trusted to it. Ours need
+/// no proof.
+async fn probe(config: &ServeConfig, bucket: &Metered, env: &dyn Env) -> Result<(), Exit> {
+    if !matches!(config.bucket, BucketUrl::S3 { .. }) {
+        return Ok(());
+    }
+    let store = match &config.bucket_options.endpoint {
+        Some(endpoint) => format!("{} at {endpoint}", config.bucket),
+        None => config.bucket.to_string(),
+    };
+    let mut attempts = 0;
+    loop {
+        attempts += 1;
+        let nonce = env.random("serve: probe of the store");
+        match bucket::probe(bucket, &store, nonce).await {
+            Ok(false) => return Ok(()),
+            Ok(true) => {
+                info!("{store} was probed: it creates only what is absent");
+                return Ok(());
+            }
+            Err(error) if error.kind() == ErrorKind::Retry && attempts < PROBE_ATTEMPTS => {
+                env.sleep(PROBE_PAUSE * attempts).await;
+            }
+            Err(error) => return Err(Exit::because(Code::Environment, error)),
+        }
+    }
 }
 
 fn wal_opener(
@@ -241,15 +279,15 @@ fn store_config(config: &ServeConfig) -> StoreConfig {
 }
 
 /// The exit code of a store that cannot go on.
-fn exit_of_store(failure: &StoreError) -> Exit {
+pub(crate) fn exit_of_store(failure: &StoreError) -> Exit {
     let code = if failure.is_foreign() {
         Code::Foreign
     } else if failure.is_damage() {
         Code::Damage
     } else {
         match failure.kind() {
-            tidewater_types::ErrorKind::Invalid => Code::Usage,
-            tidewater_types::ErrorKind::Corrupt => Code::Damage,
+            ErrorKind::Invalid => Code::Usage,
+            ErrorKind::Corrupt => Code::Damage,
             _ => Code::Environment,
         }
     };

@@ -6,4 +6,4 @@
 
 mod driver;
 
-pub(crate) use driver::run;
+pub(crate) use driver::{LOCK_FILE, exit_of_store, run};

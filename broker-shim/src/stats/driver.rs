@@ -1,4 +1,4 @@
-//! The connection behind `tidewater stats`: one question, one answer, bounded time.
+//! The connection behind the tools that ask a broker: one question, one answer, bounded time.
 //!
 //! *Owns*: connecting, the time-outs, the largest answer.
 //! *Does not own*: the bytes of question and answer (`net`).
@@ -12,14 +12,14 @@ use std::time::Duration;
 
 use tidewater_types::ErrorKind;
 
-use crate::net::{StatsWireError, decode_stats_response, encode_stats_request};
+use crate::net::{PrivateWireError, decode_private_response, encode_private_request};
 
 const CONNECT: Duration = Duration::from_secs(3);
-const ANSWER: Duration = Duration::from_secs(10);
+const SEND: Duration = Duration::from_secs(10);
 const ANSWER_BYTES_MAX: u32 = 64 << 20;
 const CORRELATION_ID: i32 = 1;
 
-/// No statistics.
+/// No answer.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum AskError {
     /// Nobody listens, or cannot be reached.
@@ -30,20 +30,20 @@ pub(crate) enum AskError {
     Connect { address: String, cause: io::Error },
     /// The connection ended or failed before the answer was there.
     #[error(
-        "no statistics: {address}: expected the answer of a Tidewater broker, found {}",
+        "no answer: {address}: expected the answer of a Tidewater broker, found {}",
         plain(cause)
     )]
     Exchange { address: String, cause: io::Error },
     /// The answer's length cannot be right.
     #[error(
-        "no statistics: {address}: expected an answer of at most {ANSWER_BYTES_MAX} bytes, found a length of {found}"
+        "no answer: {address}: expected an answer of at most {ANSWER_BYTES_MAX} bytes, found a length of {found}"
     )]
     Length { address: String, found: u32 },
     /// The bytes are no answer.
-    #[error("no statistics: {address}: expected {cause}")]
+    #[error("no answer: {address}: expected {cause}")]
     Answer {
         address: String,
-        cause: StatsWireError,
+        cause: PrivateWireError,
     },
 }
 
@@ -58,17 +58,22 @@ impl AskError {
     }
 }
 
-/// The counters of the broker at `address`, as JSON.
-pub(super) fn ask(address: &str) -> Result<String, AskError> {
+/// What the broker at `address` answers, within `patience`, to the private request `api_key`: JSON.
+pub(crate) fn ask(
+    address: &str,
+    api_key: i16,
+    body: &[u8],
+    patience: Duration,
+) -> Result<String, AskError> {
     let failed = |cause| AskError::Exchange {
         address: address.to_owned(),
         cause,
     };
     let mut stream = connect(address)?;
-    stream.set_read_timeout(Some(ANSWER)).map_err(failed)?;
-    stream.set_write_timeout(Some(ANSWER)).map_err(failed)?;
+    stream.set_read_timeout(Some(patience)).map_err(failed)?;
+    stream.set_write_timeout(Some(SEND)).map_err(failed)?;
     stream
-        .write_all(&encode_stats_request(CORRELATION_ID))
+        .write_all(&encode_private_request(api_key, CORRELATION_ID, body))
         .map_err(failed)?;
     let mut length = [0; 4];
     stream.read_exact(&mut length).map_err(failed)?;
@@ -85,7 +90,7 @@ pub(super) fn ask(address: &str) -> Result<String, AskError> {
     if u32::try_from(frame.len()) != Ok(found) {
         return Err(failed(io::ErrorKind::UnexpectedEof.into()));
     }
-    decode_stats_response(CORRELATION_ID, frame.into()).map_err(|cause| {
+    decode_private_response(CORRELATION_ID, frame.into()).map_err(|cause| {
         let address = address.to_owned();
         AskError::Answer { address, cause }
     })

@@ -9,9 +9,16 @@ mod driver;
 mod table;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::exit::{Code, Exit};
+use crate::net::STATS_API_KEY;
 use crate::ready;
+
+pub(crate) use driver::ask;
+
+/// How long the counters may take.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// Where the broker is looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +37,8 @@ pub(crate) enum Target {
 /// Code 3 if no broker answers there.
 pub(crate) fn run(target: &Target, json: bool) -> Result<String, Exit> {
     let address = address(target)?;
-    let text = driver::ask(&address).map_err(|error| Exit::because(Code::Environment, error))?;
+    let text = ask(&address, STATS_API_KEY, &[], ANSWER)
+        .map_err(|error| Exit::because(Code::Environment, error))?;
     let value: serde_json::Value = serde_json::from_str(&text).map_err(|cause| {
         let place = format!("statistics of {address}");
         Exit::new(Code::Environment, "no statistics", place, "JSON", cause)
@@ -59,7 +67,7 @@ fn address(target: &Target) -> Result<String, Exit> {
 mod tests {
     use super::{Target, run};
     use crate::exit::Code;
-    use crate::net::encode_stats_response;
+    use crate::net::encode_private_response;
     use crate::ready::{BROKER_FILE, Facts, ReadyFile};
     use std::io::{Read, Write};
     use std::net::{Shutdown, TcpListener};
@@ -82,7 +90,7 @@ mod tests {
     }
 
     fn broker(json: &str) -> (String, JoinHandle<Vec<u8>>) {
-        let body = encode_stats_response(1, json.to_owned()).concat();
+        let body = encode_private_response(1, json.to_owned()).concat();
         let mut answer = u32::try_from(body.len()).unwrap().to_be_bytes().to_vec();
         answer.extend(body);
         peer(answer)

@@ -187,6 +187,62 @@ async fn a_directory_removed_under_us_heals_at_the_second_attempt() {
     bucket.create(WAL, "d/e/two", body("x")).await.unwrap();
 }
 
+/// Tools that move buckets about remove directories that are empty.
+#[test]
+fn a_listing_beside_directories_that_come_and_go_neither_fails_nor_misses_what_stays() {
+    let (dir, bucket) = opened();
+    let root = dir.path().join("b");
+    let tree = &bucket.tree;
+    let stays: Vec<String> = (0..40).map(|n| format!("a/{n:02}/stays")).collect();
+    for key in &stays {
+        tree.create(key, &body("x")).unwrap();
+    }
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let mover = scope.spawn(|| {
+            for round in 0..200 {
+                let folder = root.join(format!("a/{:02}-gone/b/c", round % 40));
+                fs::create_dir_all(&folder).unwrap();
+                for n in 0..3 {
+                    fs::write(folder.join(format!("{n}")), "y").unwrap();
+                    // With a second name, as if its creator had not synced it yet.
+                    let _ = fs::hard_link(folder.join("0"), folder.join(format!("l{n}")));
+                }
+                fs::remove_dir_all(folder.parent().unwrap()).unwrap();
+                fs::remove_dir(folder.parent().unwrap().parent().unwrap()).unwrap();
+            }
+            done.store(true, std::sync::atomic::Ordering::SeqCst);
+        });
+        let mut listings = 0;
+        while !done.load(std::sync::atomic::Ordering::SeqCst) {
+            let mut found: Vec<String> = Vec::new();
+            loop {
+                let page = tree
+                    .list("a/", found.last().map(String::as_str), 7)
+                    .unwrap();
+                found.extend(page.entries.into_iter().map(|entry| entry.key));
+                if !page.more {
+                    break;
+                }
+            }
+            found.retain(|key| key.ends_with("stays"));
+            assert_eq!(found, stays);
+            listings += 1;
+        }
+        mover.join().unwrap();
+        assert!(listings > 3, "{listings}");
+    });
+    tree.create("a/later", &body("z")).unwrap();
+}
+
+#[test]
+fn a_directory_that_is_gone_before_its_names_are_synced_does_not_end_the_handle() {
+    let (dir, bucket) = opened();
+    let gone = dir.path().join("b/a/gone");
+    bucket.tree.confirm_of_other("a/gone/key", &gone).unwrap();
+    bucket.tree.create("a/key", &body("x")).unwrap();
+}
+
 #[tokio::test]
 async fn the_longest_keys_fit() {
     let (_dir, bucket) = opened();

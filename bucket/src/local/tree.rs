@@ -153,7 +153,7 @@ impl Tree {
         }
         match fs::remove_file(&path) {
             Ok(()) => self.sync(key, &dir),
-            Err(e) if is_absence(&e) => Err(BucketError::Absent {
+            Err(e) if walk::is_absence(&e) => Err(BucketError::Absent {
                 key: key.to_owned(),
             }),
             Err(e) => Err(unapplied(key, "delete", &e)),
@@ -219,7 +219,7 @@ impl Tree {
             .open(&path)
         {
             Ok(file) => file,
-            Err(e) if is_absence(&e) => {
+            Err(e) if walk::is_absence(&e) => {
                 return Err(BucketError::Absent {
                     key: key.to_owned(),
                 });
@@ -271,14 +271,23 @@ impl Tree {
     }
 
     /// Makes the names in `dir`, which somebody is just publishing, durable.
-    fn confirm_of_other(&self, key: &str, dir: &Path) -> Result<(), BucketError> {
+    pub(super) fn confirm_of_other(&self, key: &str, dir: &Path) -> Result<(), BucketError> {
         #[cfg(test)]
         self.probe.of_others.fetch_add(1, Ordering::Relaxed);
-        self.sync(key, dir)
+        match self.sync_dir(dir) {
+            // Removed meanwhile, with all its names: none is left to be made durable.
+            Err(e) if walk::is_absence(&e) => Ok(()),
+            synced => self.judge_sync(key, dir, synced),
+        }
     }
 
     fn sync(&self, key: &str, dir: &Path) -> Result<(), BucketError> {
-        self.sync_dir(dir).map_err(|e| {
+        let synced = self.sync_dir(dir);
+        self.judge_sync(key, dir, synced)
+    }
+
+    fn judge_sync(&self, key: &str, dir: &Path, synced: io::Result<()>) -> Result<(), BucketError> {
+        synced.map_err(|e| {
             self.sync_failed.store(true, Ordering::Release);
             let cause = format!("cannot sync {}: {e}", dir.display());
             BucketError::Unknown {
@@ -335,13 +344,6 @@ impl Tree {
     pub(super) fn fail_next_sync(&self) {
         self.probe.fail_next.store(true, Ordering::Relaxed);
     }
-}
-
-fn is_absence(error: &io::Error) -> bool {
-    matches!(
-        error.kind(),
-        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
-    )
 }
 
 /// A failure of a step before the object has its name.

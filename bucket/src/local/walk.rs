@@ -7,6 +7,8 @@
 //! 1. Keys ascend bytewise over the whole tree, as S3 lists them. A directory sorts as its
 //!    name with a slash: `a-b` < `a/b` < `a0`.
 //! 2. Only regular files with names that keys can have are objects.
+//! 3. A directory or an object that vanishes under the walk is passed over: somebody removed it,
+//!    and pages are not one snapshot.
 //!
 //! *IO: driver*
 
@@ -70,7 +72,7 @@ impl Walk<'_> {
     fn object(&mut self, dir: &Path, base: &str, name: &str) -> io::Result<()> {
         let found = match fs::symlink_metadata(dir.join(name)) {
             Ok(found) => found,
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(e) if is_absence(&e) => return Ok(()),
             Err(e) => return Err(e),
         };
         if !found.is_file() {
@@ -100,7 +102,12 @@ impl Walk<'_> {
         };
         let mut names = Vec::new();
         for entry in entries {
-            let entry = entry?;
+            let entry = match entry {
+                Ok(entry) => entry,
+                // The directory itself is gone.
+                Err(e) if is_absence(&e) => break,
+                Err(e) => return Err(e),
+            };
             let kind = match entry.file_type() {
                 Ok(kind) => kind,
                 Err(e) if is_absence(&e) => continue,
@@ -139,7 +146,8 @@ impl Walk<'_> {
     }
 }
 
-fn is_absence(error: &io::Error) -> bool {
+/// Nothing has the name, or a part of it is no directory any more.
+pub(super) fn is_absence(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory

@@ -107,6 +107,24 @@ impl Metadata {
         reader.holds_metadata().await
     }
 
+    /// The state that opening would begin with; `None` if the bucket has no metadata. Changes
+    /// nothing; requests count as those of a check.
+    ///
+    /// # Errors
+    /// As [`Metadata::open`].
+    pub async fn peek(
+        bucket: &Arc<dyn Bucket>,
+        env: &Arc<dyn Env>,
+    ) -> Result<Option<MetaState>, MetaError> {
+        let reader = MetaReader {
+            bucket: Arc::clone(bucket),
+            env: Arc::clone(env),
+            config: MetaConfig::default(),
+            purpose: Purpose::Fsck,
+        };
+        Ok(reader.load().await?.0)
+    }
+
     /// How the metadata was opened.
     #[must_use]
     pub fn open_report(&self) -> &OpenReport {

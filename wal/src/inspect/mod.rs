@@ -92,6 +92,12 @@ impl Inspection {
         self.slots.iter().position(|slot| slot.flaw.is_some())
     }
 
+    /// Whether a process holds the WAL's lock.
+    #[must_use]
+    pub fn in_use(&self) -> bool {
+        self.in_use
+    }
+
     /// Whether the WAL changed so fast that what was found is no judgement.
     #[must_use]
     pub fn is_unsettled(&self) -> bool {

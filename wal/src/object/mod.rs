@@ -12,8 +12,10 @@
 mod core;
 mod deletes;
 mod engine;
+mod film;
 mod format;
 mod hedge;
+mod look;
 mod owner;
 mod put;
 mod settings;
@@ -35,6 +37,7 @@ pub use self::takeover::TakeoverReport;
 
 use self::core::{Core, Tuning};
 use self::engine::Engine;
+use self::look::Looked;
 use self::shared::Shared;
 use self::store::Store;
 use self::takeover::Mode;
@@ -114,6 +117,22 @@ impl ObjectWal {
             }
         }
         Ok(None)
+    }
+
+    /// What opening the WAL of `node` would find: whose it is, the frames it would recover in LSN
+    /// order, and what it would report; `None` if there is none. Changes nothing: an owner that
+    /// lives goes on undisturbed, and its log is then a picture of something that moves. Requests
+    /// count as those of a check.
+    ///
+    /// # Errors
+    /// As [`ObjectWal::open`]; [`WalError::Busy`] if it changed faster than it could be looked at.
+    pub fn look(
+        bucket: Arc<dyn Bucket>,
+        env: Arc<dyn Env>,
+        config: ObjectWalConfig,
+        node: NodeId,
+    ) -> BoxFuture<'static, Result<Option<Looked>, WalError>> {
+        Box::pin(async move { look::look(bucket, env, &config, node).await })
     }
 
     /// The WAL's own identifier.

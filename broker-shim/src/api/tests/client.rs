@@ -73,6 +73,7 @@ impl Client {
             auto_create_topics: true,
         };
         let parts = Parts {
+            device_wal: None,
             env,
             bucket: Arc::new(Metered::new(bucket)),
             wal,

@@ -17,7 +17,8 @@ use std::path::{Path, PathBuf};
 
 use crate::exit::{Code, Exit};
 
-const LOCK_FILE: &str = "lock";
+/// The file whose lock is the directory's.
+pub(crate) const LOCK_FILE: &str = "lock";
 
 /// Why a directory was not claimed.
 #[derive(Debug)]

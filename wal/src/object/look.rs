@@ -1,0 +1,71 @@
+//! Looking at an object WAL without taking it over.
+//!
+//! *Owns*: what a look is: the takeover itself, on a film over the bucket.
+//! *Does not own*: the judgement (`takeover/core.rs`).
+//!
+//! Invariants
+//! 1. Nothing in the bucket changes; an owner that lives is not fenced.
+//! 2. The verdict is the one that opening the WAL would give.
+//! 3. Damage is believed when a second look has the same complaint: while an owner writes and
+//!    trims, one look may see an entry and miss the one before it.
+//!
+//! *IO: through the bucket port*
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tidewater_bucket::{Bucket, Purpose};
+use tidewater_types::{ClusterId, Env, Lsn, NodeId};
+
+use super::film::Film;
+use super::store::Store;
+use super::takeover::{Mode, Taken, TakeoverReport, take_over};
+use super::{ObjectWal, ObjectWalConfig, refused};
+use crate::config::Identity;
+use crate::error::WalError;
+
+/// Whose the log is, its frames, and what a takeover would report.
+pub(super) type Looked = (Identity, Vec<(Lsn, Bytes)>, TakeoverReport);
+
+/// Looks at a WAL that never complains alike.
+const LOOKS_MAX: u32 = 5;
+
+/// The frames a takeover would recover, in LSN order, whose the log is, and the takeover's report;
+/// `None` if the node has no log. Reads only.
+pub(super) async fn look(
+    bucket: Arc<dyn Bucket>,
+    env: Arc<dyn Env>,
+    config: &ObjectWalConfig,
+    node: NodeId,
+) -> Result<Option<Looked>, WalError> {
+    config.validate().map_err(refused)?;
+    let film = || -> Arc<dyn Bucket> { Arc::new(Film::new(Arc::clone(&bucket), Purpose::Fsck)) };
+    let peeked = ObjectWal::peek(film(), Arc::clone(&env), config, node).await?;
+    let mut identity = Identity {
+        cluster: peeked.unwrap_or(ClusterId([0; 16])),
+        node,
+        wal: None,
+    };
+    let mut complaint = None;
+    for _ in 0..LOOKS_MAX {
+        let store = Store::new(film(), Arc::clone(&env), config);
+        match take_over(&store, identity, Mode::Existing, config.window).await {
+            Ok(Taken { frames, report, .. }) => {
+                identity.wal = Some(report.wal);
+                return Ok(Some((identity, frames, report)));
+            }
+            Err(WalError::Missing { .. }) => return Ok(None),
+            // What was peeked at was of a log that was given up.
+            Err(WalError::ForeignCluster { found, .. }) => identity.cluster = found,
+            Err(error @ WalError::Corrupt { .. }) => {
+                let text = error.to_string();
+                if complaint.replace(text.clone()) == Some(text) {
+                    return Err(error);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let path = super::format::prefix(node);
+    Err(WalError::Busy { path })
+}
