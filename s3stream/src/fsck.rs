@@ -206,7 +206,7 @@ impl Check {
             .iter()
             .map(|(id, size)| check_object(&self.source, *id, &expected[id], *size, &self.options))
             .collect();
-        for (id, _) in &sizes {
+        for id in sizes.keys() {
             let object = &expected[id].object;
             let skipped = if self.options.verify_checksums {
                 0

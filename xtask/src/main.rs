@@ -1,5 +1,5 @@
 //! Project chores: `cargo xtask tidy`, `cargo xtask test`, `cargo xtask crash-test`,
-//! `cargo xtask services`.
+//! `cargo xtask cost-run`, `cargo xtask services`.
 //!
 //! *Owns*: the checks that need no compiler (tidy), the order in which every test of the
 //! project runs (test), the log against a real kernel (crash-test), and the servers those tests
@@ -13,10 +13,12 @@
     reason = "a command line tool, never simulated"
 )]
 
+mod cost;
 mod crash;
 mod services;
 mod test;
 mod tidy;
+mod vectors;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,6 +29,8 @@ usage: cargo xtask COMMAND
   tidy                        sizes, headers, imports, cycles, formats, licences, words
   test [--list] [--only STEP]...  every test of the project in order
   crash-test [--short] ...    the write-ahead log on a real kernel, crashed
+  cost-run [--minutes N] ...  what a load asks of a bucket, and that an idle broker asks for nothing
+  release-vectors VERSION     from now on the vectors of this version never change
   services COMMAND            the object store that tests talk to
 ";
 
@@ -36,7 +40,9 @@ fn main() -> ExitCode {
     match args.first().map(String::as_str) {
         Some("tidy") => tidy::main(&root(), &rest),
         Some("test") => test::main(&root(), &rest),
+        Some("cost-run") => cost::main(&root(), &rest),
         Some("crash-test") => crash::main(&root(), &rest),
+        Some("release-vectors") => vectors::main(&root(), &rest),
         Some("services") => services::main(&root(), &rest),
         Some("help" | "--help" | "-h") => {
             print!("{USAGE}");

@@ -1,7 +1,7 @@
 //! The broker checks its own data while it works, behind the private check request.
 //!
 //! *Owns*: one check at a time, the answer's shape.
-//! *Does not own*: the check; the names in the report (`crate::fsck`).
+//! *Does not own*: the check; the names in the report (`report.rs`).
 //!
 //! Invariants
 //! 1. A check reads; it holds no lock that a request of a client waits for.
@@ -17,6 +17,7 @@ use tidewater_stream_store::{Fsck, bucket::Bucket};
 use tidewater_types::NodeId;
 
 use crate::broker::Broker;
+use crate::report;
 
 /// The report as JSON, or `{"refused", "code"}` with the exit code it stands for.
 pub(crate) async fn json(broker: Arc<Broker>, body: Bytes) -> String {
@@ -34,7 +35,7 @@ pub(crate) async fn json(broker: Arc<Broker>, body: Bytes) -> String {
         fsck = fsck.with_device_wal(node, path.clone(), true);
     }
     match fsck.run().await {
-        Ok(report) => crate::fsck::as_json(&report, None).to_string(),
+        Ok(found) => report::as_json(&found, None).to_string(),
         Err(error) => {
             let code = match (error.is_foreign(), error.is_damage()) {
                 (true, _) => 4,

@@ -23,11 +23,14 @@ pub(crate) fn json(broker: &Broker) -> String {
             })
             .collect()
     };
+    let uptime = broker.env.now().since(broker.started);
+    let uptime_ms = u64::try_from(uptime.as_millis()).unwrap_or(u64::MAX);
     let tier = counters.tier;
     let objects =
         |kind: &str, state: &str, value: u64| json!({"kind": kind, "state": state, "value": value});
     let reads = |source: &str, value: u64| json!({"source": source, "value": value});
     json!({
+        "uptime_ms": uptime_ms,
         "wal": broker.store.describe_wal(),
         "wal_appends": wal.appends,
         "wal_bytes": wal.bytes,

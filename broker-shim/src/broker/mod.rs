@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tidewater_stream_store::{StreamStore, bucket::Metered};
-use tidewater_types::Env;
+use tidewater_types::{Env, Instant};
 
 pub(crate) use admin::{NewTopic, unknown_topic};
 pub(crate) use open::{OpenError, Parts};
@@ -38,6 +38,8 @@ pub(crate) struct Broker {
     pub(crate) store: StreamStore,
     pub(crate) bucket: Arc<Metered>,
     pub(crate) env: Arc<dyn Env>,
+    /// When it was opened.
+    pub(crate) started: Instant,
     pub(crate) facts: Facts,
     pub(crate) topics: Registry,
     pub(crate) producer_ids: IdSource,

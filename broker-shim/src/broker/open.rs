@@ -63,6 +63,7 @@ impl Broker {
         Ok(Arc::new(Self {
             store,
             bucket,
+            started: env.now(),
             env,
             facts,
             topics,

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use clap::{CommandFactory, Parser, Subcommand};
 
-use super::{fsck_args, wal_args};
+use super::{cost_args, fsck_args, wal_args};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -53,6 +53,9 @@ enum Commands {
     /// Check that everything acknowledged is there and is what was written.
     #[command(after_help = fsck_args::HELP)]
     Fsck(fsck_args::FsckArgs),
+    /// Say what a broker, or a workload, costs at an object store.
+    #[command(after_help = cost_args::HELP)]
+    Cost(Box<cost_args::CostArgs>),
     /// Look at a write-ahead log, or measure its device.
     #[command(subcommand, after_help = wal_args::HELP)]
     Wal(wal_args::WalCommands),

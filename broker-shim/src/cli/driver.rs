@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::config::ServeConfig;
 use crate::exit::{Code, Exit};
 use crate::printer::Printer;
-use crate::{fsck, logging, serve, stats, wal_tools};
+use crate::{cost, fsck, logging, serve, stats, wal_tools};
 
 use super::{Command, Surroundings, parse};
 
@@ -45,6 +45,7 @@ fn command(args: Vec<OsString>) -> ExitCode {
         Ok(Command::Stats { target, json }) => {
             stats::run(&target, json).and_then(|text| print(&text))
         }
+        Ok(Command::Cost(job)) => cost::run(&job, &read).and_then(|text| print(&text)),
         Ok(Command::Fsck(job)) => to_printer(|out, note| fsck::run(&job, out, note)),
         Ok(Command::Wal(job)) => to_printer(|out, note| wal_tools::run(&job, out, note)),
         Err(refused) => {

@@ -12,7 +12,7 @@ use clap::parser::ValueSource;
 
 use crate::config::ServeConfig;
 use crate::exit::{Code, Exit};
-use crate::fsck::{Job, Subject};
+use crate::fsck::{How, Job, Subject};
 
 pub(super) const HELP: &str = "\
 Proves that objects and write-ahead log together hold every stream without gap or overlap, and names
@@ -139,9 +139,11 @@ pub(super) fn job(
     }
     Ok(Job {
         subject,
-        checksums: flag("checksums"),
-        no_wal: flag("no_wal"),
-        repair: flag("repair"),
+        how: How {
+            checksums: flag("checksums"),
+            no_wal: flag("no_wal"),
+            repair: flag("repair"),
+        },
         json: flag("json"),
     })
 }

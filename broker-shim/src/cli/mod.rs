@@ -11,6 +11,7 @@
 //! *IO: driver* (`driver.rs`)
 
 mod args;
+mod cost_args;
 mod driver;
 mod fsck_args;
 mod usage;
@@ -24,9 +25,9 @@ use clap::parser::ValueSource;
 
 use crate::config::{DEFAULT_DATA_DIR, FileValues, Given, Layers, SETTINGS, ServeConfig, Source};
 use crate::exit::{Code, Exit};
-use crate::fsck;
 use crate::stats::Target;
 use crate::wal_tools::Job;
+use crate::{cost, fsck};
 
 pub use driver::main;
 
@@ -42,6 +43,8 @@ enum Command {
     Serve(Box<ServeConfig>),
     /// Print a broker's counters.
     Stats { target: Target, json: bool },
+    /// Say what something costs.
+    Cost(cost::Job),
     /// Check a cluster's data.
     Fsck(fsck::Job),
     /// Look at a write-ahead log.
@@ -71,6 +74,9 @@ fn parse(args: Vec<OsString>, around: &Surroundings<'_>) -> Result<Command, usag
         }
         Some(("fsck", matches)) => {
             fsck_args::job(matches, || serve(matches, around)).map(Command::Fsck)
+        }
+        Some(("cost", matches)) => {
+            cost_args::job(matches, around.read, || target(matches)).map(Command::Cost)
         }
         Some(("wal", matches)) => wal_args::job(matches).map(Command::Wal),
         _ => Ok(Command::Print(args::version_line())),

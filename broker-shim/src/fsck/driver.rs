@@ -22,17 +22,28 @@ use tidewater_stream_store::bucket::{self, BucketUrl, DirectoryState, LocalBucke
 use tidewater_stream_store::{Fsck, TokioEnv};
 use tidewater_types::{Env, NodeId};
 
-use super::{Job, report};
 use crate::config::{ServeConfig, WalLocation};
 use crate::exit::{Code, Exit};
 use crate::net::FSCK_API_KEY;
 use crate::ready;
+use crate::report;
 use crate::serve::{LOCK_FILE, exit_of_store};
 use crate::stats;
 
 /// A check of a petabyte takes its time; a broker that is gone closes the connection.
 const ANSWER: Duration = Duration::from_secs(7 * 86_400);
 const DRAWN_EVERY: Duration = Duration::from_millis(200);
+
+/// How data are checked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct How {
+    /// Read everything and check every checksum.
+    pub(crate) checksums: bool,
+    /// Leave out what is not in the bucket's objects.
+    pub(crate) no_wal: bool,
+    /// Delete what provably nobody can want.
+    pub(crate) repair: bool,
+}
 
 /// Whether somebody uses a data directory.
 pub(super) enum Held {
@@ -69,8 +80,8 @@ pub(super) fn hold(data_dir: &Path) -> Result<Held, Exit> {
 }
 
 /// The report of the broker at `address` on its own data.
-pub(super) fn ask(address: &str, checksums: bool) -> Result<Value, Exit> {
-    let body = [u8::from(checksums)];
+pub(super) fn ask(address: &str, how: How) -> Result<Value, Exit> {
+    let body = [u8::from(how.checksums)];
     let answer = stats::ask(address, FSCK_API_KEY, &body, ANSWER);
     let text = answer.map_err(|error| Exit::because(Code::Environment, error))?;
     let value: Value = serde_json::from_str(&text).map_err(|cause| {
@@ -91,7 +102,7 @@ pub(super) fn ask(address: &str, checksums: bool) -> Result<Value, Exit> {
 }
 
 /// Checks the data of a broker that does not run.
-pub(super) fn check(job: &Job, config: &ServeConfig) -> Result<Value, Exit> {
+pub(super) fn check(config: &ServeConfig, how: How) -> Result<Value, Exit> {
     let bucket = open_bucket(config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -108,8 +119,8 @@ pub(super) fn check(job: &Job, config: &ServeConfig) -> Result<Value, Exit> {
     })?;
     let checked = runtime.block_on(async {
         let env: Arc<dyn Env> = Arc::new(TokioEnv::current());
-        let mut fsck = Fsck::new(env, bucket).with_checksums(job.checksums);
-        if job.no_wal {
+        let mut fsck = Fsck::new(env, bucket).with_checksums(how.checksums);
+        if how.no_wal {
             fsck = fsck.without_wals();
         } else if let Some(path) = device(config) {
             fsck = fsck.with_device_wal(NodeId(config.node_id), path, false);
@@ -120,7 +131,7 @@ pub(super) fn check(job: &Job, config: &ServeConfig) -> Result<Value, Exit> {
         // What it drew is cleared when it is dropped, before anything is printed.
         let _ = bar.await;
         let checked = checked.map_err(|error| exit_of_store(&error))?;
-        let repaired = match job.repair {
+        let repaired = match how.repair {
             true => Some(
                 fsck.repair(&checked)
                     .await

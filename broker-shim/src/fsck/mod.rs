@@ -2,7 +2,7 @@
 //!
 //! *Owns*: whether a running broker is asked or the data is looked at from here; the end that a
 //! report gets.
-//! *Does not own*: the check (`tidewater_stream_store::Fsck`), its forms (`report.rs`).
+//! *Does not own*: the check (`tidewater_stream_store::Fsck`), the report's forms (`report.rs`).
 //!
 //! Invariants
 //! 1. Data that a broker uses is checked by that broker, which knows what is under way.
@@ -11,13 +11,13 @@
 //! *IO: driver* (`driver.rs`)
 
 mod driver;
-mod report;
 
 use crate::config::ServeConfig;
 use crate::exit::{Code, Exit};
 use crate::printer::Printer;
+use crate::report;
 
-pub(crate) use report::as_json;
+pub(crate) use driver::How;
 
 /// What is checked.
 #[derive(Debug)]
@@ -32,12 +32,7 @@ pub(crate) enum Subject {
 #[derive(Debug)]
 pub(crate) struct Job {
     pub(crate) subject: Subject,
-    /// Read everything and check every checksum.
-    pub(crate) checksums: bool,
-    /// Leave out what is not in the bucket's objects.
-    pub(crate) no_wal: bool,
-    /// Delete what provably nobody can want.
-    pub(crate) repair: bool,
+    pub(crate) how: How,
     pub(crate) json: bool,
 }
 
@@ -48,10 +43,10 @@ pub(crate) struct Job {
 /// Code 1 for warnings, 5 for damage, 3 or 4 for what cannot be checked.
 pub(crate) fn run(job: &Job, out: &mut Printer, note: &mut dyn FnMut(&str)) -> Result<(), Exit> {
     let report = match &job.subject {
-        Subject::Broker(address) => driver::ask(address, job.checksums)?,
+        Subject::Broker(address) => driver::ask(address, job.how)?,
         Subject::Data(config) => match driver::hold(&config.data_dir)? {
-            driver::Held::Free(_lock) => driver::check(job, config)?,
-            driver::Held::Used(_) if job.repair => {
+            driver::Held::Free(_lock) => driver::check(config, job.how)?,
+            driver::Held::Used(_) if job.how.repair => {
                 return Err(Exit::new(
                     Code::Environment,
                     "cannot repair",
@@ -62,7 +57,7 @@ pub(crate) fn run(job: &Job, out: &mut Printer, note: &mut dyn FnMut(&str)) -> R
             }
             driver::Held::Used(address) => {
                 note(&format!("a broker uses this data; {address} checks it"));
-                driver::ask(&address, job.checksums)?
+                driver::ask(&address, job.how)?
             }
         },
     };

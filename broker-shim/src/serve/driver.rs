@@ -146,7 +146,7 @@ async fn open(
     let opened = opened.expect("opening a bucket does not panic");
     let bucket = opened.map_err(|e| Exit::because(Code::Environment, e))?;
     let bucket = Arc::new(Metered::new(bucket));
-    probe(config, &*bucket, env.as_ref()).await?;
+    probe(config, &bucket, env.as_ref()).await?;
     let parts = Parts {
         env: Arc::clone(env),
         bucket: Arc::clone(&bucket),

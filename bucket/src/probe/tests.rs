@@ -87,7 +87,7 @@ impl Store {
 
     fn answer(&self, head: &str, body: Vec<u8>) -> (&'static str, Vec<u8>) {
         let number = self.requests.fetch_add(1, Ordering::SeqCst);
-        if self.manner == Manner::Falters && number % 2 == 0 {
+        if self.manner == Manner::Falters && number.is_multiple_of(2) {
             return ("500 Internal Server Error", Vec::new());
         }
         let mut words = head.split_ascii_whitespace();
@@ -143,12 +143,12 @@ fn request(stream: &mut TcpStream) -> Option<(String, Vec<u8>)> {
         read.push(byte[0]);
     }
     let head = String::from_utf8(read).unwrap();
-    let lengths = head.lines().filter_map(|line| {
+    let mut lengths = head.lines().filter_map(|line| {
         let (name, value) = line.split_once(": ")?;
         name.eq_ignore_ascii_case("content-length")
             .then(|| value.parse().unwrap())
     });
-    let mut body = vec![0; lengths.last().unwrap_or(0)];
+    let mut body = vec![0; lengths.next_back().unwrap_or(0)];
     stream.read_exact(&mut body).ok()?;
     Some((head, body))
 }

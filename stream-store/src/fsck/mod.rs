@@ -12,6 +12,7 @@
 //!
 //! *IO: none* (through ports; the device WAL's blocking look is in driver.rs)
 
+mod log;
 mod repair;
 mod union;
 mod wals;

@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 use tidewater_s3stream::{Finding, FindingKind, MetaState, Orphan, Severity};
 use tidewater_types::{Epoch, Lsn, NodeId, Offset, OffsetRange, StreamId};
 
-use super::wals::Log;
+use super::log::Log;
 use crate::format::frame::FrameHead;
 
 /// The frames of one stream: epoch and position order them.

@@ -16,29 +16,16 @@ use tidewater_s3stream::{Finding, FindingKind, MetaState, Severity, TierError};
 use tidewater_types::{Env, Lsn, NodeId};
 use tidewater_wal::{Identity, ObjectWal, ObjectWalConfig, WalError};
 
+use super::log::{Headed, Log};
 use super::union::Union;
 use crate::driver::{DevicePlace, look_at_device};
 use crate::error::StoreError;
-use crate::format::frame::{BadFrame, FrameHead};
+use crate::format::frame::FrameHead;
 
 /// What the keys of object WALs begin with.
 const OBJECT_WALS: &str = "wal/";
 /// Attempts of one listing.
 const LIST_ATTEMPTS: u32 = 8;
-
-/// The head of a frame, or why there is none.
-pub(super) type Headed = (Lsn, Result<FrameHead, BadFrame>);
-
-/// A log that could be read.
-#[derive(Debug)]
-pub(super) struct Log {
-    pub(super) identity: Identity,
-    /// Where it lies.
-    pub(super) name: String,
-    pub(super) frames: Vec<Headed>,
-    /// LSN behind its last frame.
-    pub(super) end: Lsn,
-}
 
 /// All logs that were found.
 #[derive(Debug, Default)]

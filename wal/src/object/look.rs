@@ -18,9 +18,10 @@ use tidewater_bucket::{Bucket, Purpose};
 use tidewater_types::{ClusterId, Env, Lsn, NodeId};
 
 use super::film::Film;
+use super::format::{entry, place_of, prefix};
+use super::settings::ObjectWalConfig;
 use super::store::Store;
 use super::takeover::{Mode, Taken, TakeoverReport, take_over};
-use super::{ObjectWal, ObjectWalConfig, refused};
 use crate::config::Identity;
 use crate::error::WalError;
 
@@ -38,9 +39,8 @@ pub(super) async fn look(
     config: &ObjectWalConfig,
     node: NodeId,
 ) -> Result<Option<Looked>, WalError> {
-    config.validate().map_err(refused)?;
     let film = || -> Arc<dyn Bucket> { Arc::new(Film::new(Arc::clone(&bucket), Purpose::Fsck)) };
-    let peeked = ObjectWal::peek(film(), Arc::clone(&env), config, node).await?;
+    let peeked = peek(&Store::new(film(), Arc::clone(&env), config), node).await?;
     let mut identity = Identity {
         cluster: peeked.unwrap_or(ClusterId([0; 16])),
         node,
@@ -66,6 +66,20 @@ pub(super) async fn look(
             Err(error) => return Err(error),
         }
     }
-    let path = super::format::prefix(node);
+    let path = prefix(node);
     Err(WalError::Busy { path })
+}
+
+/// The cluster of the first entry of the node that can be read.
+pub(super) async fn peek(store: &Store, node: NodeId) -> Result<Option<ClusterId>, WalError> {
+    let page = store.list(&prefix(node), None).await?;
+    for listed in page.entries {
+        if let Some(place) = place_of(node, &listed.key)
+            && let Some(bytes) = store.get(&listed.key).await?
+            && let Ok(header) = entry::decode(&bytes, place)
+        {
+            return Ok(Some(header.cluster));
+        }
+    }
+    Ok(None)
 }

@@ -106,17 +106,7 @@ impl ObjectWal {
         config: &ObjectWalConfig,
         node: NodeId,
     ) -> Result<Option<ClusterId>, WalError> {
-        let store = Store::new(bucket, env, config);
-        let page = store.list(&format::prefix(node), None).await?;
-        for entry in page.entries {
-            if let Some(place) = format::place_of(node, &entry.key)
-                && let Some(bytes) = store.get(&entry.key).await?
-                && let Ok(header) = format::entry::decode(&bytes, place)
-            {
-                return Ok(Some(header.cluster));
-            }
-        }
-        Ok(None)
+        look::peek(&Store::new(bucket, env, config), node).await
     }
 
     /// What opening the WAL of `node` would find: whose it is, the frames it would recover in LSN
@@ -132,7 +122,10 @@ impl ObjectWal {
         config: ObjectWalConfig,
         node: NodeId,
     ) -> BoxFuture<'static, Result<Option<Looked>, WalError>> {
-        Box::pin(async move { look::look(bucket, env, &config, node).await })
+        Box::pin(async move {
+            config.validate().map_err(refused)?;
+            look::look(bucket, env, &config, node).await
+        })
     }
 
     /// The WAL's own identifier.

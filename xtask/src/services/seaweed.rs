@@ -122,6 +122,16 @@ impl Seaweed {
         .into()
     }
 
+    /// The bucket for tests, as a URL.
+    pub(crate) fn bucket_url(&self) -> String {
+        format!("s3://{BUCKET}")
+    }
+
+    /// The address at which the server speaks S3.
+    pub(crate) fn address(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], self.ports.s3[0]))
+    }
+
     /// Where the server speaks S3.
     pub(crate) fn endpoint(&self) -> String {
         format!("http://127.0.0.1:{}", self.ports.s3[0])

@@ -20,6 +20,7 @@ mod scan;
 mod sizes;
 mod spdx;
 mod surface;
+mod vectors;
 mod words;
 
 #[cfg(test)]
@@ -31,6 +32,9 @@ use std::process::ExitCode;
 use files::Tree;
 use finding::Finding;
 use metadata::Metadata;
+
+pub(crate) use files::read as read_tree;
+pub(crate) use vectors::{list as list_of_vectors, path_of as path_of_list};
 
 pub(crate) fn main(root: &Path, args: &[&str]) -> ExitCode {
     if !args.is_empty() {
@@ -70,6 +74,7 @@ pub(crate) fn all(tree: &Tree, metadata: &Metadata) -> Vec<Finding> {
     findings.extend(cycles::check(tree));
     findings.extend(formats::check(tree));
     findings.extend(surface::check(tree));
+    findings.extend(vectors::check(tree));
     findings.extend(imports::check_crates(metadata));
     findings.extend(licences::check(
         metadata,

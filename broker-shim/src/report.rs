@@ -1,4 +1,4 @@
-//! A report as scripts and as people read it.
+//! The report of a check as scripts and as people read it.
 //!
 //! *Owns*: the names in the JSON (docs/operations.md), the text, the exit code.
 //! *Does not own*: what was found.
@@ -40,7 +40,7 @@ pub(crate) fn as_json(report: &FsckReport, repaired: Option<&[String]>) -> Value
 }
 
 /// The report for people: a line a finding, the worst first, and a summary.
-pub(super) fn as_text(report: &Value) -> String {
+pub(crate) fn as_text(report: &Value) -> String {
     let mut text = String::new();
     let mut findings: Vec<&Value> = findings(report).collect();
     findings.sort_by_key(|finding| std::cmp::Reverse(rank(finding)));
@@ -74,7 +74,7 @@ pub(super) fn as_text(report: &Value) -> String {
 }
 
 /// The end that the worst finding asks for.
-pub(super) fn end(report: &Value) -> Result<(), Exit> {
+pub(crate) fn end(report: &Value) -> Result<(), Exit> {
     let worst = findings(report).max_by_key(|finding| rank(finding));
     match worst.map(|worst| (rank(worst), worst)) {
         Some((2, worst)) => Err(Exit::because(Code::Damage, line(worst))),
