@@ -109,7 +109,7 @@ const BAD_RUNS: &[BadRun] = &[
     (
         &["launch"],
         &[],
-        "expected serve, stats, wal or version, found launch",
+        "expected serve, stats, fsck, cost, wal or version, found launch",
     ),
 ];
 

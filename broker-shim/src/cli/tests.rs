@@ -133,7 +133,7 @@ fn bad_usage_is_one_line_that_says_what_where_expected_and_found() {
         ),
         (
             &["start"],
-            "command: expected serve, stats, wal or version, found start",
+            "command: expected serve, stats, fsck, cost, wal or version, found start",
         ),
         (
             &["--listen"],

@@ -21,12 +21,12 @@ use crate::services::{seaweed, work_dir};
 use proxy::Proxy;
 
 const USAGE: &str = "\
-usage: cargo xtask cost-run [--minutes N] [--idle-minutes N] [--mib-s N] [--streams N] [--local]
+usage: cargo xtask cost-run [--minutes N] [--idle-minutes N] [--mib-s N] [--streams N] [--local] [--dev]
 
   1. a broker idle on SeaweedFS for --idle-minutes (10), which must not send one byte;
   2. --mib-s (50) over --streams (1000) for --minutes (5), on SeaweedFS or with --local on a directory,
      until nothing more is sent; at most 0.5 PUT a MiB and 2.5 bytes sent for a byte produced.
-  0 minutes leave a part out. Release builds; the reports go to target/tidewater-bench/cost.json
+  0 minutes leave a part out. --dev takes builds of the dev profile, which ask for the same. The reports go to target/tidewater-bench/cost.json
 ";
 
 /// A broker that has just started may still look around.
@@ -39,6 +39,7 @@ struct Options {
     mib_s: String,
     streams: String,
     local: bool,
+    dev: bool,
 }
 
 impl Options {
@@ -49,11 +50,13 @@ impl Options {
             mib_s: "50".to_owned(),
             streams: "1000".to_owned(),
             local: false,
+            dev: false,
         };
         let mut rest = args.iter();
         while let Some(flag) = rest.next() {
             match *flag {
                 "--local" => options.local = true,
+                "--dev" => options.dev = true,
                 "--minutes" => options.minutes = rest.next()?.parse().ok()?,
                 "--idle-minutes" => options.idle_minutes = rest.next()?.parse().ok()?,
                 "--mib-s" => options.mib_s = (*rest.next()?).to_owned(),
@@ -100,11 +103,7 @@ fn idle(root: &Path, folder: &Path, options: &Options) -> Result<serde_json::Val
     if options.idle_minutes <= 0.0 {
         return Ok(serde_json::Value::Null);
     }
-    let broker = built(
-        root,
-        &["-p", "tidewater-broker", "--bin", "tidewater"],
-        "tidewater",
-    )?;
+    let broker = built(root, options, "tidewater-broker", "tidewater")?;
     let server = seaweed::start(&work_dir(root))?;
     let mut reports = Vec::new();
     for wal in ["device", "object"] {
@@ -161,11 +160,7 @@ fn load(root: &Path, folder: &Path, options: &Options) -> Result<serde_json::Val
     if options.minutes <= 0.0 {
         return Ok(serde_json::Value::Null);
     }
-    let program = built(
-        root,
-        &["-p", "tidewater-benches", "--bin", "cost-run"],
-        "cost-run",
-    )?;
+    let program = built(root, options, "tidewater-benches", "cost-run")?;
     let dir = folder.join("load");
     fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
     let mut command = Command::new(program);
@@ -198,21 +193,26 @@ fn load(root: &Path, folder: &Path, options: &Options) -> Result<serde_json::Val
     }
 }
 
-/// Builds a program in release and says where it is.
-fn built(root: &Path, what: &[&str], name: &str) -> Result<PathBuf, String> {
+/// Builds a program and says where it is.
+fn built(root: &Path, options: &Options, package: &str, name: &str) -> Result<PathBuf, String> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let status = Command::new(cargo)
+    let mut command = Command::new(cargo);
+    command
         .current_dir(root)
-        .args(["build", "--release"])
-        .args(what)
-        .status();
-    match status {
+        .args(["build", "-p", package, "--bin", name]);
+    let folder = if options.dev {
+        "debug"
+    } else {
+        command.arg("--release");
+        "release"
+    };
+    match command.status() {
         Ok(status) if status.success() => {}
         other => return Err(format!("cannot build {name}: {other:?}")),
     }
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    Ok(target.join("release").join(name))
+    Ok(target.join(folder).join(name))
 }
 
 /// A child that dies with this.
