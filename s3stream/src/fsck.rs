@@ -26,14 +26,15 @@ use tidewater_types::{Env, Offset, OffsetRange, StreamId};
 
 use crate::config::MetaConfig;
 use crate::error::{MetaError, TierError};
-use crate::meta::load::{MetaReader, SNAPSHOT_PREFIX};
+use crate::meta::load::{MetaReader, SNAPSHOT_PREFIX, snapshot_key};
 use crate::meta::state::{MetaState, StreamState};
 use crate::object_id::{DATA_PREFIX, ObjectId};
 use crate::read::source::Source;
 
 use object::{Expected, check_object};
 use orphan::held_by;
-pub use report::{Finding, FindingKind, FsckOptions, FsckProgress, FsckReport, Orphan, Severity};
+use report::Orphan;
+pub use report::{Finding, FindingKind, FsckOptions, FsckProgress, FsckReport, Severity};
 
 /// Objects checked at a time.
 const PARALLEL: usize = 8;
@@ -65,6 +66,7 @@ pub async fn fsck(
         source,
         options,
         report: FsckReport::default(),
+        opened: false,
     };
     let listed = check.list_objects().await?;
     if let Some(state) = check.load().await? {
@@ -84,6 +86,8 @@ struct Check {
     source: Source,
     options: FsckOptions,
     report: FsckReport,
+    /// The metadata could be opened.
+    opened: bool,
 }
 
 impl Check {
@@ -129,6 +133,7 @@ impl Check {
             }
         };
         let state = loaded.state;
+        self.opened = true;
         for err in loaded.report.snapshots_damaged {
             self.meta_finding(Severity::Warning, err)?;
         }
@@ -153,7 +158,20 @@ impl Check {
             Ok(_) => {}
             Err(err) => self.meta_finding(Severity::Error, err)?,
         }
-        for seq in self.reader.list(SNAPSHOT_PREFIX, None).await? {
+        self.snapshots().await
+    }
+
+    /// The newest one serves, and an older one is kept for when it is damaged: at the deletion
+    /// boundary there must be one. What lies below is on its way out.
+    async fn snapshots(&mut self) -> Result<(), TierError> {
+        let boundary = self.reader.boundary(0).await?.boundary;
+        let snapshots = self.reader.snapshots(boundary).await?;
+        let is_gone = boundary > 0 && !snapshots.contains(&boundary);
+        if is_gone && self.reader.boundary(boundary).await?.boundary == boundary {
+            let key = snapshot_key(boundary);
+            self.meta_finding(Severity::Warning, MetaError::MissingEntry { key })?;
+        }
+        for seq in snapshots {
             if let Err(err) = self.reader.snapshot(seq).await {
                 self.meta_finding(Severity::Warning, err)?;
             }
@@ -167,6 +185,13 @@ impl Check {
             MetaError::MissingEntry { key } => (FindingKind::Missing, key.clone()),
             MetaError::Unsupported { key, .. } => (FindingKind::Format, key.clone()),
             _ => return Err(err.into()),
+        };
+        // Metadata that opened do so without this snapshot.
+        let is_spare = self.opened && key.starts_with(SNAPSHOT_PREFIX);
+        let severity = if is_spare {
+            Severity::Warning
+        } else {
+            severity
         };
         let finding = Finding::new(severity, what, err.to_string()).object(key);
         if !self.report.findings.contains(&finding) {

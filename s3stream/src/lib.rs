@@ -46,9 +46,7 @@ pub use config::{ConfigError, MetaConfig, TierConfig};
 pub use counters::TierCounters;
 pub use entry::{CommitReport, Entry, StateSnapshot};
 pub use error::{MetaError, Rejection, TierError};
-pub use fsck::{
-    Finding, FindingKind, FsckOptions, FsckProgress, FsckReport, Orphan, Severity, fsck,
-};
+pub use fsck::{Finding, FindingKind, FsckOptions, FsckProgress, FsckReport, Severity, fsck};
 pub use meta::load::OpenReport;
 pub use meta::log::Metadata;
 pub use meta::op::{MetaOp, NewObject, NewRange, NewSnapshot};

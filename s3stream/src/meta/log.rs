@@ -122,7 +122,7 @@ impl Metadata {
             config: MetaConfig::default(),
             purpose: Purpose::Fsck,
         };
-        Ok(reader.load().await?.0)
+        Ok(reader.load().await?.state)
     }
 
     /// How the metadata was opened.

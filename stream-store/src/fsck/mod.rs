@@ -156,7 +156,7 @@ impl Fsck {
         union.findings.extend(wals.findings.iter().cloned());
         wals.check_against(state, self.device.as_ref(), &mut union)?;
         union.frames();
-        union.orphans(&report.orphans);
+        union.orphans(report);
         if let Some((node, durable)) = self.durable {
             wals.check_reach(node, durable, &mut union.findings);
         }

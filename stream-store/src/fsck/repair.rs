@@ -12,7 +12,7 @@
 //! *IO: none* (through the bucket port)
 
 use tidewater_bucket::{BucketError, Purpose};
-use tidewater_s3stream::{FsckReport, MetaState, Orphan, Severity, TierError};
+use tidewater_s3stream::{FsckReport, MetaState, ObjectId, Severity, TierError};
 
 use super::Fsck;
 use crate::error::StoreError;
@@ -41,7 +41,7 @@ impl Fsck {
         for orphan in report
             .orphans
             .iter()
-            .filter(|orphan| is_fenced(orphan, state))
+            .filter(|orphan| is_fenced(orphan.id, state))
         {
             self.delete(&orphan.key).await?;
             deleted.push(orphan.key.clone());
@@ -67,10 +67,8 @@ impl Fsck {
     }
 }
 
-fn is_fenced(orphan: &Orphan, state: &MetaState) -> bool {
-    orphan.id.is_some_and(|id| {
-        state
-            .node(id.node)
-            .is_some_and(|node| node.epoch > id.epoch)
-    })
+/// Whether the node has registered a later epoch than that of the object.
+fn is_fenced(id: Option<ObjectId>, state: &MetaState) -> bool {
+    let epoch = |id: ObjectId| state.node(id.node).map(|node| node.epoch);
+    id.is_some_and(|id| epoch(id).is_some_and(|epoch| epoch > id.epoch))
 }

@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use tidewater_s3stream::{Finding, FindingKind, MetaState, Orphan, Severity};
+use tidewater_s3stream::{Finding, FindingKind, FsckReport, MetaState, Severity};
 use tidewater_types::{Epoch, Lsn, NodeId, Offset, OffsetRange, StreamId};
 
 use super::log::Log;
@@ -105,11 +105,11 @@ impl<'a> Union<'a> {
 
     /// An upload that was not committed leaves its frames in the WAL. Where they are not, either a
     /// commit or the WAL was lost.
-    pub(super) fn orphans(&mut self, orphans: &[Orphan]) {
+    pub(super) fn orphans(&mut self, report: &FsckReport) {
         if !self.complete {
             return;
         }
-        for orphan in orphans {
+        for orphan in &report.orphans {
             let has_wal = |node: NodeId| self.state.node(node).is_some_and(|it| it.wal.is_some());
             if !orphan.id.is_some_and(|id| has_wal(id.node)) {
                 // Kept in memory before the upload: it went with the process, as was asked for.
