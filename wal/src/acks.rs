@@ -289,7 +289,6 @@ impl Future for Append {
 }
 
 #[cfg(all(test, not(feature = "loom")))]
-#[allow(clippy::disallowed_methods, reason = "tests")]
 mod tests {
     use std::sync::Arc;
 

@@ -8,6 +8,7 @@
 //!
 //! *Format: docs/formats/wal.md, docs/formats/object-wal.md* · *IO: driver*
 #![doc = include_str!("../README.md")]
+#![cfg_attr(test, allow(clippy::disallowed_methods, reason = "tests"))]
 
 mod acks;
 mod buffer;
