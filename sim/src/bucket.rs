@@ -105,6 +105,12 @@ impl SimBucket {
         self.state.lock().objects.keys().cloned().collect()
     }
 
+    /// Removes every object whose key begins with `prefix`.
+    pub fn wipe(&self, prefix: &str) {
+        let mut state = self.state.lock();
+        state.objects.retain(|key, _| !key.starts_with(prefix));
+    }
+
     /// How often each fate struck, by name.
     #[must_use]
     pub fn fault_counts(&self) -> Vec<(&'static str, u64)> {

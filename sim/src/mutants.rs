@@ -111,6 +111,11 @@ pub const MUTANTS: &[Mutant] = &[
     recovery(55, "a block with an acknowledged byte is rewritten"),
     object(56, "barrier left out: taker and pipelining zombie"),
     store(59, "recovery", "undurable data served to a reader"),
+    store(
+        70,
+        "recovery",
+        "metadata not read again after the WAL was fenced",
+    ),
     upload(24, "metadata commit before the upload is confirmed"),
     upload(25, "offset delta overflows"),
     upload(27, "compare-and-swap retry applies a change twice"),

@@ -114,6 +114,9 @@ pub struct Plan {
     pub readers: u64,
     /// Streams (store).
     pub streams: u64,
+    /// Whether the WAL lies in the bucket (store); killed lives run on as zombies then.
+    #[serde(default)]
+    pub object_wal: bool,
     /// In so many of 1,000 acknowledgements, a fork of the disk is recovered.
     pub forks: u32,
     /// The lives of the node before all is healed.
@@ -162,6 +165,7 @@ impl Plan {
             trim: rng.chance(700),
             readers: rng.between(0, 3),
             streams: rng.between(1, 4),
+            object_wal: scenario == Scenario::Store && Rng::new(seed, "plan: wal").chance(300),
             forks: [0, 10, 50][rng.index(3)],
             lives: (0..lives).map(|_| life(&mut rng, long, scenario)).collect(),
             damage,
@@ -294,6 +298,7 @@ mod tests {
         assert!(both(&|plan| plan.disk.is_file));
         assert!(both(&|plan| plan.bucket.late > 0));
         assert!(both(&|plan| plan.trim));
+        assert!(both(&|plan| plan.object_wal));
         assert!(both(&|plan| plan.damage.is_some()));
         let long = plans.iter().filter(|plan| plan.long).count();
         assert!((20..=90).contains(&long), "{long} of 500 are long");

@@ -18,7 +18,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use tidewater_bucket::Bucket;
 use tidewater_s3stream::{Entry, MetaError, MetaOp, Metadata, Tier};
-use tidewater_types::{ClusterId, Env, Epoch, Lsn, NodeId, Offset, StreamId, WalId, sometimes};
+use tidewater_types::{
+    ClusterId, Env, Epoch, Lsn, NodeId, Offset, StreamId, WalId, mutant, sometimes,
+};
 use tidewater_wal::WalError;
 use tokio::sync::Notify;
 
@@ -59,9 +61,11 @@ pub(crate) async fn open(
     let frames = Arc::new(Mutex::new(Frames::new()));
     let opened = open_wal(&tier, wal, &config, &frames).await?;
     let frames = std::mem::take(&mut *frames.lock());
-    // Whoever had the WAL may have gone on until it was fenced just now: what it acknowledged is
-    // judged by metadata at least as new.
-    tier.metadata().refresh().await?;
+    // Whoever had the WAL may have gone on until it was fenced just now: what it acknowledged, and
+    // what it trimmed because it had committed it, is judged by metadata at least as new.
+    if !mutant!(70) {
+        tier.metadata().refresh().await?;
+    }
     // Before anything is written: a contradiction refuses. What counts is judged again below,
     // as a request of an earlier life may commit more until the new epoch fences it.
     let tails = recover_tails(tier.metadata(), &frames)?;

@@ -363,16 +363,17 @@ impl Stream {
                 (entries, ReadSource::Tail)
             }
             Found::InObjects => {
-                let fetched = self
-                    .shared
-                    .tier
-                    .fetch(self.inner.id, offset, bytes_max)
-                    .await?;
+                let tier = &self.shared.tier;
+                let mut fetched = tier.fetch(self.inner.id, offset, bytes_max).await?;
                 Shared::count(&self.shared.reads.memory, fetched.from_memory.into());
                 Shared::count(&self.shared.reads.bucket, fetched.from_bucket.into());
                 // Commits and trims went on meanwhile, and the objects were chosen after them.
                 let tail = self.inner.tail.lock();
                 (start, high_watermark) = (tail.start(), tail.high_watermark());
+                // What a later owner committed is not this one's to show.
+                fetched
+                    .entries
+                    .retain(|entry| entry.end_offset() <= high_watermark);
                 if offset < start {
                     let (stream, end) = (self.inner.id, tail.end());
                     return Err(StoreError::OutOfRange {

@@ -113,6 +113,23 @@ where
     }
 }
 
+/// Opens a store; `deed` is done after it read the metadata and before it fences the WAL.
+async fn open_after<F, D>(gate: &Gate, deed: F) -> Result<StreamStore, StoreError>
+where
+    F: FnOnce() -> D + Send + Sync + 'static,
+    D: Future<Output = ()> + Send + 'static,
+{
+    let env = Arc::new(TokioEnv::current());
+    let opener = ObjectWalOpener {
+        bucket: Arc::new(gate.clone()),
+        node: quiet().node,
+        config: ObjectWalConfig::default(),
+        env: env.clone(),
+    };
+    let wal = Box::new(Late { deed, opener });
+    StreamStore::open(env, Arc::new(gate.clone()), wal, quiet()).await
+}
+
 /// The metadata were read before the WAL was fenced: what the old owner made in between counts.
 #[test]
 fn a_stream_that_the_old_owner_makes_while_another_opens_is_not_lost() {
@@ -125,17 +142,49 @@ fn a_stream_that_the_old_owner_makes_while_another_opens_is_not_lost() {
             append(&stream, "abc", 0).await;
             made.send(stream.id()).unwrap();
         };
-        let env = Arc::new(TokioEnv::current());
-        let opener = ObjectWalOpener {
-            bucket: Arc::new(gate.clone()),
-            node: quiet().node,
-            config: ObjectWalConfig::default(),
-            env: env.clone(),
-        };
-        let wal = Box::new(Late { deed, opener });
-        let new = StreamStore::open(env, Arc::new(gate.clone()), wal, quiet()).await;
+        let new = open_after(&gate, deed).await;
         let stream = new.unwrap().open_stream(id.await.unwrap()).await.unwrap();
         assert_eq!(read_all(&stream).await, placed(&["abc"]));
+    });
+}
+
+/// What the old owner committed and trimmed while another opened is not missing.
+#[test]
+fn what_the_old_owner_trims_while_another_opens_is_no_damage() {
+    let gate = Gate::default();
+    life(async || {
+        let old = Arc::new(open_with(&gate, quiet()).await.unwrap());
+        let stream = old.open_stream(old.create().await.unwrap()).await.unwrap();
+        let id = stream.id();
+        let deed = move || async move {
+            append(&stream, "abc", 0).await;
+            old.flush().await.unwrap();
+            // States the trim that the commit made possible.
+            append(&stream, "de", 0).await;
+        };
+        let new = open_after(&gate, deed).await.unwrap();
+        let stream = new.open_stream(id).await.unwrap();
+        assert_eq!(read_all(&stream).await, placed(&["abc", "de"]));
+    });
+}
+
+#[test]
+fn an_owner_that_was_fenced_shows_nothing_above_the_high_watermark_it_tells() {
+    let gate = Gate::default();
+    life(async || {
+        let old = open_with(&gate, quiet()).await.unwrap();
+        let stream = old.open_stream(old.create().await.unwrap()).await.unwrap();
+        append(&stream, "abc", 0).await;
+        old.flush().await.unwrap();
+        let new = open_with(&gate, quiet()).await.unwrap();
+        let later = new.open_stream(stream.id()).await.unwrap();
+        append(&later, "de", 0).await;
+        new.flush().await.unwrap();
+        old.metadata().refresh().await.unwrap();
+        let fetched = stream.fetch(stream.start(), 1 << 20).await.unwrap();
+        let ends = fetched.entries.iter().map(|entry| entry.end_offset().0);
+        assert_eq!(ends.collect::<Vec<_>>(), [3]);
+        assert_eq!(fetched.high_watermark.0, 3);
     });
 }
 

@@ -4,8 +4,8 @@
 //! *Does not own*: what happens inside a life (life.rs), the final read (verify.rs).
 //!
 //! Invariants
-//! 1. A life begins only when the device's lock is free; requests of earlier lives may
-//!    still land in the bucket.
+//! 1. A life on a device begins only when its lock is free; requests of earlier lives may
+//!    still land in the bucket. Where the WAL lies in the bucket, earlier lives may run on.
 //! 2. Every run ends: heal, open, write, upload all, read all; then once more without the
 //!    WAL, from objects alone; then fsck.
 //!
@@ -14,6 +14,7 @@
 mod life;
 mod node;
 mod opener;
+mod owners;
 mod progress;
 mod verify;
 mod world;
@@ -23,12 +24,13 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use parking_lot::Mutex;
+use tidewater_bucket::Bucket;
 use tokio::sync::oneshot;
 
 use crate::bucket::{BucketFaults, SimBucket};
 use crate::check::Violation;
 use crate::disk::{Device, DiskFaults};
-use crate::exec::{Executor, Stop};
+use crate::exec::{Executor, Stop, Tag};
 use crate::plan::{End, Life, Plan};
 use crate::rng::Rng;
 use crate::scenario::common::{LIMITS, open_when_free};
@@ -81,21 +83,35 @@ async fn lives(world: Arc<World>) -> Result<(), Violation> {
         idle: true,
         ..world.plan.lives[0]
     };
+    world.end_openings();
     live(&world, calm, Work::Healed).await?;
+    world.end_zombies();
     // Late requests of earlier lives have landed by now; they must not have mattered.
     world.handle.sleep(Duration::from_secs(1)).await;
     live(&world, calm, Work::ReadAll).await?;
     world.device.wipe();
+    world.bucket.wipe("wal/");
     live(&world, calm, Work::ReadAllWithoutWal).await?;
     verify::fsck(&world).await
 }
 
+/// What a life is given.
+struct Began {
+    tag: Tag,
+    work: Work,
+    bucket: Arc<dyn Bucket>,
+}
+
 async fn live(world: &Arc<World>, life: Life, work: Work) -> Result<(), Violation> {
+    if world.plan.object_wal {
+        return owners::live(world, life, work).await;
+    }
     drop(open_when_free(&world.device, &world.handle).await);
     let tag = world.next_tag();
     world.model.lock().closing = false;
     let (sender, done) = oneshot::channel();
-    let body = life::body(Arc::clone(world), tag, life, work);
+    let bucket = Arc::new(world.bucket.clone());
+    let body = life::body(Arc::clone(world), Began { tag, work, bucket }, life);
     world
         .handle
         .line(|| format!("life  {} {life:?} {work:?}", tag.0));

@@ -10,23 +10,25 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{join_all, select};
 use parking_lot::Mutex;
-use tidewater_stream_store::{AppendRequest, StoreError, Stream, StreamStore};
-use tidewater_types::{Env, ErrorKind, Offset, StreamId};
+use tidewater_stream_store::{AppendRequest, StoreError, Stream, StreamStore, WalOpener};
+use tidewater_types::{Env, ErrorKind, Offset, StreamId, sometimes};
 use tokio::sync::oneshot;
 
+use super::Began;
 use super::node::{Node, excuse, read_checked};
 use super::opener::SimOpener;
+use super::owners;
 use super::verify;
 use super::world::{Work, World, store_config};
 use crate::check::{Violation, payload};
 use crate::env::SimEnv;
-use crate::exec::Tag;
 use crate::plan::{End, Life};
 use crate::rng::Rng;
 use crate::scenario::common::{Opening, wal_config};
 
 /// A whole life; it may end before this does.
-pub(super) async fn body(world: Arc<World>, tag: Tag, life: Life, work: Work) {
+pub(super) async fn body(world: Arc<World>, began: Began, life: Life) {
+    let Began { tag, work, bucket } = began;
     let env: Arc<dyn Env> = Arc::new(SimEnv::new(
         world.handle.clone(),
         world.plan.seed,
@@ -34,23 +36,41 @@ pub(super) async fn body(world: Arc<World>, tag: Tag, life: Life, work: Work) {
         life.wall_shift_ms,
     ));
     let opened = Arc::new(Mutex::new(None));
-    let opener = SimOpener {
-        device: world.device.clone(),
-        env: Arc::clone(&env),
-        config: wal_config(&world.plan, life.sync),
-        opened: Arc::clone(&opened),
+    let opener: Box<dyn WalOpener> = if world.plan.object_wal {
+        Box::new(owners::opener(
+            Arc::clone(&bucket),
+            Arc::clone(&env),
+            &world.plan,
+        ))
+    } else {
+        Box::new(SimOpener {
+            device: world.device.clone(),
+            env: Arc::clone(&env),
+            config: wal_config(&world.plan, life.sync),
+            opened: Arc::clone(&opened),
+        })
     };
-    let bucket = Arc::new(world.bucket.clone());
     let config = store_config(&world.plan, work == Work::ReadAllWithoutWal);
     let guard = Opening::new(&world.handle);
-    let outcome = StreamStore::open(env, bucket, Box::new(opener), config).await;
+    let outcome = StreamStore::open(env, bucket, opener, config).await;
     guard.over();
     let store = match outcome {
         Ok(store) => store,
-        Err(error) => return excuse(&world, work, "open", &error),
+        Err(error) => {
+            excuse(&world, tag, work, "open", &error);
+            return world.model.lock().owners.gave_up(tag);
+        }
     };
-    let wal = opened.lock().take().expect("the store opened it");
-    world.handle.line(|| "store opened".to_owned());
+    let wal = opened.lock().take();
+    if world.plan.object_wal {
+        let mut model = world.model.lock();
+        model.cluster = Some(store.cluster_id());
+        let epoch = owners::epoch_of(&store.describe_wal());
+        model.owners.opened(tag, epoch);
+    }
+    world
+        .handle
+        .line(|| format!("store opened: {}", store.describe_wal()));
     let node = Node {
         world,
         store,
@@ -60,7 +80,7 @@ pub(super) async fn body(world: Arc<World>, tag: Tag, life: Life, work: Work) {
     };
     let streams = match open_streams(&node).await {
         Ok(streams) => streams,
-        Err(error) => return excuse(&node.world, work, "open_stream", &error),
+        Err(error) => return node.excuse("open_stream", &error),
     };
     match work {
         Work::Planned => workload(&node, life, &streams).await,
@@ -74,7 +94,7 @@ pub(super) async fn body(world: Arc<World>, tag: Tag, life: Life, work: Work) {
     if life.end == End::Close {
         node.world.model.lock().closing = true;
         if let Err(error) = node.store.close().await {
-            excuse(&node.world, work, "close", &error);
+            node.excuse("close", &error);
         }
     }
 }
@@ -92,6 +112,9 @@ async fn open_streams(node: &Node) -> Result<Vec<Stream>, StoreError> {
     while (streams.len() as u64) < node.world.plan.streams && node.work == Work::Planned {
         let id = node.store.create().await?;
         streams.push(node.store.open_stream(id).await?);
+    }
+    if !node.is_owner() {
+        return Ok(streams);
     }
     let mut model = node.world.model.lock();
     for stream in &streams {
@@ -170,7 +193,10 @@ async fn workload(node: &Node, life: Life, streams: &[Stream]) {
         // Uploads go on when the writers are done; the end shall find them at it.
         world.handle.sleep(linger).await;
     });
-    if life.end == End::Close {
+    if life.end == End::Close && world.plan.object_wal && node.work == Work::Planned {
+        let over = Box::pin(world.handle.sleep(owners::time_of(world, life)));
+        drop(select(over, work).await);
+    } else if life.end == End::Close {
         let reached = world.device.after_ops(life.after_ops);
         drop(select(reached, work).await);
     } else {
@@ -189,7 +215,7 @@ async fn writer(node: Node, streams: Vec<Stream>, mut rng: Rng, appends: u64) {
             Err(error) if error.kind() == ErrorKind::Full && node.work == Work::Planned => {
                 world.handle.sleep(Duration::from_millis(2)).await;
             }
-            Err(error) => return excuse(&world, node.work, "append", &error),
+            Err(error) => return node.excuse("append", &error),
         }
         if under_way.len() >= depth {
             drop(under_way.remove(0).await);
@@ -201,7 +227,7 @@ async fn writer(node: Node, streams: Vec<Stream>, mut rng: Rng, appends: u64) {
         if rng.chance(30)
             && let Err(error) = node.store.flush().await
         {
-            excuse(&world, node.work, "flush", &error);
+            node.excuse("flush", &error);
         }
     }
     join_all(under_way).await;
@@ -229,10 +255,14 @@ async fn append(
     };
     let bytes = Bytes::from(payload(value, num_bytes));
     let filled = bytes.clone();
-    let teller = Arc::clone(&world);
+    let teller = node.clone();
     let appended = stream
         .append(request, move |base| {
-            let mut model = teller.model.lock();
+            if !teller.is_owner() {
+                sometimes!("store: a zombie appends");
+                return filled;
+            }
+            let mut model = teller.world.model.lock();
             model
                 .streams
                 .entry(id)
@@ -252,7 +282,7 @@ async fn append(
     node.spawn("ack", async move {
         match stream.wait_durable(appended.end_offset).await {
             Ok(()) => verify::acked(&node2, id, value, appended.lsn, &bytes),
-            Err(error) => excuse(&node2.world, node2.work, "ack", &error),
+            Err(error) => node2.excuse("ack", &error),
         }
         _ = sender.send(());
     });
@@ -273,6 +303,9 @@ async fn reader(node: Node, streams: Vec<Stream>, mut rng: Rng) {
             Ok(_) => {}
             // A trim overtook the read; the start it names must have been asked for.
             Err(StoreError::OutOfRange { start, .. }) if offset < start.0 => {
+                if !node.is_owner() {
+                    continue;
+                }
                 let mut model = node.world.model.lock();
                 let known = model.streams.entry(stream.id()).or_default();
                 if let Err(violation) = known.seen_start(start.0) {
@@ -280,7 +313,7 @@ async fn reader(node: Node, streams: Vec<Stream>, mut rng: Rng) {
                 }
             }
             Err(StoreError::Tier(_)) if offset < stream.start().0 => {}
-            Err(error) => excuse(&node.world, node.work, "fetch", &error),
+            Err(error) => node.excuse("fetch", &error),
         }
     }
 }
@@ -291,6 +324,10 @@ async fn trimmer(node: Node, streams: Vec<Stream>, mut rng: Rng) {
             .handle
             .sleep(Duration::from_micros(rng.between(500, 30_000)))
             .await;
+        // A fenced owner gives nothing up.
+        if !node.is_owner() {
+            return;
+        }
         let stream = &streams[rng.index(streams.len())];
         let (start, end) = (stream.start().0, stream.high_watermark().0);
         let offset = rng.between(start, start + (end - start) / 2);
@@ -310,7 +347,7 @@ async fn trimmer(node: Node, streams: Vec<Stream>, mut rng: Rng) {
                     model.failure.get_or_insert(violation);
                 }
             }
-            Err(error) => excuse(&node.world, node.work, "trim", &error),
+            Err(error) => node.excuse("trim", &error),
         }
     }
 }

@@ -23,27 +23,31 @@ use crate::scenario::common::unreadable;
 pub(super) struct Node {
     pub(super) world: Arc<World>,
     pub(super) store: StreamStore,
-    pub(super) wal: Arc<DeviceWal>,
+    /// The WAL on a device; `None` for one in the bucket.
+    pub(super) wal: Option<Arc<DeviceWal>>,
     pub(super) tag: Tag,
     pub(super) work: Work,
 }
 
 /// A refusal that the faults of the plan do not explain is a violation.
-pub(super) fn excuse(world: &World, work: Work, what: &'static str, error: &StoreError) {
+pub(super) fn excuse(world: &World, tag: Tag, work: Work, what: &'static str, error: &StoreError) {
     world
         .handle
         .line(|| format!("store {what} refused: {error}"));
+    let planned = work == Work::Planned;
+    // Somebody took the WAL over, or is at it.
+    let contested = planned && world.model.lock().owners.is_contested(tag);
     let excused = match error.kind() {
-        ErrorKind::Retry => work == Work::Planned,
-        ErrorKind::Full => work == Work::Planned,
+        ErrorKind::Retry => planned,
+        ErrorKind::Full => planned,
         // The WAL is poisoned by a disk that fails, or the life is closing.
         ErrorKind::Closed => {
-            work == Work::Planned && (!world.disk_is_fine() || world.model.lock().closing)
+            contested || planned && (!world.disk_is_fine() || world.model.lock().closing)
         }
-        ErrorKind::Fenced | ErrorKind::Invalid => false,
+        ErrorKind::Fenced | ErrorKind::Invalid => contested,
         ErrorKind::Corrupt => {
             let wal = matches!(error, StoreError::Wal(error) if unreadable(&world.plan, error));
-            work == Work::Planned && wal
+            planned && wal
         }
     };
     sometimes!("store call refused");
@@ -56,6 +60,15 @@ pub(super) fn excuse(world: &World, work: Work, what: &'static str, error: &Stor
 }
 
 impl Node {
+    /// Whether nobody took the WAL over: what a zombie knows is old.
+    pub(super) fn is_owner(&self) -> bool {
+        self.world.is_owner(self.tag)
+    }
+
+    pub(super) fn excuse(&self, what: &'static str, error: &StoreError) {
+        excuse(&self.world, self.tag, self.work, what, error);
+    }
+
     pub(super) fn spawn(
         &self,
         label: &'static str,
@@ -72,10 +85,14 @@ pub(super) async fn read_checked(
     offset: u64,
     bytes_max: usize,
 ) -> Result<Vec<Seen>, StoreError> {
+    let is_owner = node.is_owner();
     let floor = {
         let mut model = node.world.model.lock();
+        if !is_owner && !model.streams.contains_key(&stream.id()) {
+            return Ok(Vec::new());
+        }
         let known = model.streams.entry(stream.id()).or_default();
-        let floor = known.high_watermark();
+        let floor = if is_owner { known.high_watermark() } else { 0 };
         if let Err(violation) = known.seen_high_watermark(stream.high_watermark().0, floor) {
             model.failure.get_or_insert(violation);
         }

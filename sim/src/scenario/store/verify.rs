@@ -16,11 +16,12 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tidewater_bucket::Bucket;
 use tidewater_s3stream::{FsckOptions, Severity};
-use tidewater_stream_store::{Stream, StreamStore};
+use tidewater_stream_store::{Stream, StreamStore, WalOpener};
 use tidewater_types::{Env, Lsn, Offset, StreamId, sometimes};
 
-use super::node::{Node, excuse, read_checked};
+use super::node::{Node, read_checked};
 use super::opener::SimOpener;
+use super::owners;
 use super::progress;
 use super::world::{World, store_config};
 use crate::bucket::SimBucket;
@@ -41,7 +42,10 @@ pub(super) fn acked(node: &Node, stream: StreamId, value: u64, lsn: Lsn, bytes: 
         .handle
         .line(|| format!("store ack stream={stream} value={value}"));
     progress::tell(&world.handle, &node.store, stream);
-    let place = node.wal.locate(lsn);
+    if world.plan.object_wal {
+        return acked_in_bucket(node, stream, value, lsn, bytes);
+    }
+    let place = node.wal.as_ref().and_then(|wal| wal.locate(lsn));
     if let Some(range) = &place {
         let len = usize::try_from(range.end - range.start).unwrap_or(0);
         if !holds(&world.device.durable_bytes(range.start, len), bytes) {
@@ -51,6 +55,33 @@ pub(super) fn acked(node: &Node, stream: StreamId, value: u64, lsn: Lsn, bytes: 
             world.fail(Violation::new("durable", detail));
         }
     }
+    count_and_fork(world, stream, value, place.is_none());
+}
+
+/// The same for a WAL in the bucket, by whoever appended it: a takeover now would serve it.
+fn acked_in_bucket(node: &Node, stream: StreamId, value: u64, lsn: Lsn, bytes: &[u8]) {
+    let world = &node.world;
+    let number = {
+        let mut model = world.model.lock();
+        model.num_forks += 1;
+        model.num_forks
+    };
+    let gone = match world.takeover_serves(number, lsn, bytes) {
+        Ok(Some(true)) => false,
+        Ok(Some(false)) => {
+            let detail = format!(
+                "value {value} at lsn {lsn} is acknowledged, and a takeover now would not serve it"
+            );
+            return world.fail(Violation::new("durable", detail));
+        }
+        Ok(None) => true,
+        Err(violation) => return world.fail(violation),
+    };
+    count_and_fork(world, stream, value, gone);
+}
+
+/// Tells the model; `gone` are bytes that the WAL holds no more, so a whole store must tell.
+fn count_and_fork(world: &World, stream: StreamId, value: u64, gone: bool) {
     let fork = {
         let mut model = world.model.lock();
         let result = model.streams.entry(stream).or_default().acked(value);
@@ -61,7 +92,6 @@ pub(super) fn acked(node: &Node, stream: StreamId, value: u64, lsn: Lsn, bytes: 
             .rng
             .as_mut()
             .is_some_and(|rng| rng.chance(world.plan.forks / 2));
-        let gone = place.is_none();
         if gone {
             sometimes!("acknowledged after its trim");
         }
@@ -99,16 +129,20 @@ fn fork_and_read(
     let device = device.fork(executor.handle(), seed, style);
     let bucket = Arc::new(bucket.fork(executor.handle(), seed));
     let env: Arc<dyn Env> = Arc::new(SimEnv::new(executor.handle(), seed, Tag(1), 0));
-    let opener = SimOpener {
-        device,
-        env: Arc::clone(&env),
-        config: wal_config(plan, plan.lives[0].sync),
-        opened: Arc::new(Mutex::new(None)),
+    let opener: Box<dyn WalOpener> = if plan.object_wal {
+        Box::new(owners::opener(bucket.clone(), Arc::clone(&env), plan))
+    } else {
+        Box::new(SimOpener {
+            device,
+            env: Arc::clone(&env),
+            config: wal_config(plan, plan.lives[0].sync),
+            opened: Arc::new(Mutex::new(None)),
+        })
     };
     let config = store_config(plan, false);
     let outcome = executor.run(LIMITS, async move {
         let wrong = |error| Violation::new("fork", format!("after {style:?}: {error}"));
-        let store = StreamStore::open(env, bucket, Box::new(opener), config)
+        let store = StreamStore::open(env, bucket, opener, config)
             .await
             .map_err(wrong)?;
         for (id, mut model) in streams {
@@ -140,7 +174,7 @@ fn fork_and_read(
 /// Everything written is uploaded and committed, and the store says so.
 pub(super) async fn upload_all(node: &Node, streams: &[Stream]) {
     if let Err(error) = node.store.flush().await {
-        return excuse(&node.world, node.work, "flush", &error);
+        return node.excuse("flush", &error);
     }
     let waiting = node.store.counters().waiting_bytes;
     if waiting != 0 {
@@ -178,7 +212,7 @@ pub(super) async fn read_all(node: &Node, streams: &[Stream]) {
                         .map_or(next, |entry| entry.base + entry.count);
                     seen.extend(entries);
                 }
-                Err(error) => return excuse(&node.world, node.work, "final fetch", &error),
+                Err(error) => return node.excuse("final fetch", &error),
             }
         }
         let result = {

@@ -11,8 +11,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tidewater_s3stream::{MetaConfig, TierConfig};
 use tidewater_stream_store::StoreConfig;
-use tidewater_types::{NodeId, StreamId};
+use tidewater_types::{ClusterId, NodeId, StreamId};
 
+use super::owners::Owners;
 use crate::bucket::SimBucket;
 use crate::check::Violation;
 use crate::check::streams::StreamModel;
@@ -20,6 +21,9 @@ use crate::disk::{CrashStyle, Device};
 use crate::exec::{Handle, Tag};
 use crate::plan::{End, Plan};
 use crate::rng::Rng;
+
+/// The node.
+pub(super) const NODE: NodeId = NodeId(1);
 
 /// What outlives the node's lives.
 pub(super) struct World {
@@ -37,6 +41,9 @@ pub(super) struct Model {
     pub(super) next_value: u64,
     pub(super) next_tag: u32,
     pub(super) num_forks: u64,
+    pub(super) cluster: Option<ClusterId>,
+    pub(super) owners: Owners,
+    pub(super) zombies: Vec<Tag>,
     /// The life under way was asked to close.
     pub(super) closing: bool,
     pub(super) failure: Option<Violation>,
@@ -133,7 +140,7 @@ pub(super) fn store_config(plan: &Plan, accept_data_loss: bool) -> StoreConfig {
         ..TierConfig::default()
     };
     StoreConfig {
-        node: NodeId(1),
+        node: NODE,
         tier,
         waiting_bytes_max: 256 << 10,
         tail_cache_bytes_max: if small { 4 << 10 } else { 64 << 10 },
