@@ -13,7 +13,9 @@
 //!
 //! *IO: none*
 
+mod conflict;
 mod faults;
+mod hands;
 mod parts;
 
 use std::collections::BTreeMap;
@@ -29,6 +31,7 @@ use tidewater_bucket::{
 use tidewater_types::BoxFuture;
 use tokio::sync::oneshot;
 
+use conflict::Writing;
 pub use faults::BucketFaults;
 use faults::Fate;
 
@@ -53,6 +56,7 @@ struct State {
     rng: Rng,
     throttled_until_ns: u64,
     counts: BTreeMap<Fate, u64>,
+    writing: Writing,
 }
 
 impl SimBucket {
@@ -72,6 +76,7 @@ impl SimBucket {
             rng,
             throttled_until_ns: 0,
             counts,
+            writing: Writing::default(),
         };
         Self {
             handle,
@@ -103,12 +108,6 @@ impl SimBucket {
     #[must_use]
     pub fn keys(&self) -> Vec<String> {
         self.state.lock().objects.keys().cloned().collect()
-    }
-
-    /// Removes every object whose key begins with `prefix`.
-    pub fn wipe(&self, prefix: &str) {
-        let mut state = self.state.lock();
-        state.objects.retain(|key, _| !key.starts_with(prefix));
     }
 
     /// How often each fate struck, by name.
@@ -152,11 +151,16 @@ impl SimBucket {
             key: key.to_owned(),
             cause: cause.to_owned(),
         };
+        let arrives = matches!(fate, Fate::Fine | Fate::LostAnswer | Fate::Late);
+        let way = (arrives && matches!(what, "create" | "delete" | "complete")).then(|| key.to_owned());
+        if let Some(key) = &way {
+            self.state.lock().writing.sent(key);
+        }
         match fate {
             Fate::Fine => {
                 let store = self.clone();
                 self.handle.call_after(there, move || {
-                    let result = store.apply(what, apply);
+                    let result = store.apply(what, way, apply);
                     store.deliver(back, answer, result);
                 });
             }
@@ -180,9 +184,10 @@ impl SimBucket {
                     there
                 };
                 self.handle
-                    .call_after(at, move || drop(store.apply(what, apply)));
+                    .call_after(at, move || drop(store.apply(what, way, apply)));
                 self.deliver(timeout, answer, Err(unknown("answer lost")));
             }
+            Fate::Conflict => unreachable!("drawn on arrival"),
         }
         let closed = Err(unknown("the run is over"));
         answered.await.unwrap_or(closed)
@@ -191,9 +196,16 @@ impl SimBucket {
     fn apply<T>(
         &self,
         what: &'static str,
+        way: Option<String>,
         apply: impl FnOnce(&mut State) -> Result<T, BucketError>,
     ) -> Result<T, BucketError> {
-        let result = apply(&mut self.state.lock());
+        let result = {
+            let mut state = self.state.lock();
+            match way.filter(|key| state.refuses(what, key)) {
+                Some(key) => Err(BucketError::Throttled { key }),
+                None => apply(&mut state),
+            }
+        };
         self.handle
             .note(Event::Bucket, label_hash(what), u64::from(result.is_ok()));
         result
@@ -207,6 +219,16 @@ impl SimBucket {
 }
 
 impl State {
+    /// A write of `key` arrives: whether it is refused because of another that is under way.
+    fn refuses(&mut self, what: &str, key: &str) -> bool {
+        let meets = self.writing.arrives(key) && what == "create";
+        let refuses = meets && self.rng.chance(self.faults.conflict);
+        if refuses {
+            *self.counts.entry(Fate::Conflict).or_default() += 1;
+        }
+        refuses
+    }
+
     /// The fate of a request and its four times: there, back, time-out, and how late.
     fn draw(&mut self, now_ns: u64, reads: bool) -> (Fate, [u64; 4]) {
         let faults = self.faults;

@@ -110,6 +110,11 @@ pub const MUTANTS: &[Mutant] = &[
     recovery(54, "older superblock slot wins after a trim"),
     recovery(55, "a block with an acknowledged byte is rewritten"),
     object(56, "barrier left out: taker and pipelining zombie"),
+    object(
+        71,
+        "barrier of an earlier taker taken for the end, nothing fenced below it",
+    ),
+    object(72, "epoch that looks empty not fenced"),
     store(59, "recovery", "undurable data served to a reader"),
     store(
         70,

@@ -69,6 +69,12 @@ pub enum Damage {
     SlotRot,
     /// The log is replaced: by nothing, or by another log.
     Foreign,
+    /// An object breaks off (object WAL).
+    Truncated,
+    /// Two objects change places (object WAL).
+    Swapped,
+    /// An object in front of durable ones is gone (object WAL).
+    Lost,
 }
 
 impl Damage {
@@ -155,6 +161,7 @@ impl Plan {
             disk_faults: device_faults(&mut device, disk_faults(&mut rng)),
             bucket: BucketFaults {
                 completion_replaces: Rng::new(seed, "plan: parts").chance(500),
+                conflict: rate(&mut Rng::new(seed, "plan: conflicts"), 1000),
                 ..bucket_faults(&mut rng)
             },
             segment_bytes: 1 << rng.between(14, 16),
@@ -167,10 +174,50 @@ impl Plan {
             streams: rng.between(1, 4),
             object_wal: scenario == Scenario::Store && Rng::new(seed, "plan: wal").chance(300),
             forks: [0, 10, 50][rng.index(3)],
-            lives: (0..lives).map(|_| life(&mut rng, long, scenario)).collect(),
-            damage,
+            lives: {
+                let mut lives = (0..lives).map(|_| life(&mut rng, long, scenario)).collect();
+                if scenario == Scenario::ObjectWal {
+                    crash_loop(&mut Rng::new(seed, "plan: crash loop"), &mut lives);
+                }
+                lives
+            },
+            damage: match scenario {
+                Scenario::ObjectWal => object_damage(&mut Rng::new(seed, "plan: objects")),
+                Scenario::Wal | Scenario::Store => damage,
+            },
         }
     }
+}
+
+/// In one plan of four, lives that end while they open follow each other.
+fn crash_loop(rng: &mut Rng, lives: &mut Vec<Life>) {
+    if !rng.chance(250) {
+        return;
+    }
+    let most = rng.between(10, 120);
+    let at = rng.index(lives.len()) + 1;
+    let short = (0..rng.between(3, 10)).map(|_| Life {
+        end: if rng.chance(300) {
+            End::Kill
+        } else {
+            End::PowerLoss
+        },
+        after_ops: rng.between(5, most),
+        ..lives[at - 1]
+    });
+    let short: Vec<Life> = short.collect();
+    lives.splice(at..at, short);
+}
+
+fn object_damage(rng: &mut Rng) -> Option<Damage> {
+    let all = [
+        Damage::BitRot,
+        Damage::Truncated,
+        Damage::Swapped,
+        Damage::Lost,
+        Damage::Foreign,
+    ];
+    all.get(rng.index(15)).copied()
 }
 
 /// A rate for a fault: off in half of the seeds, seldom otherwise.
@@ -230,6 +277,7 @@ fn bucket_faults(rng: &mut Rng) -> BucketFaults {
         truncated: rate(rng, 40),
         way_ns: [50_000, 300_000, 3_000_000][rng.index(3)],
         timeout_ns: 20_000_000,
+        conflict: 0,
         page_keys: if rng.chance(500) { 3 } else { 1000 },
         completion_replaces: false,
     }
@@ -297,6 +345,7 @@ mod tests {
         assert!(both(&|plan| plan.disk_faults.cancelled > 0));
         assert!(both(&|plan| plan.disk.is_file));
         assert!(both(&|plan| plan.bucket.late > 0));
+        assert!(both(&|plan| plan.bucket.conflict > 0));
         assert!(both(&|plan| plan.trim));
         assert!(both(&|plan| plan.object_wal));
         assert!(both(&|plan| plan.damage.is_some()));

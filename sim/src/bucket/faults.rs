@@ -22,6 +22,9 @@ pub struct BucketFaults {
     pub late: u32,
     /// A read breaks off.
     pub truncated: u32,
+    /// A create arrives while another write or a delete of its key is under way, and is refused
+    /// for that: S3's 409, which its adapter tells as throttled.
+    pub conflict: u32,
     /// Mean time of one way in nanoseconds.
     pub way_ns: u64,
     /// Time after which a client gives up in nanoseconds.
@@ -42,6 +45,7 @@ impl Default for BucketFaults {
             lost_answer: 0,
             late: 0,
             truncated: 0,
+            conflict: 0,
             way_ns: 300_000,
             timeout_ns: 20_000_000,
             page_keys: 1000,
@@ -60,6 +64,8 @@ pub(super) enum Fate {
     LostAnswer,
     Late,
     Truncated,
+    /// Drawn where the request arrives, not where it is sent.
+    Conflict,
 }
 
 impl Fate {
@@ -72,6 +78,7 @@ impl Fate {
             Self::LostAnswer => "bucket_lost_answer",
             Self::Late => "bucket_late",
             Self::Truncated => "bucket_truncated",
+            Self::Conflict => "bucket_conflict",
         }
     }
 }

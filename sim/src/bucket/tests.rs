@@ -196,3 +196,24 @@ fn a_completion_that_is_late_or_repeated_makes_the_object_once() {
         });
     }
 }
+
+#[test]
+fn a_create_that_meets_another_write_of_its_key_may_be_refused_and_the_last_one_never_is() {
+    let faults = BucketFaults {
+        conflict: 1000,
+        ..BucketFaults::default()
+    };
+    with_store(1, faults, async move |store, _| {
+        let create = |text| store.create(Purpose::Wal, "a", body(text));
+        let (first, second) = futures_util::future::join(create("one"), create("two")).await;
+        let refused =
+            |answer: &Result<(), BucketError>| matches!(answer, Err(BucketError::Throttled { .. }));
+        assert!(refused(&first) != refused(&second), "{first:?} {second:?}");
+        let expected = if refused(&first) { "two" } else { "one" };
+        assert_eq!(store.object("a").unwrap(), expected.as_bytes());
+        assert_eq!(
+            store.fault_counts(),
+            [("bucket_fine", 2), ("bucket_conflict", 1)]
+        );
+    });
+}

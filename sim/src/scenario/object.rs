@@ -1,13 +1,16 @@
 //! The scenario `object-wal`: owners that take one WAL in a bucket from each other.
 //!
 //! *Owns*: the lives of the node, some of which run on as zombies, and the healing at the end.
-//! *Does not own*: what happens inside a life (life.rs), the questions at each answer (oracle.rs).
+//! *Does not own*: what happens inside a life (life.rs), the questions at each answer (oracle.rs),
+//! damage that nothing excuses (damage.rs).
 //!
 //! Invariants
-//! 1. Every run ends: heal, open, write, close, open, read everything.
+//! 1. Every run ends: heal, open, write, close, open, read everything; or, after damage, in a
+//!    refusal.
 //!
 //! *IO: none*
 
+mod damage;
 mod life;
 mod oracle;
 mod world;
@@ -61,6 +64,12 @@ async fn all_lives(world: Arc<World>) -> Result<(), Violation> {
         ..world.plan.lives[0]
     };
     live(&world, calm, Work::Healed).await?;
+    if let Some(damage) = world.plan.damage {
+        let stopped = damage::inflict(&world, damage).await?;
+        if stopped {
+            return Ok(());
+        }
+    }
     live(&world, calm, Work::Nothing).await
 }
 

@@ -18,26 +18,23 @@ mod owners;
 mod progress;
 mod verify;
 mod world;
+mod zombies;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use parking_lot::Mutex;
-use tidewater_bucket::Bucket;
 use tokio::sync::oneshot;
 
 use crate::bucket::{BucketFaults, SimBucket};
 use crate::check::Violation;
 use crate::disk::{Device, DiskFaults};
-use crate::exec::{Executor, Stop, Tag};
+use crate::exec::{Executor, Stop};
 use crate::plan::{End, Life, Plan};
 use crate::rng::Rng;
 use crate::scenario::common::{LIMITS, open_when_free};
-use world::{Model, Work, World};
-
-/// How long a life that should end by itself may take, in virtual time.
-const LIFE_TIME_MAX: Duration = Duration::from_secs(600);
+use world::{Began, LIFE_TIME_MAX, Model, Work, World};
 
 type Outcome = (
     Result<Result<(), Violation>, Stop>,
@@ -95,16 +92,9 @@ async fn lives(world: Arc<World>) -> Result<(), Violation> {
     verify::fsck(&world).await
 }
 
-/// What a life is given.
-struct Began {
-    tag: Tag,
-    work: Work,
-    bucket: Arc<dyn Bucket>,
-}
-
 async fn live(world: &Arc<World>, life: Life, work: Work) -> Result<(), Violation> {
     if world.plan.object_wal {
-        return owners::live(world, life, work).await;
+        return zombies::live(world, life, work).await;
     }
     drop(open_when_free(&world.device, &world.handle).await);
     let tag = world.next_tag();

@@ -101,6 +101,7 @@ async fn open(world: &Arc<World>, env: Arc<dyn Env>, gate: Gate) -> Result<Objec
                 world
                     .handle
                     .line(|| format!("wal   epoch {epoch} opened, {} frames", served.len()));
+                world.model.lock().wal = Some(wal.wal_id());
                 world.opened(epoch, &served);
                 return Ok(wal);
             }

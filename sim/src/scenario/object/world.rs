@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tidewater_types::{ClusterId, Epoch, NodeId};
+use tidewater_types::{ClusterId, Epoch, NodeId, WalId};
 use tidewater_wal::{Identity, ObjectWalConfig};
 
 use crate::bucket::{BucketFaults, SimBucket};
@@ -35,6 +35,8 @@ pub(super) struct Model {
     next_tag: u32,
     /// The latest epoch whose owner was told that the log is its own.
     pub(super) owner: Epoch,
+    /// The WAL that the first owner made.
+    pub(super) wal: Option<WalId>,
     pub(super) num_forks: u64,
     /// Lives that have not opened yet; a zombie among them would be the later owner.
     pub(super) opening: BTreeSet<Tag>,
@@ -51,6 +53,7 @@ impl World {
             next_value: 0,
             next_tag: 0,
             owner: Epoch(0),
+            wal: None,
             num_forks: 0,
             opening: BTreeSet::new(),
             failure: None,

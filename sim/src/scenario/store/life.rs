@@ -14,12 +14,11 @@ use tidewater_stream_store::{AppendRequest, StoreError, Stream, StreamStore, Wal
 use tidewater_types::{Env, ErrorKind, Offset, StreamId, sometimes};
 use tokio::sync::oneshot;
 
-use super::Began;
 use super::node::{Node, excuse, read_checked};
 use super::opener::SimOpener;
 use super::owners;
 use super::verify;
-use super::world::{Work, World, store_config};
+use super::world::{Began, Work, World, store_config};
 use crate::check::{Violation, payload};
 use crate::env::SimEnv;
 use crate::plan::{End, Life};
@@ -194,7 +193,7 @@ async fn workload(node: &Node, life: Life, streams: &[Stream]) {
         world.handle.sleep(linger).await;
     });
     if life.end == End::Close && world.plan.object_wal && node.work == Work::Planned {
-        let over = Box::pin(world.handle.sleep(owners::time_of(world, life)));
+        let over = Box::pin(world.handle.sleep(owners::time_of(plan, life)));
         drop(select(over, work).await);
     } else if life.end == End::Close {
         let reached = world.device.after_ops(life.after_ops);

@@ -6,14 +6,16 @@
 //! *IO: none*
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tidewater_bucket::Bucket;
 use tidewater_s3stream::{MetaConfig, TierConfig};
 use tidewater_stream_store::StoreConfig;
-use tidewater_types::{ClusterId, NodeId, StreamId};
+use tidewater_types::{ClusterId, StreamId};
 
-use super::owners::Owners;
+use super::owners::{NODE, Owners};
 use crate::bucket::SimBucket;
 use crate::check::Violation;
 use crate::check::streams::StreamModel;
@@ -22,8 +24,15 @@ use crate::exec::{Handle, Tag};
 use crate::plan::{End, Plan};
 use crate::rng::Rng;
 
-/// The node.
-pub(super) const NODE: NodeId = NodeId(1);
+/// How long a life that should end by itself may take, in virtual time.
+pub(super) const LIFE_TIME_MAX: Duration = Duration::from_secs(600);
+
+/// What a life is given.
+pub(super) struct Began {
+    pub(super) tag: Tag,
+    pub(super) work: Work,
+    pub(super) bucket: Arc<dyn Bucket>,
+}
 
 /// What outlives the node's lives.
 pub(super) struct World {

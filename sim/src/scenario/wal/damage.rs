@@ -58,6 +58,9 @@ pub(super) async fn inflict(
             live(world, calm, Work::Healed).await?;
             return foreign(world).await.map(|()| true);
         }
+        Damage::Truncated | Damage::Swapped | Damage::Lost => {
+            unreachable!("of objects: {damage:?}")
+        }
     }
     world.device.misdirect_next(false);
     world.device.unprotect_all();
