@@ -333,14 +333,10 @@ impl Stream {
     /// [`StoreError::OutOfRange`] below the start or above the end; [`StoreError::Closed`] and
     /// [`StoreError::NoStream`] at the high watermark, if it will never move again; tier errors.
     pub async fn fetch(&self, offset: Offset, bytes_max: usize) -> Result<Fetched, StoreError> {
-        let (found, mut start, mut high_watermark, end) = {
+        let (found, (mut start, mut high_watermark, end)) = {
             let tail = self.inner.tail.lock();
-            (
-                tail.find(offset, bytes_max),
-                tail.start(),
-                tail.high_watermark(),
-                tail.end(),
-            )
+            let marks = (tail.start(), tail.high_watermark(), tail.end());
+            (tail.find(offset, bytes_max), marks)
         };
         let (entries, source) = match found {
             Found::OutOfRange => {

@@ -208,6 +208,19 @@ pub enum WalError {
         /// Epoch of the one that took over.
         by: Epoch,
     },
+    /// What is not trimmed is more than a takeover may hold in memory.
+    #[error(
+        "the log at {path} holds {num_bytes} bytes from its trim point on, more than \
+         takeover_bytes_max = {max}"
+    )]
+    LogTooLarge {
+        /// What its keys begin with.
+        path: String,
+        /// Bytes of its entries.
+        num_bytes: u64,
+        /// The setting.
+        max: u64,
+    },
     /// The object store does not answer, or refuses; what became of the object is unknown.
     #[error("{key}: {cause}")]
     Bucket {
@@ -262,6 +275,7 @@ impl WalError {
             | Self::NewerFormat { .. }
             | Self::Trimmed { .. }
             | Self::NoFrame { .. }
+            | Self::LogTooLarge { .. }
             | Self::Config { .. } => ErrorKind::Invalid,
         }
     }

@@ -1,7 +1,8 @@
 //! The writer of the object WAL: frames in, numbered objects out, acknowledged in order.
 //!
-//! *Owns*: what goes into which object and when it is sent, what is durable, what is deleted.
-//! *Does not own*: the requests, the clock, the callers waiting for an answer.
+//! *Owns*: what is durable, what is deleted, what is asked for and when.
+//! *Does not own*: what goes into which object (sealing.rs), the requests, the clock, the callers
+//! waiting for an answer.
 //!
 //! Invariants
 //! 1. An object's content never changes and never moves to another number.
@@ -9,7 +10,8 @@
 //! 3. No object is sent more than `window` numbers past the last durable one.
 //! 4. An object is deleted only after an entry that states a trim point above it is durable;
 //!    starts, fences and barriers are never among them.
-//! 5. After a foreign object or a failure nothing is sent and nothing becomes durable any more.
+//! 5. A close states a trim that is not stated yet, and does not mind if that fails.
+//! 6. After a foreign object or a failure nothing is sent and nothing becomes durable any more.
 //!
 //! *IO: none*
 
@@ -22,13 +24,14 @@ use tidewater_types::{Instant, Lsn, mutant, sometimes};
 
 use super::deletes::Deletes;
 use super::format::Place;
-use super::format::entry::{Header, Kind, TrimPoint};
+use super::format::entry::{Header, TrimPoint};
 use super::hedge::Hedge;
-use super::owner::{Owner, framed_bytes, is_same, payload};
+use super::owner::{Owner, framed_bytes, is_same};
 use super::put::{Pace, Put, Settled, Step};
 use crate::error::WalError;
 use crate::port::Frame;
 
+mod sealing;
 #[cfg(test)]
 mod tests;
 
@@ -58,6 +61,8 @@ pub(crate) struct Tuning {
     pub(crate) window: u64,
     pub(crate) pace: Pace,
     pub(crate) trim_idle: Duration,
+    /// How long a close waits for the trim to be stated.
+    pub(crate) close_patience: Duration,
     pub(crate) delete_delay: Duration,
 }
 
@@ -112,6 +117,8 @@ pub(crate) struct Core {
     hedge: Hedge,
     num_created: u64,
     closing: bool,
+    /// The state that a close sends; the last entry.
+    last_state: Option<u64>,
     failure: Option<WalError>,
 }
 
@@ -137,6 +144,7 @@ impl Core {
             hedge: Hedge::new(tuning.pace.hedge),
             num_created: 0,
             closing: false,
+            last_state: None,
             failure: None,
         }
     }
@@ -282,115 +290,9 @@ impl Core {
         let may_send = self.may_send();
         let linger = (may_send && !self.batch.is_empty())
             .then(|| self.batch_since.after(self.tuning.linger));
-        let state = self
-            .state_is_wanted()
-            .then(|| self.quiet_since.after(self.tuning.trim_idle));
+        let state = self.state_is_wanted().then(|| self.state_at());
         let delete = self.deletes.timer().filter(|_| !self.closing);
         puts.chain(linger).chain(state).chain(delete).min()
-    }
-
-    // --- sealing ---
-
-    fn may_send(&self) -> bool {
-        self.flights.len() < self.tuning.depth
-            && self.next_seq <= self.durable_seq + self.tuning.window
-    }
-
-    /// Makes objects of what is to go now.
-    fn seal(&mut self, now: Instant) {
-        while self.may_send() && self.batch_is_due(now) {
-            let frames = self.take_batch();
-            self.send(now, Kind::Data, &frames);
-        }
-        if self.state_is_wanted() && self.quiet_since.after(self.tuning.trim_idle) <= now {
-            sometimes!("object wal: trim stated when idle");
-            self.send(now, Kind::State, &[]);
-        }
-    }
-
-    fn batch_is_due(&self, now: Instant) -> bool {
-        !self.batch.is_empty()
-            && (self.flights.is_empty()
-                || self.closing
-                || self.batch_bytes >= self.tuning.object_bytes_max
-                || self.batch_since.after(self.tuning.linger) <= now)
-    }
-
-    /// Whether a trim would stay unsaid, and objects be kept, for want of an entry to say it.
-    fn state_is_wanted(&self) -> bool {
-        let limit = self.trim_wanted.min(self.durable);
-        let holds_frames = |item: &&Item| item.end > item.lsn;
-        self.is_drained()
-            && !self.closing
-            && self.may_send()
-            && self
-                .items
-                .iter()
-                .find(holds_frames)
-                .is_some_and(|item| item.end <= limit)
-    }
-
-    fn take_batch(&mut self) -> Vec<Frame> {
-        let (mut frames, mut num_bytes) = (Vec::new(), 0);
-        while let Some(frame) = self.batch.front() {
-            let more = framed_bytes(frame);
-            if !frames.is_empty() && num_bytes + more > self.tuning.object_bytes_max {
-                break;
-            }
-            num_bytes += more;
-            frames.extend(self.batch.pop_front());
-        }
-        self.batch_bytes -= num_bytes;
-        frames
-    }
-
-    fn send(&mut self, now: Instant, kind: Kind, frames: &[Frame]) {
-        let payload = payload(frames);
-        let num_bytes: usize = payload.iter().map(Bytes::len).sum();
-        let place = Place::new(self.owner.epoch, self.next_seq);
-        self.next_seq += 1;
-        let lsn = self.submitted;
-        let header = Header {
-            num_frames: u32::try_from(frames.len()).expect("bounded by the pool"),
-            payload_bytes: u32::try_from(num_bytes).expect("bounded by the pool"),
-            lsn,
-            durable: self.durable,
-            durable_seq: self.durable_seq,
-            trim: self.trim_point(place, lsn),
-            ..self.owner.blank(kind, place)
-        };
-        self.submitted = header.end();
-        assert!(
-            self.durable <= self.submitted && self.submitted <= self.accepted,
-            "watermarks out of order"
-        );
-        let mut body = vec![header.encode(&payload)];
-        body.extend(payload);
-        self.flights.push_back(Flight {
-            put: Put::new(now, place.seq ^ u64::from(self.owner.nonce[0])),
-            header,
-            body,
-            is_ours: false,
-        });
-    }
-
-    /// Where the log begins, for an entry that will stand at `place`.
-    fn trim_point(&self, place: Place, lsn: Lsn) -> TrimPoint {
-        let limit = self.trim_wanted.min(self.durable);
-        let wanted = self.items.iter().find(|item| item.end > limit);
-        let flying = self
-            .flights
-            .front()
-            .map(|flight| (flight.header.place, flight.header.lsn));
-        let (first, entry_lsn) = wanted
-            .map(|item| (item.place, item.lsn))
-            .or(flying)
-            .unwrap_or((place, lsn));
-        TrimPoint {
-            lsn: limit,
-            place: first,
-            entry_lsn,
-        }
     }
 
     // --- settling ---
@@ -410,6 +312,15 @@ impl Core {
             return;
         };
         let place = flight.header.place;
+        let failed = !matches!(flight.put.settled(), None | Some(Settled::Ours));
+        if failed && self.last_state == Some(seq) {
+            // Everything accepted is durable; the trim is stated by whoever opens next, or never.
+            self.flights.pop_back();
+            return self.forget.push(seq);
+        }
+        let Some(flight) = self.flight(seq) else {
+            return;
+        };
         let failure = match flight.put.settled() {
             None => return,
             Some(Settled::Ours) if flight.is_ours => return,
@@ -478,8 +389,14 @@ impl Core {
 
     /// The pace with the hedge of now.
     fn pace(&self) -> Pace {
+        let patience = match self.last_state {
+            Some(_) => self.tuning.close_patience,
+            None => self.tuning.pace.give_up,
+        };
         Pace {
             hedge: self.hedge.delay(),
+            give_up: self.tuning.pace.give_up.min(patience),
+            bears_refusals: true,
             ..self.tuning.pace
         }
     }
@@ -490,7 +407,7 @@ impl Core {
         if let Some(flight) = self.flight(seq) {
             flight.header.place.seq = next;
             flight.body[0] = flight.header.encode(&flight.body[1..]);
-            flight.put = Put::new(now, next);
+            flight.put = Put::new(now, 0, next);
             self.next_seq += 1;
             self.forget.push(seq);
         }

@@ -98,7 +98,7 @@ impl Engine {
             self.core.handle_frame(now, frame);
         }
         self.core.handle_trim(now, inbox.trim);
-        if inbox.closing {
+        if inbox.closing && !inbox.abandoned {
             self.core.handle_close();
         }
         self.reads_waiting.extend(inbox.reads);
@@ -137,7 +137,7 @@ impl Engine {
                 self.flights.push(seq, request);
             }
             Effect::Read { seq } => {
-                let attempt = self.store.read(key(seq));
+                let attempt = self.store.read(key(seq), None);
                 let request = Box::pin(async move { Event::Read(attempt.await) });
                 self.flights.push(seq, request);
             }
@@ -195,7 +195,9 @@ fn read(
                 WalError::NoFrame { lsn }
             });
         };
-        let Some(bytes) = store.get(&owner.key(item.place)).await? else {
+        // What frames there are say how long the entry is.
+        let size = HEADER_BYTES as u64 + (item.end.0 - item.lsn.0);
+        let Some(bytes) = store.get(&owner.key(item.place), Some(size)).await? else {
             if is_trimmed() {
                 return Err(WalError::Trimmed { lsn });
             }

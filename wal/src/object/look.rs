@@ -11,6 +11,7 @@
 //!
 //! *IO: through the bucket port*
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -18,7 +19,7 @@ use tidewater_bucket::{Bucket, Purpose};
 use tidewater_types::{ClusterId, Env, Lsn, NodeId};
 
 use super::film::Film;
-use super::format::{entry, place_of, prefix};
+use super::format::{Place, entry, key, place_of, prefix};
 use super::settings::ObjectWalConfig;
 use super::store::Store;
 use super::takeover::{Mode, Taken, TakeoverReport, take_over};
@@ -28,6 +29,8 @@ use crate::error::WalError;
 /// Whose the log is, its frames, and what a takeover would report.
 pub(super) type Looked = (Identity, Vec<(Lsn, Bytes)>, TakeoverReport);
 
+/// Starts that a peek looks at, should the newest ones be damaged.
+const PEEKS_MAX: usize = 16;
 /// Looks at a WAL that never complains alike.
 const LOOKS_MAX: u32 = 5;
 
@@ -49,7 +52,7 @@ pub(super) async fn look(
     let mut complaint = None;
     for _ in 0..LOOKS_MAX {
         let store = Store::new(film(), Arc::clone(&env), config);
-        match take_over(&store, identity, Mode::Existing, config.window).await {
+        match take_over(&store, identity, Mode::Existing, config).await {
             Ok(Taken { frames, report, .. }) => {
                 identity.wal = Some(report.wal);
                 return Ok(Some((identity, frames, report)));
@@ -70,12 +73,23 @@ pub(super) async fn look(
     Err(WalError::Busy { path })
 }
 
-/// The cluster of the first entry of the node that can be read.
+/// The cluster of the newest start that can be read: a log that was given up lies below the one in
+/// its place.
 pub(super) async fn peek(store: &Store, node: NodeId) -> Result<Option<ClusterId>, WalError> {
-    let page = store.list(&prefix(node), None).await?;
-    for listed in page.entries {
-        if let Some(place) = place_of(node, &listed.key)
-            && let Some(bytes) = store.get(&listed.key).await?
+    let (prefix, mut after) = (prefix(node), None);
+    let mut epochs = BTreeSet::new();
+    loop {
+        let page = store.list(&prefix, after.as_deref()).await?;
+        let places = page.entries.iter();
+        epochs.extend(places.filter_map(|entry| Some(place_of(node, &entry.key)?.epoch)));
+        after = page.entries.last().map(|entry| entry.key.clone());
+        if !page.more || after.is_none() {
+            break;
+        }
+    }
+    for epoch in epochs.into_iter().rev().take(PEEKS_MAX) {
+        let place = Place::new(epoch, 0);
+        if let Some(bytes) = store.get(&key(node, place), None).await?
             && let Ok(header) = entry::decode(&bytes, place)
         {
             return Ok(Some(header.cluster));

@@ -157,7 +157,7 @@ async fn start(
 ) -> Result<(ObjectWal, TakeoverReport), WalError> {
     config.validate().map_err(refused)?;
     let store = Store::new(bucket, env.clone(), &config);
-    let taken = takeover::take_over(&store, identity, mode, config.window).await?;
+    let taken = takeover::take_over(&store, identity, mode, &config).await?;
     for (lsn, frame) in taken.frames {
         on_frame(lsn, frame);
     }
@@ -200,6 +200,7 @@ fn tuning(config: &ObjectWalConfig) -> Tuning {
         window: config.window.into(),
         pace: config.pace(),
         trim_idle: Duration::from_millis(config.trim_idle_ms),
+        close_patience: Duration::from_millis(config.attempt_ms_max),
         delete_delay: Duration::from_millis(config.delete_delay_ms),
     }
 }

@@ -10,7 +10,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use tidewater_types::{ClusterId, Epoch, Lsn, NodeId, WalId};
 
 use super::format::entry::{Header, Kind, TrimPoint, VERSION, decode};
-use super::format::{Place, key};
+use super::format::{Place, key, place_of};
 use crate::error::WalError;
 use crate::format::Flaw;
 use crate::format::group::PREFIX_BYTES;
@@ -51,6 +51,20 @@ impl Owner {
 
     pub(crate) fn key(&self, place: Place) -> String {
         key(self.node, place)
+    }
+
+    /// The place that a listed key names; `None` for what is no entry.
+    ///
+    /// # Errors
+    /// [`WalError::Corrupt`] for a place that no log can have reached.
+    pub(crate) fn place_of(&self, key: &str) -> Result<Option<Place>, WalError> {
+        match place_of(self.node, key) {
+            Some(place) if !place.is_plausible() => {
+                let expected = "an epoch and a number below 2^62".to_owned();
+                Err(self.corrupt(place, Lsn(0), expected, place.to_string()))
+            }
+            place => Ok(place),
+        }
     }
 
     /// Somebody else's bytes stand where this life wanted to write.

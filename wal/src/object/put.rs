@@ -6,7 +6,8 @@
 //! Invariants
 //! 1. Every attempt sends the same bytes to the same key, only if it is absent.
 //! 2. Settled as ours only by an `Ok`, or by reading the very same bytes back.
-//! 3. An absent key on read-back, a throttled and an unknown attempt settle nothing.
+//! 3. An absent key on read-back, a throttled and an unknown attempt settle nothing. Nor does a
+//!    refusal, where refusals are borne: nothing was done, and credentials are renewed.
 //!
 //! *IO: none*
 
@@ -27,6 +28,18 @@ pub(crate) struct Pace {
     pub(crate) retry_max: Duration,
     /// After this no attempt is begun.
     pub(crate) give_up: Duration,
+    /// Whether a refusal is waited out: it says that nothing was done, and may pass.
+    pub(crate) bears_refusals: bool,
+    /// Bytes a second that a link makes at least.
+    pub(crate) bytes_per_s_min: u64,
+}
+
+impl Pace {
+    /// The time that `num_bytes` may take on their way.
+    pub(crate) fn way(&self, num_bytes: u64) -> Duration {
+        let nanos = u128::from(num_bytes) * 1_000_000_000 / u128::from(self.bytes_per_s_min.max(1));
+        Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
+    }
 }
 
 /// What is to be asked of the store.
@@ -54,6 +67,7 @@ pub(crate) enum Settled {
 pub(crate) struct Put {
     begun: Instant,
     sent: Instant,
+    num_bytes: u64,
     salt: u64,
     attempts: u32,
     flying: u32,
@@ -65,10 +79,12 @@ pub(crate) struct Put {
 }
 
 impl Put {
-    pub(crate) fn new(now: Instant, salt: u64) -> Self {
+    /// Attempts on an object of `num_bytes`.
+    pub(crate) fn new(now: Instant, num_bytes: u64, salt: u64) -> Self {
         Self {
             begun: now,
             sent: now,
+            num_bytes,
             salt,
             attempts: 0,
             flying: 0,
@@ -98,7 +114,7 @@ impl Put {
         if self.settled.is_some() {
             return None;
         }
-        if now >= self.begun.after(pace.give_up) {
+        if now >= self.give_up_at(pace) {
             let key = String::new();
             let cause = "no answer in time".to_owned();
             let last = self.last.take();
@@ -135,8 +151,12 @@ impl Put {
         }
         let retry = (self.flying == 0 && !self.reading).then_some(self.not_before);
         let hedge = self.hedge_at(pace).filter(|_| !self.reading);
-        let give_up = Some(self.begun.after(pace.give_up));
+        let give_up = Some(self.give_up_at(pace));
         [retry, hedge, give_up].into_iter().flatten().min()
+    }
+
+    fn give_up_at(&self, pace: &Pace) -> Instant {
+        self.begun.after(pace.give_up + pace.way(self.num_bytes))
     }
 
     fn hedge_at(&self, pace: &Pace) -> Option<Instant> {
@@ -162,7 +182,7 @@ impl Put {
                 self.last = answer.err();
                 self.wants_read = true;
             }
-            Err(refused @ BucketError::Refused { .. }) => {
+            Err(refused @ BucketError::Refused { .. }) if !pace.bears_refusals => {
                 self.settled = Some(Settled::Failed(refused));
             }
             Err(other) => {
@@ -226,6 +246,8 @@ mod tests {
         retry_min: Duration::from_millis(10),
         retry_max: Duration::from_millis(80),
         give_up: Duration::from_secs(1),
+        bears_refusals: false,
+        bytes_per_s_min: 1 << 20,
     };
 
     fn at(ms: u64) -> Instant {
@@ -248,7 +270,7 @@ mod tests {
     }
 
     fn begun() -> Put {
-        let mut put = Put::new(at(0), 7);
+        let mut put = Put::new(at(0), 0, 7);
         assert_eq!(put.poll(at(0), &PACE), Some(Step::Create));
         assert_eq!(put.poll(at(0), &PACE), None);
         put
@@ -326,12 +348,46 @@ mod tests {
         ));
     }
 
+    fn refused() -> BucketError {
+        let (key, cause) = (String::new(), "denied".to_owned());
+        BucketError::Refused { key, cause }
+    }
+
     #[test]
-    fn a_refusal_settles_at_once() {
+    fn a_refusal_settles_at_once_where_none_is_borne() {
         let mut put = begun();
-        let cause = "denied".to_owned();
-        let key = String::new();
-        put.handle_created(at(5), &PACE, Err(BucketError::Refused { key, cause }));
+        put.handle_created(at(5), &PACE, Err(refused()));
+        assert!(matches!(put.settled(), Some(Settled::Failed(_))));
+    }
+
+    #[test]
+    fn a_refusal_is_waited_out_where_it_is_borne_and_named_when_it_stays() {
+        let pace = Pace {
+            bears_refusals: true,
+            ..PACE
+        };
+        let mut put = begun();
+        put.handle_created(at(5), &pace, Err(refused()));
+        assert!(put.settled().is_none());
+        let again = put.timer(&pace).unwrap();
+        assert_eq!(put.poll(again, &pace), Some(Step::Create));
+        put.handle_created(at(20), &pace, Err(refused()));
+        assert_eq!(put.poll(at(1000), &pace), None);
+        let Some(Settled::Failed(BucketError::Refused { cause, .. })) = put.settled() else {
+            panic!("{put:?}");
+        };
+        assert_eq!(cause, "denied");
+    }
+
+    #[test]
+    fn a_large_object_is_given_the_time_that_its_bytes_take() {
+        assert_eq!(PACE.way(8 << 20), Duration::from_secs(8));
+        assert_eq!(PACE.way(0), Duration::ZERO);
+        let mut put = Put::new(at(0), 8 << 20, 7);
+        assert_eq!(put.poll(at(0), &PACE), Some(Step::Create));
+        put.poll(at(8_999), &PACE);
+        assert!(put.settled().is_none());
+        assert_eq!(put.poll(at(9_000), &PACE), None);
         assert!(matches!(put.settled(), Some(Settled::Failed(_))));
     }
 }

@@ -1,6 +1,6 @@
 //! The bucket as the object WAL asks it: attempts with a time-out, and what is repeated.
 //!
-//! *Owns*: the time-out of an attempt; repeating reads and listings; settling one object when
+//! *Owns*: the time-out of an attempt; the bound on what is read; repeating reads and listings; settling one object when
 //! nothing else is under way.
 //! *Does not own*: what is asked (the cores).
 //!
@@ -15,6 +15,7 @@ use bytes::Bytes;
 use tidewater_bucket::{Bucket, BucketError, ListPage, Purpose};
 use tidewater_types::{BoxFuture, Env, Instant, mutant};
 
+use super::format::entry::ENTRY_BYTES_MAX;
 use super::owner::is_same;
 use super::put::{Pace, Put, Settled, Step};
 use super::settings::ObjectWalConfig;
@@ -130,16 +131,30 @@ impl Store {
                 // Seeded bug 21: a retry replaces what is there.
                 store.bucket.delete(Purpose::Wal, &key).await.ok();
             }
+            let num_bytes = body.iter().map(|part| part.len() as u64).sum();
             let attempt = store.bucket.create(Purpose::Wal, &key, body);
-            store.in_time(&key, attempt).await
+            store.in_time(&key, num_bytes, attempt).await
         })
     }
 
-    pub(crate) fn read(&self, key: String) -> Attempt<Bytes> {
+    /// Reads the object, whose size is asked for unless it is known: whatever lies there may be
+    /// larger than memory.
+    pub(crate) fn read(&self, key: String, size: Option<u64>) -> Attempt<Bytes> {
         let store = self.clone();
         Box::pin(async move {
+            let size = match size {
+                Some(size) => size,
+                None => {
+                    let attempt = store.bucket.size(Purpose::Wal, &key);
+                    store.in_time(&key, 0, attempt).await?
+                }
+            };
+            if size > ENTRY_BYTES_MAX {
+                let cause = format!("{size} bytes, an entry has {ENTRY_BYTES_MAX} at most");
+                return Err(BucketError::Refused { key, cause });
+            }
             let attempt = store.bucket.get(Purpose::Wal, &key, None);
-            store.in_time(&key, attempt).await
+            store.in_time(&key, size, attempt).await
         })
     }
 
@@ -147,16 +162,18 @@ impl Store {
         let store = self.clone();
         Box::pin(async move {
             let attempt = store.bucket.delete(Purpose::Wal, &key);
-            store.in_time(&key, attempt).await
+            store.in_time(&key, 0, attempt).await
         })
     }
 
     async fn in_time<T>(
         &self,
         key: &str,
+        num_bytes: u64,
         attempt: BoxFuture<'_, Result<T, BucketError>>,
     ) -> Result<T, BucketError> {
-        let answer = race(attempt, self.env.sleep(self.attempt)).await;
+        let patience = self.attempt + self.pace.way(num_bytes);
+        let answer = race(attempt, self.env.sleep(patience)).await;
         answer.unwrap_or_else(|| {
             let (key, cause) = (key.to_owned(), "no answer in time".to_owned());
             Err(BucketError::Unknown { key, cause })
@@ -165,12 +182,16 @@ impl Store {
 
     // --- repeated until answered ---
 
-    /// The object, or `None` if it is absent.
-    pub(crate) async fn get(&self, key: &str) -> Result<Option<Bytes>, WalError> {
+    /// The object, or `None` if it is absent; of `size` bytes, if that is known.
+    pub(crate) async fn get(
+        &self,
+        key: &str,
+        size: Option<u64>,
+    ) -> Result<Option<Bytes>, WalError> {
         let begun = self.env.now();
         let mut wait = self.pace.retry_min;
         loop {
-            match self.read(key.to_owned()).await {
+            match self.read(key.to_owned(), size).await {
                 Ok(bytes) => return Ok(Some(bytes)),
                 Err(BucketError::Absent { .. }) => return Ok(None),
                 Err(cause) => self.pause(key, begun, &mut wait, cause).await?,
@@ -187,7 +208,7 @@ impl Store {
         let mut wait = self.pace.retry_min;
         loop {
             let attempt = self.bucket.list(Purpose::Wal, prefix, after);
-            match self.in_time(prefix, attempt).await {
+            match self.in_time(prefix, 0, attempt).await {
                 Ok(page) => return Ok(page),
                 Err(cause) => self.pause(prefix, begun, &mut wait, cause).await?,
             }
@@ -215,7 +236,8 @@ impl Store {
 
     /// Creates the object and finds out whose it is then.
     pub(crate) async fn settle(&self, key: &str, body: Bytes) -> Result<Option<Bytes>, WalError> {
-        let mut put = Put::new(self.env.now(), self.env.random("wal: pause"));
+        let num_bytes = body.len() as u64;
+        let mut put = Put::new(self.env.now(), num_bytes, self.env.random("wal: pause"));
         let mut flights = Flights::new();
         let mut alarm = Alarm::default();
         let body = [body];
@@ -265,7 +287,7 @@ impl Store {
                 Box::pin(async move { Event::Created(attempt.await) })
             }
             Step::Read => {
-                let attempt = self.read(key.to_owned());
+                let attempt = self.read(key.to_owned(), None);
                 Box::pin(async move { Event::Read(attempt.await) })
             }
         }

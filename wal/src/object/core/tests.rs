@@ -6,7 +6,7 @@ use tidewater_types::{ClusterId, Epoch, NodeId, WalId};
 
 use super::*;
 use crate::object::ObjectWalConfig;
-use crate::object::format::entry::decode;
+use crate::object::format::entry::{Kind, decode};
 use crate::object::tuning;
 use crate::testing::frame_bytes;
 

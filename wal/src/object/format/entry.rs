@@ -6,7 +6,8 @@
 //! Invariants
 //! 1. The checksum covers every byte of the object but itself.
 //! 2. What stands at a key was written for that key.
-//! 3. Starts, fences and barriers have no payload: an object longer than a header is none of them.
+//! 3. Starts, fences, barriers and bridges have no payload: an object longer than a header is none
+//!    of them.
 //!
 //! *Format: docs/formats/object-wal.md* · *IO: none*
 
@@ -25,6 +26,12 @@ pub(crate) const HEADER_BYTES: usize = 160;
 pub(crate) const VERSION: u16 = 1;
 /// Largest in-flight window an epoch may state.
 pub(crate) const WINDOW_MAX: u32 = 1024;
+/// Largest entry: frames are bounded by the pool, and that by its setting.
+pub(crate) const ENTRY_BYTES_MAX: u64 = HEADER_BYTES as u64 + (1 << 31);
+/// Where a bridge stands: behind the fence at number 1.
+pub(crate) const BRIDGE_SEQ: u64 = 2;
+/// No LSN comes near: what is above was not written by a log.
+const LSN_MAX: Lsn = Lsn(1 << 62);
 
 const MAGIC: [u8; 4] = *b"TWoe";
 const CHECKSUM_AT: Range<usize> = 8..12;
@@ -47,12 +54,17 @@ pub(crate) enum Kind {
     Fence,
     /// Ends the chain at the latest here; written by a later epoch beyond the window.
     Barrier,
+    /// Number 2 of an epoch that ended without an entry: so did all between it and this one.
+    Bridge {
+        /// The epoch below with the last entries, or the founding one.
+        to: Epoch,
+    },
 }
 
 impl Kind {
     /// Whether the owner of the epoch writes it.
     pub(crate) fn is_owners(self) -> bool {
-        !matches!(self, Self::Fence | Self::Barrier)
+        !matches!(self, Self::Fence | Self::Barrier | Self::Bridge { .. })
     }
 }
 
@@ -114,6 +126,7 @@ impl Header {
             Kind::Data => (3, 0, self.trim.place.epoch),
             Kind::Fence => (4, 0, Epoch(0)),
             Kind::Barrier => (5, 0, Epoch(0)),
+            Kind::Bridge { to } => (6, 0, to),
         };
         bytes[..4].copy_from_slice(&MAGIC);
         put!(bytes, 4, VERSION);
@@ -195,6 +208,12 @@ pub(crate) fn decode(bytes: &[u8], place: Place) -> Result<Header, Flaw> {
             return Err(Flaw::Field("founding epoch out of range"));
         }
     }
+    if let Kind::Bridge { to } = header.kind {
+        header.trim.place.epoch = Epoch(0);
+        if !(Epoch(1)..header.place.epoch).contains(&to) || header.place.seq != BRIDGE_SEQ {
+            return Err(Flaw::Field("bridge out of place"));
+        }
+    }
     if header.place != place {
         return Err(Flaw::Field("written for another key"));
     }
@@ -224,6 +243,9 @@ fn kind(bytes: &[u8]) -> Result<Kind, Flaw> {
         3 => Ok(Kind::Data),
         4 => Ok(Kind::Fence),
         5 => Ok(Kind::Barrier),
+        6 => Ok(Kind::Bridge {
+            to: Epoch(get!(u64, bytes, 136)),
+        }),
         _ => Err(Flaw::Field("unknown kind of entry")),
     }
 }
@@ -256,7 +278,7 @@ fn check_fields(header: &Header) -> Result<(), Flaw> {
             && header.durable_seq < place.seq
             && trim.place <= *place
             && trim.place.seq > 0;
-        if end.is_none() || !in_order {
+        if end.is_none_or(|end| end > LSN_MAX) || !in_order {
             return Err(Flaw::Field("marks out of order"));
         }
     } else if !says_nothing {

@@ -19,6 +19,8 @@ use tidewater_types::{Epoch, NodeId};
 const ROOT: &str = "wal/";
 const NODE_DIGITS: usize = 10;
 const DIGITS: usize = 20;
+/// No epoch and no number comes near: what is above was not written by a log.
+const PLACE_MAX: u64 = 1 << 62;
 
 /// The place of an entry: its epoch and its number in that epoch's chain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +32,11 @@ pub(crate) struct Place {
 impl Place {
     pub(crate) fn new(epoch: Epoch, seq: u64) -> Self {
         Self { epoch, seq }
+    }
+
+    /// Whether a log can have come so far.
+    pub(crate) fn is_plausible(self) -> bool {
+        self.epoch.0 < PLACE_MAX && self.seq < PLACE_MAX
     }
 }
 

@@ -92,6 +92,11 @@ fn cases() -> Vec<(&'static str, Header, Vec<u8>)> {
             blank(Kind::Barrier, place(2, 26)),
             vec![],
         ),
+        (
+            "object-wal-bridge.hex",
+            blank(Kind::Bridge { to: Epoch(1) }, place(3, 2)),
+            vec![],
+        ),
     ]
 }
 
@@ -109,6 +114,10 @@ fn negative_vectors_are_refused_for_their_reason() {
     let refused = |name: &str| decode(&vector(name), place(2, 9)).unwrap_err();
     assert_eq!(refused("object-wal-bad-payload.hex"), Flaw::Checksum);
     assert_eq!(refused("object-wal-bad-newer.hex"), Flaw::Newer(2));
+    assert_eq!(
+        decode(&vector("object-wal-bad-bridge.hex"), place(3, 2)),
+        Err(Flaw::Field("bridge out of place"))
+    );
     assert_eq!(
         refused("object-wal-bad-frames.hex"),
         Flaw::Field("frames that do not fill the payload")

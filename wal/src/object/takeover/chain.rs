@@ -6,7 +6,9 @@
 //!
 //! Invariants
 //! 1. A fence is created only at a number whose predecessor is durable or an entry of the owner.
-//! 2. The barrier lies more than the window above every entry seen.
+//! 2. The barrier lies more than the window above every entry seen, or is a fence or barrier of an
+//!    earlier taker above what is durable: no owner passes that either.
+//! 3. However often a takeover fails, it adds a bounded number of objects to a chain.
 //!
 //! *IO: none*
 
@@ -19,7 +21,7 @@ use tidewater_types::{Epoch, Lsn, mutant, sometimes};
 use super::ask::{Answer, Ask};
 use crate::error::WalError;
 use crate::object::format::entry::{Header, Kind, decode};
-use crate::object::format::{Place, epoch_prefix, place_of};
+use crate::object::format::{Place, epoch_prefix};
 use crate::object::owner::Owner;
 
 /// Listings of which every entry was deleted before it could be read.
@@ -57,7 +59,10 @@ pub(crate) struct Chain {
     head: u64,
     durable_seq: u64,
     distance: u64,
+    /// The number no owner passes; 0 while there is none.
     barrier: u64,
+    /// The lowest fence or barrier above the newest entry of the owner, left by an earlier taker.
+    known: Option<u64>,
     end: u64,
     entries: BTreeMap<u64, (Header, Bytes)>,
     verified: u32,
@@ -99,6 +104,13 @@ impl Chain {
         self.head = listed.last().copied().unwrap_or_default();
         self.candidates = listed;
         self.distance = self.window + 1;
+        if self.candidates.is_empty() {
+            // Nobody seems to write here: one fence will do, and if it is taken, a barrier first.
+            if mutant!(72) {
+                return self.ended(owner, 1);
+            }
+            return self.fence(owner, 1);
+        }
         self.probe(owner)
     }
 
@@ -113,7 +125,7 @@ impl Chain {
             }
             (Phase::Fencing(seq), Answer::Ours) => Ok(Next::Ask(self.ended(owner, seq))),
             (Phase::Fencing(seq), Answer::Foreign(found)) => self.fence_is_taken(owner, seq, found),
-            (Phase::Verifying, Answer::Page(page)) => Ok(self.verify(owner, page)),
+            (Phase::Verifying, Answer::Page(page)) => self.verify(owner, page),
             (Phase::Checking(seq), Answer::Got(found)) => self.checked(owner, seq, first(found)),
             (phase, answer) => unreachable!("{answer:?} in {phase:?}"),
         }
@@ -142,11 +154,14 @@ impl Chain {
 
     fn probed(&mut self, owner: &Owner, found: Option<Bytes>) -> Result<Next, WalError> {
         let seq = self.candidates.pop().expect("a number was looked at");
-        if let Some(header) = found.and_then(|found| decode(&found, self.place(seq)).ok())
-            && header.kind.is_owners()
-        {
-            self.durable_seq = header.durable_seq;
-            self.candidates.clear();
+        match found.and_then(|found| decode(&found, self.place(seq)).ok()) {
+            Some(header) if header.kind.is_owners() => {
+                self.durable_seq = header.durable_seq;
+                self.candidates.clear();
+            }
+            Some(_) => self.known = Some(seq),
+            // What cannot be decoded is judged where it matters, at the latest behind the end.
+            None => {}
         }
         Ok(Next::Ask(self.probe(owner)))
     }
@@ -154,6 +169,16 @@ impl Chain {
     // --- the barrier ---
 
     fn bar(&mut self, owner: &Owner) -> Ask {
+        if let Some(known) = self.known
+            && known > self.durable_seq
+        {
+            sometimes!("object wal: barrier of an earlier taker used");
+            if mutant!(71) {
+                return self.ended(owner, known);
+            }
+            self.barrier = known;
+            return self.fence(owner, self.durable_seq + 1);
+        }
         let seq = self
             .head
             .max(self.durable_seq)
@@ -200,7 +225,7 @@ impl Chain {
     // --- the fences ---
 
     fn fence(&mut self, owner: &Owner, seq: u64) -> Ask {
-        if seq >= self.barrier {
+        if self.barrier > 0 && seq >= self.barrier {
             return self.ended(owner, seq);
         }
         self.phase = Phase::Fencing(seq);
@@ -216,6 +241,11 @@ impl Chain {
         }
         if self.read_early.is_none() {
             self.entries.insert(seq, (header, found));
+        }
+        if self.barrier == 0 {
+            sometimes!("object wal: an owner began while its epoch was fenced");
+            self.head = seq;
+            return Ok(Next::Ask(self.bar(owner)));
         }
         Ok(Next::Ask(self.fence(owner, seq + 1)))
     }
@@ -237,20 +267,21 @@ impl Chain {
         }
     }
 
-    fn verify(&mut self, owner: &Owner, page: ListPage) -> Next {
+    fn verify(&mut self, owner: &Owner, page: ListPage) -> Result<Next, WalError> {
         let last = page.entries.last().map(|entry| entry.key.clone());
-        let seqs = page.entries.iter().filter_map(|entry| {
-            place_of(owner.node, &entry.key).filter(|place| place.epoch == self.epoch)
-        });
-        self.candidates.extend(seqs.map(|place| place.seq));
+        for entry in &page.entries {
+            let place = owner.place_of(&entry.key)?;
+            let here = place.filter(|place| place.epoch == self.epoch);
+            self.candidates.extend(here.map(|place| place.seq));
+        }
         if page.more && last.is_some() {
             self.phase = Phase::Verifying;
-            return Next::Ask(Ask::List {
+            return Ok(Next::Ask(Ask::List {
                 prefix: epoch_prefix(owner.node, self.epoch),
                 after: last,
-            });
+            }));
         }
-        self.check()
+        Ok(self.check())
     }
 
     fn check(&mut self) -> Next {
@@ -275,9 +306,9 @@ impl Chain {
             }
             return Ok(Next::Ask(self.verify_from(owner, self.end)));
         };
-        let Ok(header) = decode(&found, self.place(seq)) else {
-            return Ok(self.check());
-        };
+        // It may be all that says that the end lies in a hole.
+        let place = self.place(seq);
+        let header = decode(&found, place).map_err(|flaw| owner.flawed(place, Lsn(0), flaw))?;
         if !header.kind.is_owners() {
             return Ok(self.check());
         }

@@ -11,6 +11,8 @@
 //!    durable.
 //! 4. The log is ours, and anything is handed out, only once our number 1 is created.
 //! 5. Damage is reported only while nobody has taken over from us.
+//! 6. However many openings failed before, an opening looks at a bounded number of epochs without
+//!    entries: whoever crossed some leaves a bridge over them.
 //!
 //! *IO: none*
 
@@ -25,8 +27,8 @@ use super::chain::{Chain, Next};
 use super::reading::{More, Reading};
 use crate::config::Identity;
 use crate::error::WalError;
-use crate::object::format::entry::{HEADER_BYTES, Header, Kind, TrimPoint, decode};
-use crate::object::format::{Place, place_of, prefix};
+use crate::object::format::entry::{BRIDGE_SEQ, HEADER_BYTES, Header, Kind, TrimPoint, decode};
+use crate::object::format::{Place, prefix};
 use crate::object::owner::Owner;
 
 /// Owners that may come in between while we open.
@@ -50,7 +52,9 @@ enum Phase {
     Identity,
     Claiming,
     StartOf(Epoch),
+    BridgeIn(Epoch),
     Chain,
+    Bridging,
     NewestTrim(Place),
     Reading,
     Linking,
@@ -74,6 +78,10 @@ pub(crate) struct Takeover {
     /// The epoch that founded the log.
     founding: Epoch,
     chain: Chain,
+    /// Epochs without entries that were crossed, from the top down.
+    crossed: Vec<Epoch>,
+    /// Bytes of entries that may be held in memory.
+    bytes_max: u64,
     pub(crate) reading: Reading,
     pub(crate) trim: TrimPoint,
     /// Where the chain of the last owner ends.
@@ -84,7 +92,13 @@ type Asked = Result<Ask, WalError>;
 
 impl Takeover {
     /// `owner.wal` is the identifier a new WAL gets.
-    pub(crate) fn new(owner: Owner, identity: Identity, mode: Mode, window: u32) -> Self {
+    pub(crate) fn new(
+        owner: Owner,
+        identity: Identity,
+        mode: Mode,
+        window: u32,
+        bytes_max: u64,
+    ) -> Self {
         Self {
             owner,
             identity,
@@ -97,6 +111,8 @@ impl Takeover {
             judged: false,
             founding: Epoch(0),
             chain: Chain::default(),
+            crossed: Vec::new(),
+            bytes_max,
             reading: Reading::default(),
             trim: TrimPoint::default(),
             end: None,
@@ -114,6 +130,11 @@ impl Takeover {
             .filter(|(place, _)| place.seq > 0)
             .map(|(place, _)| *place)
             .collect()
+    }
+
+    /// Bytes of the entry at `place`, if it was listed.
+    pub(crate) fn size_of(&self, place: Place) -> Option<u64> {
+        self.listed.get(&place).copied()
     }
 
     /// Takes the answer to what was asked last; says what to ask next.
@@ -143,6 +164,8 @@ impl Takeover {
             (Phase::Claiming, Answer::Ours) => self.claimed(),
             (Phase::Claiming, Answer::Foreign(found)) => self.claim_again(&found),
             (Phase::StartOf(epoch), Answer::Got(found)) => self.start_of(epoch, one(found)),
+            (Phase::BridgeIn(epoch), Answer::Got(found)) => self.bridge_in(epoch, one(found)),
+            (Phase::Bridging, Answer::Ours | Answer::Foreign(_)) => self.last_chain(),
             (Phase::Chain, answer) => {
                 let next = self.chain.step(&self.owner, answer)?;
                 self.chained(next)
@@ -176,7 +199,7 @@ impl Takeover {
     fn listed(&mut self, page: ListPage) -> Asked {
         let last = page.entries.last().map(|entry| entry.key.clone());
         for entry in page.entries {
-            if let Some(place) = place_of(self.owner.node, &entry.key) {
+            if let Some(place) = self.owner.place_of(&entry.key)? {
                 self.listed.insert(place, entry.size);
             }
         }
@@ -307,32 +330,86 @@ impl Takeover {
         };
         let epoch = self.chain.epoch();
         self.end.get_or_insert(Place::new(epoch, end));
-        if end > 1 {
-            let last = Place::new(epoch, end - 1);
-            if let Some(header) = self.chain.header(last.seq) {
-                return self.begin_reading(header.trim);
-            }
-            self.phase = Phase::NewestTrim(last);
-            return Ok(Ask::Get { places: vec![last] });
+        if end <= 1 && self.founding != epoch {
+            sometimes!("object wal: an epoch without entries");
+            self.crossed.push(epoch);
+            return Ok(self.ask_start(Epoch(epoch.0 - 1)));
         }
-        if self.founding == epoch {
+        match self.crossed.as_slice() {
+            [top, _, ..] => Ok(self.bridge(*top, epoch)),
+            _ => self.last_chain(),
+        }
+    }
+
+    /// The chain with the last entries is known, or there is none.
+    fn last_chain(&mut self) -> Asked {
+        let (epoch, end) = (self.chain.epoch(), self.chain.end());
+        if end <= 1 {
             return Ok(self.link());
         }
-        sometimes!("object wal: an epoch without entries");
-        let below = Epoch(epoch.0 - 1);
-        self.phase = Phase::StartOf(below);
-        Ok(Ask::Get {
-            places: vec![Place::new(below, 0)],
-        })
+        let last = Place::new(epoch, end - 1);
+        if let Some(header) = self.chain.header(last.seq) {
+            return self.begin_reading(header.trim);
+        }
+        self.phase = Phase::NewestTrim(last);
+        Ok(Ask::Get { places: vec![last] })
+    }
+
+    fn ask_start(&mut self, epoch: Epoch) -> Ask {
+        self.phase = Phase::StartOf(epoch);
+        Ask::Get {
+            places: vec![Place::new(epoch, 0)],
+        }
     }
 
     fn start_of(&mut self, epoch: Epoch, found: Option<Bytes>) -> Asked {
         let start = self.decode_start(epoch, found)?;
-        if start.wal != self.owner.wal {
-            let path = self.owner.key(Place::new(epoch, 0));
-            return Err(foreign_wal(path, self.owner.wal, start.wal));
+        self.check_wal(&start)?;
+        let bridge = Place::new(epoch, BRIDGE_SEQ);
+        if self.listed.get(&bridge) == Some(&(HEADER_BYTES as u64)) {
+            self.phase = Phase::BridgeIn(epoch);
+            let places = vec![bridge];
+            return Ok(Ask::Get { places });
         }
         Ok(self.enter_chain())
+    }
+
+    fn check_wal(&self, found: &Header) -> Result<(), WalError> {
+        if found.wal == self.owner.wal {
+            return Ok(());
+        }
+        let path = self.owner.key(found.place);
+        Err(foreign_wal(path, self.owner.wal, found.wal))
+    }
+
+    // --- over epochs without entries ---
+
+    /// Number 2 of `epoch` may be a bridge that an earlier taker left.
+    fn bridge_in(&mut self, epoch: Epoch, found: Option<Bytes>) -> Asked {
+        let place = Place::new(epoch, BRIDGE_SEQ);
+        let Some(found) = found else {
+            return Ok(self.enter_chain());
+        };
+        let header =
+            decode(&found, place).map_err(|flaw| self.owner.flawed(place, Lsn(0), flaw))?;
+        self.check_wal(&header)?;
+        match header.kind {
+            Kind::Bridge { to } if to >= self.founding => {
+                sometimes!("object wal: a bridge crossed");
+                self.crossed.push(epoch);
+                Ok(self.ask_start(to))
+            }
+            _ => Ok(self.enter_chain()),
+        }
+    }
+
+    /// For whoever comes after us, should we not get to our number 1. Whatever stands there is as
+    /// good, or does no harm.
+    fn bridge(&mut self, top: Epoch, to: Epoch) -> Ask {
+        self.phase = Phase::Bridging;
+        let place = Place::new(top, BRIDGE_SEQ);
+        let body = self.owner.blank(Kind::Bridge { to }, place).encode(&[]);
+        Ask::Put { place, body }
     }
 
     fn newest_trim(&mut self, place: Place, found: Option<Bytes>) -> Asked {
@@ -345,12 +422,28 @@ impl Takeover {
     fn begin_reading(&mut self, trim: TrimPoint) -> Asked {
         self.trim = trim;
         let end = Place::new(self.chain.epoch(), self.chain.end());
+        let listed = self.listed.range(trim.place..end.max(trim.place));
+        let num_bytes: u64 = listed.map(|(_, size)| *size).sum();
+        if num_bytes > self.bytes_max {
+            return Err(WalError::LogTooLarge {
+                path: prefix(self.owner.node),
+                num_bytes,
+                max: self.bytes_max,
+            });
+        }
         self.reading = Reading::new(trim, end, self.chain.take_entries());
         self.read()
     }
 
     fn read(&mut self) -> Asked {
-        match self.reading.more(&self.owner)? {
+        let last_of = |epoch| {
+            let all = Place::new(epoch, 0)..=Place::new(epoch, u64::MAX);
+            self.listed
+                .range(all)
+                .next_back()
+                .map_or(0, |(place, _)| place.seq)
+        };
+        match self.reading.more(&self.owner, last_of)? {
             More::Get(places) => {
                 self.phase = Phase::Reading;
                 Ok(Ask::Get { places })

@@ -20,6 +20,7 @@ use self::ask::{Answer, Ask};
 pub(crate) use self::core::Mode;
 use self::core::Takeover;
 use super::core::{Item, Start};
+use super::settings::ObjectWalConfig;
 use super::store::Store;
 use crate::config::Identity;
 use crate::error::WalError;
@@ -59,7 +60,7 @@ pub(crate) async fn take_over(
     store: &Store,
     identity: Identity,
     mode: Mode,
-    window: u32,
+    config: &ObjectWalConfig,
 ) -> Result<Taken, WalError> {
     let begun = store.env.now();
     let draw = || u128::from(store.env.random("wal: identity"));
@@ -71,7 +72,13 @@ pub(crate) async fn take_over(
         epoch: Epoch(0),
         nonce: (draw() << 64 | draw()).to_be_bytes(),
     };
-    let mut takeover = Takeover::new(owner, identity, mode, window);
+    let mut takeover = Takeover::new(
+        owner,
+        identity,
+        mode,
+        config.window,
+        config.takeover_bytes_max,
+    );
     let mut answer = Answer::Begin;
     loop {
         answer = match takeover.step(answer)? {
@@ -87,8 +94,11 @@ pub(crate) async fn take_over(
                     .map_or(Answer::Ours, Answer::Foreign)
             }
             Ask::Get { places } => {
-                let keys: Vec<_> = places.iter().map(|at| takeover.owner.key(*at)).collect();
-                let found = join_all(keys.iter().map(|key| store.get(key))).await;
+                let asked = places.iter().map(|place| {
+                    let (key, size) = (takeover.owner.key(*place), takeover.size_of(*place));
+                    async move { store.get(&key, size).await }
+                });
+                let found = join_all(asked).await;
                 Answer::Got(found.into_iter().collect::<Result<_, _>>()?)
             }
         };

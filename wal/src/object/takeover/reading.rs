@@ -21,7 +21,7 @@ use crate::object::format::entry::{HEADER_BYTES, Header, Kind, TrimPoint, decode
 use crate::object::owner::Owner;
 
 /// Entries read at a time.
-const READ_MAX: u64 = 16;
+const READ_MAX: usize = 16;
 
 /// What to read next.
 #[derive(Debug)]
@@ -96,7 +96,12 @@ impl Reading {
     }
 
     /// Goes on with what is known; says what to read.
-    pub(crate) fn more(&mut self, owner: &Owner) -> Result<More, WalError> {
+    /// `last_of` tells the last number of an epoch that was listed: beyond it little is to be found.
+    pub(crate) fn more(
+        &mut self,
+        owner: &Owner,
+        last_of: impl Fn(Epoch) -> u64,
+    ) -> Result<More, WalError> {
         while self.next.epoch == self.end.epoch
             && self.next < self.end
             && let Some((header, bytes)) = self.known.remove(&self.next.seq)
@@ -107,16 +112,27 @@ impl Reading {
         if self.next >= self.end {
             return Ok(More::Done);
         }
-        let Place { epoch, seq } = self.next;
-        let mut to = seq + READ_MAX;
-        if epoch == self.end.epoch {
-            let known = self
-                .known
-                .first_key_value()
-                .map_or(u64::MAX, |(seq, _)| *seq);
-            to = to.min(self.end.seq).min(known.max(seq + 1));
+        let known = self.known.first_key_value();
+        let known = known.map_or(u64::MAX, |(seq, _)| *seq);
+        let mut place = self.next;
+        while self.asked.len() < READ_MAX && place < self.end {
+            let is_end = place.epoch == self.end.epoch;
+            let to = if is_end {
+                known
+            } else {
+                last_of(place.epoch) + 1
+            };
+            // The first one is asked for whatever was listed: it is where the log goes on.
+            if place.seq >= to && place != self.next {
+                if is_end {
+                    break;
+                }
+                place = Place::new(Epoch(place.epoch.0 + 1), 1);
+                continue;
+            }
+            self.asked.push(place);
+            place.seq += 1;
         }
-        self.asked = (seq..to).map(|seq| Place::new(epoch, seq)).collect();
         Ok(More::Get(self.asked.clone()))
     }
 
@@ -128,6 +144,14 @@ impl Reading {
     ) -> Result<(), WalError> {
         let asked = std::mem::take(&mut self.asked);
         for (place, found) in asked.into_iter().zip(found) {
+            if place < self.next {
+                // Its epoch ended before.
+                continue;
+            }
+            if place > self.next {
+                // More came into an epoch than was listed: it is asked for next.
+                return Ok(());
+            }
             let may_end = place.epoch < self.end.epoch;
             let (header, bytes) = self.decode(owner, place, found)?;
             if !header.kind.is_owners() {
@@ -135,7 +159,7 @@ impl Reading {
                     return Err(self.lost(owner, place, "a fence"));
                 }
                 self.next = Place::new(Epoch(place.epoch.0 + 1), 1);
-                return Ok(());
+                continue;
             }
             self.add(owner, header, bytes)?;
             self.next = Place::new(place.epoch, place.seq + 1);

@@ -45,9 +45,4 @@ impl Kind for Objects {
     fn capacity_bytes(&self) -> Option<u64> {
         None
     }
-
-    /// A trim travels with the next object, or with one of its own once the log was idle.
-    fn trims_on_close(&self) -> bool {
-        false
-    }
 }

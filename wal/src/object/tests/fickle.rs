@@ -26,6 +26,8 @@ pub(crate) enum Fate {
     Silent,
     /// Not applied: 503, 429 or 409.
     Throttled,
+    /// Not applied: 403.
+    Refused,
 }
 
 #[derive(Default)]
@@ -36,6 +38,7 @@ struct State {
     deletes: Vec<String>,
     num_requests: u64,
     hidden: Option<String>,
+    claimed: Option<(String, u64)>,
 }
 
 /// The bucket; clones share it.
@@ -81,6 +84,17 @@ impl Fickle {
     /// The next read of `key` finds nothing.
     pub(crate) fn hide(&self, key: String) {
         self.state.lock().hidden = Some(key);
+    }
+
+    /// The object at `key` is told to have this many bytes.
+    pub(crate) fn claim_size(&self, key: String, size: u64) {
+        self.state.lock().claimed = Some((key, size));
+    }
+
+    fn claimed(&self, key: &str) -> Option<u64> {
+        let state = self.state.lock();
+        let claimed = state.claimed.as_ref().filter(|(of, _)| of == key);
+        claimed.map(|(_, size)| *size)
     }
 
     pub(crate) async fn keys(&self) -> Vec<String> {
@@ -148,6 +162,10 @@ impl Bucket for Fickle {
                 }
                 Fate::Late => Err(unknown()),
                 Fate::Silent => pending().await,
+                Fate::Refused => Err(BucketError::Refused {
+                    key: key.to_owned(),
+                    cause: "denied".to_owned(),
+                }),
                 Fate::Throttled => Err(BucketError::Throttled {
                     key: key.to_owned(),
                 }),
@@ -182,6 +200,9 @@ impl Bucket for Fickle {
         key: &'a str,
     ) -> BoxFuture<'a, Result<u64, BucketError>> {
         self.state.lock().num_requests += 1;
+        if let Some(size) = self.claimed(key) {
+            return Box::pin(async move { Ok(size) });
+        }
         self.inner.size(purpose, key)
     }
 
@@ -210,7 +231,11 @@ impl Bucket for Fickle {
         self.state.lock().num_requests += 1;
         Box::pin(async move {
             one_round().await;
-            self.inner.list(purpose, prefix, after).await
+            let mut page = self.inner.list(purpose, prefix, after).await?;
+            for entry in &mut page.entries {
+                entry.size = self.claimed(&entry.key).unwrap_or(entry.size);
+            }
+            Ok(page)
         })
     }
 }

@@ -4,6 +4,7 @@
 
 mod conformance;
 mod fickle;
+mod hostile;
 mod looking;
 mod race;
 mod stores;
