@@ -151,11 +151,7 @@ impl SimBucket {
             key: key.to_owned(),
             cause: cause.to_owned(),
         };
-        let arrives = matches!(fate, Fate::Fine | Fate::LostAnswer | Fate::Late);
-        let way = (arrives && matches!(what, "create" | "delete" | "complete")).then(|| key.to_owned());
-        if let Some(key) = &way {
-            self.state.lock().writing.sent(key);
-        }
+        let way = self.state.lock().sends(what, key, fate);
         match fate {
             Fate::Fine => {
                 let store = self.clone();
@@ -219,6 +215,16 @@ impl SimBucket {
 }
 
 impl State {
+    /// A request is sent; answers the key if it writes and will arrive.
+    fn sends(&mut self, what: &str, key: &str, fate: Fate) -> Option<String> {
+        let arrives = matches!(fate, Fate::Fine | Fate::LostAnswer | Fate::Late);
+        let writes = matches!(what, "create" | "delete" | "complete");
+        (arrives && writes).then(|| {
+            self.writing.sent(key);
+            key.to_owned()
+        })
+    }
+
     /// A write of `key` arrives: whether it is refused because of another that is under way.
     fn refuses(&mut self, what: &str, key: &str) -> bool {
         let meets = self.writing.arrives(key) && what == "create";
