@@ -85,6 +85,9 @@ impl Damage {
             Self::Misdirected => "damage_misdirected",
             Self::SlotRot => "damage_slot_rot",
             Self::Foreign => "damage_foreign",
+            Self::Truncated => "damage_truncated",
+            Self::Swapped => "damage_swapped",
+            Self::Lost => "damage_lost",
         }
     }
 }

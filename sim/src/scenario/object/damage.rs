@@ -38,6 +38,7 @@ pub(super) async fn inflict(world: &Arc<World>, damage: Damage) -> Result<bool, 
     if !strike(world, damage).await? {
         return Ok(false);
     }
+    world.handle.strike(damage.fault());
     let first = take_over(world).await;
     match (damage, first) {
         (Damage::Foreign, Err(WalError::Missing { .. } | WalError::ForeignWal { .. })) => Ok(true),
@@ -103,7 +104,8 @@ async fn strike(world: &World, damage: Damage) -> Result<bool, Violation> {
                 another_log(world).await?;
             }
         }
-        Damage::SlotRot | Damage::Misdirected => unreachable!("of disks: {damage:?}"),
+        // Of disks.
+        Damage::SlotRot | Damage::Misdirected => return Ok(false),
     }
     Ok(true)
 }

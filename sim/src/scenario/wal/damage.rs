@@ -58,9 +58,8 @@ pub(super) async fn inflict(
             live(world, calm, Work::Healed).await?;
             return foreign(world).await.map(|()| true);
         }
-        Damage::Truncated | Damage::Swapped | Damage::Lost => {
-            unreachable!("of objects: {damage:?}")
-        }
+        // Of objects.
+        Damage::Truncated | Damage::Swapped | Damage::Lost => return Ok(false),
     }
     world.device.misdirect_next(false);
     world.device.unprotect_all();
