@@ -9,6 +9,8 @@
 
 mod cold_read;
 mod fill;
+mod metadata_commit;
+mod open_stream;
 mod part;
 
 use std::process::ExitCode;
@@ -18,7 +20,11 @@ use tidewater_benches::{Options, Place, Row, print};
 use crate::part::{Failure, Part, Plan, Rig};
 
 /// Every part. A new one is a file with a type that implements [`Part`], and a line here.
-const PARTS: &[&dyn Part] = &[&cold_read::ColdRead];
+const PARTS: &[&dyn Part] = &[
+    &cold_read::ColdRead,
+    &metadata_commit::MetadataCommit,
+    &open_stream::OpenStream,
+];
 
 fn main() -> ExitCode {
     let options = match Options::of_process() {
