@@ -8,17 +8,14 @@
 //!
 //! *IO: none*
 
+mod compact;
+mod range;
+
 use std::time::Duration;
 
-/// A value outside its range.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field} must be {range}")]
-pub struct ConfigError {
-    /// The field.
-    pub field: &'static str,
-    /// What it may be.
-    pub range: &'static str,
-}
+pub use compact::CompactConfig;
+pub use range::ConfigError;
+use range::check;
 
 /// How the metadata log behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,6 +184,8 @@ pub struct TierConfig {
     ///
     /// It must outlast the longest fetch of a reader that planned with older metadata.
     pub delete_delay: Duration,
+    /// How small objects become large ones.
+    pub compact: CompactConfig,
 }
 
 impl Default for TierConfig {
@@ -204,6 +203,7 @@ impl Default for TierConfig {
             index_cache_bytes: 16 << 20,
             read_parallel: 4,
             delete_delay: Duration::from_secs(600),
+            compact: CompactConfig::default(),
         }
     }
 }
@@ -218,6 +218,7 @@ impl TierConfig {
         let age = Duration::from_millis(1)..=DAY;
         let cache = 64 << 10..=1 << 40;
         self.meta.validate()?;
+        self.compact.validate()?;
         check(
             (1 << 10..=1 << 30).contains(&self.upload_bytes),
             "upload_bytes",
@@ -273,14 +274,6 @@ impl TierConfig {
             "delete_delay",
             "0 to 30 days",
         )
-    }
-}
-
-fn check(holds: bool, field: &'static str, range: &'static str) -> Result<(), ConfigError> {
-    if holds {
-        Ok(())
-    } else {
-        Err(ConfigError { field, range })
     }
 }
 

@@ -29,6 +29,18 @@ pub struct TierCounters {
     pub blocks_from_bucket: u64,
     /// Dead objects deleted.
     pub objects_deleted: u64,
+    /// Objects that compaction wrote.
+    pub compaction_objects: u64,
+    /// Bytes of them.
+    pub compaction_bytes_written: u64,
+    /// Bytes that compaction read.
+    pub compaction_bytes_read: u64,
+    /// Runs of ranges that compaction replaced.
+    pub ranges_replaced: u64,
+    /// Runs whose replacement was dropped at commit: their stream moved on or another was faster.
+    pub replacements_dropped: u64,
+    /// Orphans deleted: objects that were uploaded and never committed.
+    pub orphans_deleted: u64,
     /// Log entries this process wrote.
     pub metadata_entries: u64,
     /// Stream-set objects that are referenced.
@@ -51,6 +63,12 @@ pub(crate) struct Counters {
     pub(crate) blocks_from_memory: AtomicU64,
     pub(crate) blocks_from_bucket: AtomicU64,
     pub(crate) objects_deleted: AtomicU64,
+    pub(crate) compaction_objects: AtomicU64,
+    pub(crate) compaction_bytes_written: AtomicU64,
+    pub(crate) compaction_bytes_read: AtomicU64,
+    pub(crate) ranges_replaced: AtomicU64,
+    pub(crate) replacements_dropped: AtomicU64,
+    pub(crate) orphans_deleted: AtomicU64,
 }
 
 pub(crate) fn add(counter: &AtomicU64, count: usize) {
@@ -69,6 +87,12 @@ impl Counters {
             blocks_from_memory: self.blocks_from_memory.load(Relaxed),
             blocks_from_bucket: self.blocks_from_bucket.load(Relaxed),
             objects_deleted: self.objects_deleted.load(Relaxed),
+            compaction_objects: self.compaction_objects.load(Relaxed),
+            compaction_bytes_written: self.compaction_bytes_written.load(Relaxed),
+            compaction_bytes_read: self.compaction_bytes_read.load(Relaxed),
+            ranges_replaced: self.ranges_replaced.load(Relaxed),
+            replacements_dropped: self.replacements_dropped.load(Relaxed),
+            orphans_deleted: self.orphans_deleted.load(Relaxed),
             metadata_entries,
             ..TierCounters::default()
         };

@@ -1,7 +1,7 @@
 //! Deletes dead objects, late.
 //!
 //! *Owns*: the delay between death and deletion, the deletion itself.
-//! *Does not own*: what is dead (the metadata says), orphans (fsck reports them).
+//! *Does not own*: what is dead (the metadata says), orphans (`orphans`).
 //!
 //! Invariants
 //! 1. Only objects the metadata calls dead are deleted; dead is for ever.
@@ -13,13 +13,15 @@
 //!
 //! *IO: none* (requests go through the bucket port)
 
+pub(crate) mod orphans;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use tidewater_bucket::{Bucket, BucketError, Purpose};
-use tidewater_types::{Env, Instant, sometimes};
+use tidewater_types::{Env, Instant, mutant, sometimes};
 
 use crate::backoff::Backoff;
 use crate::config::MetaConfig;
@@ -49,7 +51,7 @@ impl Sweeper {
             self.look(&mut first_seen, now);
             let due: Vec<_> = first_seen
                 .iter()
-                .filter(|(_, seen)| now.since(**seen) >= self.delay)
+                .filter(|(_, seen)| now.since(**seen) >= self.delay || mutant!(33))
                 .map(|(id, _)| *id)
                 .take(REMOVED_AT_ONCE)
                 .collect();
@@ -91,7 +93,7 @@ impl Sweeper {
     async fn sweep(&self, due: &[ObjectId]) -> bool {
         let mut deleted = Vec::with_capacity(due.len());
         for id in due {
-            if self.delete(*id).await {
+            if delete(&*self.bucket, &*self.env, &self.retry, *id).await {
                 deleted.push(*id);
             }
         }
@@ -111,23 +113,27 @@ impl Sweeper {
         }
         true
     }
+}
 
-    async fn delete(&self, id: ObjectId) -> bool {
-        let key = id.key();
-        let mut backoff = Backoff::new(self.retry.backoff_min, self.retry.backoff_max);
-        loop {
-            match self.bucket.delete(Purpose::Gc, &key).await {
-                Ok(()) | Err(BucketError::Absent { .. }) => return true,
-                Err(BucketError::Throttled { .. } | BucketError::Unknown { .. })
-                    if backoff.attempts() + 1 < self.retry.read_attempts =>
-                {
-                    backoff.wait(&*self.env).await;
-                }
-                Err(err) => {
-                    tracing::warn!(%err, "dead object not deleted");
-                    return false;
-                }
+/// Deletes an object; whether it is gone.
+async fn delete(bucket: &dyn Bucket, env: &dyn Env, retry: &MetaConfig, id: ObjectId) -> bool {
+    let key = id.key();
+    let mut backoff = Backoff::new(retry.backoff_min, retry.backoff_max);
+    loop {
+        match bucket.delete(Purpose::Gc, &key).await {
+            Ok(()) | Err(BucketError::Absent { .. }) => return true,
+            Err(BucketError::Throttled { .. } | BucketError::Unknown { .. })
+                if backoff.attempts() + 1 < retry.read_attempts =>
+            {
+                backoff.wait(env).await;
+            }
+            Err(err) => {
+                tracing::warn!(%err, "object not deleted");
+                return false;
             }
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

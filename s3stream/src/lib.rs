@@ -21,6 +21,7 @@
 )]
 
 mod backoff;
+mod compact;
 mod config;
 mod counters;
 mod entry;
@@ -42,7 +43,7 @@ mod upload;
 #[cfg(test)]
 mod vectors;
 
-pub use config::{ConfigError, MetaConfig, TierConfig};
+pub use config::{CompactConfig, ConfigError, MetaConfig, TierConfig};
 pub use counters::TierCounters;
 pub use entry::{CommitReport, Entry, StateSnapshot};
 pub use error::{MetaError, Rejection, TierError};

@@ -114,3 +114,188 @@ async fn mutant_27_applies_a_change_twice() {
         "its own first try is in the way"
     );
 }
+
+fn compact_config() -> crate::TierConfig {
+    let mut config = small_config();
+    (config.compact.background, config.compact.objects_min) = (false, 2);
+    config
+}
+
+/// Three uploads of three entries each.
+async fn uploaded() -> (Rig, tidewater_types::StreamId) {
+    let rig = Rig::new(compact_config()).await;
+    let stream = rig.stream().await;
+    for round in 0..3 {
+        rig.upload(stream, entries(round * 3, 3, 1, 20)).await;
+    }
+    (rig, stream)
+}
+
+async fn num_read(rig: &Rig, stream: tidewater_types::StreamId, offset: u64) -> usize {
+    let fetched = rig.tier.fetch(stream, Offset(offset), 100_000).await;
+    fetched.map_or(0, |fetched| fetched.entries.len())
+}
+
+#[tokio::test(start_paused = true)]
+async fn mutant_29_deletes_what_was_committed_while_it_swept() {
+    let (rig, stream) = uploaded().await;
+    let _mutant = Active::new(29);
+    rig.bucket
+        .script(Op::Create, "meta/log/", &[Fault::Throttle; 20]);
+    rig.tail.append(stream, Epoch(1), entries(9, 3, 1, 50));
+    let (swept, flushed) = tokio::join!(
+        async {
+            while rig.bucket.keys("data/").await.len() < 4 {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+            rig.tier.sweep_orphans().await.unwrap()
+        },
+        rig.uploader.flush()
+    );
+    flushed.unwrap();
+    assert_eq!(swept, 1);
+    assert_eq!(
+        num_read(&rig, stream, 9).await,
+        0,
+        "it is committed and gone"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn mutant_30_deletes_sources_that_are_still_referenced() {
+    let (rig, _) = uploaded().await;
+    let _mutant = Active::new(30);
+    rig.bucket
+        .script(Op::Create, "meta/log/", &[Fault::Throttle; 10_000]);
+    let compact = rig
+        .tier
+        .compact_until_done(crate::testing::NODE, rig.node_epoch);
+    let cut = tokio::time::timeout(std::time::Duration::from_secs(5), compact).await;
+    assert!(cut.is_err());
+    let live = rig.tier.counters();
+    assert_eq!(live.stream_set_live, 3);
+    assert_eq!(rig.bucket.keys("data/").await.len(), 1, "only the output");
+}
+
+#[tokio::test(start_paused = true)]
+async fn mutant_31_replaces_what_was_replaced_already() {
+    let (rig, stream) = uploaded().await;
+    let first = rig.tier.metadata().read(|state| {
+        let (offsets, range) = state.stream(stream).unwrap().ranges().next().unwrap();
+        (offsets, range.object)
+    });
+    let compact = rig
+        .tier
+        .compact_until_done(crate::testing::NODE, rig.node_epoch);
+    assert_eq!(compact.await.unwrap(), 1);
+    let _mutant = Active::new(31);
+    let late = crate::ObjectId {
+        counter: crate::object_id::COMPACTION_COUNTERS + 9,
+        ..first.1
+    };
+    let (start, end) = (first.0.start(), first.0.end());
+    let replacement = crate::meta::op::Replacement {
+        stream,
+        epoch: Epoch(1),
+        sources: vec![crate::meta::op::SourceRange {
+            start,
+            end,
+            object: first.1,
+        }],
+        targets: vec![crate::meta::op::TargetRange {
+            start,
+            end,
+            timestamp_ms_max: 0,
+            object: 0,
+        }],
+        snapshot: None,
+    };
+    let object = crate::NewObject {
+        id: late,
+        kind: crate::ObjectKind::Stream,
+        size: 100,
+        index_position: 48,
+        footer_crc: 0,
+    };
+    let op = MetaOp::ReplaceRanges {
+        node: crate::testing::NODE,
+        node_epoch: rig.node_epoch,
+        objects: vec![object],
+        replacements: vec![replacement],
+    };
+    rig.tier.metadata().propose(vec![op]).await.unwrap();
+    let report = fsck(rig.bucket.clone(), rig.env.clone(), FsckOptions::default());
+    let holes = report.await.unwrap();
+    let holes = holes.findings.iter();
+    assert!(
+        holes
+            .into_iter()
+            .any(|found| found.what == crate::FindingKind::Hole)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn mutant_32_loses_records_where_blocks_are_joined() {
+    let (rig, stream) = uploaded().await;
+    let _mutant = Active::new(32);
+    let compact = rig
+        .tier
+        .compact_until_done(crate::testing::NODE, rig.node_epoch);
+    assert_eq!(compact.await.unwrap(), 1);
+    assert_eq!(num_read(&rig, stream, 0).await, 8);
+}
+
+#[tokio::test(start_paused = true)]
+async fn mutant_33_deletes_at_once() {
+    let (rig, _) = uploaded().await;
+    let _mutant = Active::new(33);
+    let compact = rig
+        .tier
+        .compact_until_done(crate::testing::NODE, rig.node_epoch);
+    assert_eq!(compact.await.unwrap(), 1);
+    tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    assert_eq!(rig.bucket.keys("data/").await.len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn mutant_36_trims_the_range_that_holds_the_start() {
+    let (rig, stream) = uploaded().await;
+    let _mutant = Active::new(36);
+    let trim = MetaOp::TrimStream {
+        stream,
+        epoch: Epoch(1),
+        start: Offset(4),
+    };
+    rig.tier.metadata().propose(vec![trim]).await.unwrap();
+    assert_eq!(num_read(&rig, stream, 4).await, 3, "4 and 5 are gone");
+}
+
+#[tokio::test(start_paused = true)]
+async fn mutant_57_deletes_what_may_yet_be_committed() {
+    let (rig, _) = uploaded().await;
+    let _mutant = Active::new(57);
+    let id = rig.tier.metadata().read(|state| {
+        let (id, _) = state.objects().last().unwrap();
+        crate::ObjectId {
+            counter: id.counter + 1,
+            ..id
+        }
+    });
+    let bytes = Bytes::from_static(b"an upload");
+    rig.bucket.tamper(&id.key(), Some(bytes)).await;
+    assert_eq!(rig.tier.sweep_orphans().await.unwrap(), 1);
+    let commit = MetaOp::CommitUpload {
+        node: crate::testing::NODE,
+        node_epoch: rig.node_epoch,
+        objects: vec![crate::NewObject {
+            id,
+            kind: crate::ObjectKind::Stream,
+            size: 100,
+            index_position: 48,
+            footer_crc: 0,
+        }],
+        ranges: vec![],
+        snapshots: vec![],
+    };
+    rig.tier.metadata().propose(vec![commit]).await.unwrap();
+}

@@ -18,6 +18,9 @@ use tidewater_types::{Epoch, NodeId, crc32c};
 /// Where all data objects live.
 pub(crate) const DATA_PREFIX: &str = "data/";
 
+/// Counters of compaction lie above it, those of uploads below.
+pub(crate) const COMPACTION_COUNTERS: u64 = 1 << 63;
+
 /// Identity of a data object, unique for ever.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ObjectId {
@@ -25,7 +28,8 @@ pub struct ObjectId {
     pub node: NodeId,
     /// The epoch of that node.
     pub epoch: Epoch,
-    /// Ascends within the node's epoch, from 1.
+    /// Ascends within the node's epoch, from 1 for uploads and from 2⁶³ + 1 for compaction: each
+    /// commits in its own order.
     pub counter: u64,
     /// Drawn at random for each object.
     pub nonce: u64,
@@ -67,6 +71,11 @@ impl ObjectKind {
 }
 
 impl ObjectId {
+    /// Whether compaction wrote it.
+    pub(crate) fn is_compacted(&self) -> bool {
+        self.counter > COMPACTION_COUNTERS
+    }
+
     /// The key of the object: `data/{hash}/{node}-{epoch}-{counter}-{nonce}`.
     ///
     /// The hash spreads the keys over 256 prefixes, because stores throttle by prefix.

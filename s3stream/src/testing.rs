@@ -112,6 +112,15 @@ impl FaultyBucket {
             .push((op, prefix, faults.iter().copied().collect()));
     }
 
+    /// Faults that are still to come.
+    pub(crate) fn scripted(&self) -> usize {
+        self.script
+            .lock()
+            .iter()
+            .map(|(_, _, faults)| faults.len())
+            .sum()
+    }
+
     /// Applies the creates that were late.
     pub(crate) async fn deliver_late(&self) -> Vec<Result<(), BucketError>> {
         let mut outcomes = Vec::new();
@@ -157,7 +166,10 @@ impl FaultyBucket {
 
     /// Replaces an object, or removes it.
     pub(crate) async fn tamper(&self, key: &str, bytes: Option<Bytes>) {
-        self.store.delete(Purpose::Fsck, key).await.unwrap();
+        match self.store.delete(Purpose::Fsck, key).await {
+            Ok(()) | Err(BucketError::Absent { .. }) => {}
+            Err(err) => panic!("{err}"),
+        }
         if let Some(bytes) = bytes {
             self.store
                 .create(Purpose::Fsck, key, vec![bytes])

@@ -5,19 +5,24 @@
 //!
 //! *IO: none* (requests go through the bucket port)
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use futures_util::future::select;
+use parking_lot::Mutex;
 use tidewater_bucket::{Bucket, Purpose};
 use tidewater_types::{Env, Epoch, NodeId, Offset, StreamId};
 
+use crate::compact::compactor::Compactor;
 use crate::config::TierConfig;
 use crate::counters::TierCounters;
 use crate::entry::{Entry, StateSnapshot};
 use crate::error::{MetaError, TierError};
 use crate::gc::Sweeper;
+use crate::gc::orphans::Orphans;
 use crate::meta::log::Metadata;
+use crate::object_id::COMPACTION_COUNTERS;
 use crate::read::fetch::{Fetched, Reads};
 use crate::read::source::Source;
 use crate::tail::Tail;
@@ -35,6 +40,8 @@ struct Inner {
     env: Arc<dyn Env>,
     config: TierConfig,
     reads: Reads,
+    /// The compactor of the node epoch that this process acts under: ids are given by it alone.
+    compactor: Mutex<Option<Arc<Compactor>>>,
 }
 
 impl Tier {
@@ -66,6 +73,7 @@ impl Tier {
                 env,
                 config,
                 reads,
+                compactor: Mutex::default(),
             }),
         })
     }
@@ -108,6 +116,24 @@ impl Tier {
             .await
     }
 
+    /// Up to which offset the stream may be trimmed so that every record below is older than
+    /// `older_than_ms` (milliseconds since the Unix epoch), or so that at least `bytes_max` bytes
+    /// of blocks stay: the greater of the two. It is the start of a block, or the committed end
+    /// if all of it is too old; the start of the stream if nothing is. What is not committed yet
+    /// does not count. Reads indices only.
+    ///
+    /// # Errors
+    /// [`TierError::UnknownStream`]; damage; a bucket that does not answer.
+    pub async fn trim_point(
+        &self,
+        stream: StreamId,
+        older_than_ms: Option<i64>,
+        bytes_max: Option<u64>,
+    ) -> Result<Offset, TierError> {
+        let reads = &self.inner.reads;
+        reads.trim_point(stream, older_than_ms, bytes_max).await
+    }
+
     /// The last committed state of the stream's owner.
     ///
     /// # Errors
@@ -117,13 +143,15 @@ impl Tier {
     }
 
     /// Uploads what `tail` holds, in the background, until the uploader is stopped or dropped or
-    /// the node is fenced. Dead objects are deleted as long. One uploader a node epoch.
+    /// the node is fenced. Dead objects are deleted and small ones joined as long. One uploader a
+    /// node epoch.
     pub fn start_uploader(&self, node: NodeId, node_epoch: Epoch, tail: Arc<dyn Tail>) -> Uploader {
         let Inner {
             bucket,
             env,
             config,
             reads,
+            ..
         } = &*self.inner;
         let shared = Arc::<Shared>::default();
         let known = reads.metadata.read(|state| state.node(node).copied());
@@ -139,7 +167,9 @@ impl Tier {
             node_epoch,
             block_bytes: config.block_bytes,
             last_counter: AtomicU64::new(last_counter),
+            purpose: Purpose::Upload,
         };
+        let background = Arc::downgrade(&tail);
         let upload = UploadLoop {
             shared: Arc::clone(&shared),
             metadata: reads.metadata.clone(),
@@ -156,17 +186,108 @@ impl Tier {
             delay: config.delete_delay,
             retry: config.meta.clone(),
         };
-        let stop = Arc::clone(&shared);
-        let sweep = async move {
-            let (stopped, sweep) = (
-                std::pin::pin!(stop.stopped()),
-                std::pin::pin!(sweeper.run()),
-            );
-            select(stopped, sweep).await;
-        };
         env.spawn("s3stream: uploader", Box::pin(upload.run()));
+        let sweep = until_stopped(Arc::clone(&shared), sweeper.run());
         env.spawn("s3stream: sweeper", Box::pin(sweep));
+        if config.compact.background {
+            let compactor = self.compactor(node, node_epoch);
+            let compact = async move { compactor.run(background).await };
+            let compact = until_stopped(Arc::clone(&shared), compact);
+            env.spawn("s3stream: compactor", Box::pin(compact));
+            let orphans = until_stopped(Arc::clone(&shared), self.orphans().run());
+            env.spawn("s3stream: orphans", Box::pin(orphans));
+        }
         Uploader::new(shared)
+    }
+
+    /// Compacts what `node` owns until nothing is to be done, beside what the background does.
+    /// How many steps that took.
+    ///
+    /// # Errors
+    /// [`TierError::Fenced`]; damage; a bucket that does not answer. What was committed until
+    /// then holds.
+    pub async fn compact_until_done(
+        &self,
+        node: NodeId,
+        node_epoch: Epoch,
+    ) -> Result<u64, TierError> {
+        self.compactor(node, node_epoch).until_done(None).await
+    }
+
+    /// Deletes objects that were uploaded and never committed; how many. It lists all data
+    /// objects, and takes as long as an orphan must have been seen (`compact.orphan_age`) and
+    /// `delete_delay`. In the background it is done after many objects were written.
+    ///
+    /// # Errors
+    /// A bucket that does not answer.
+    pub async fn sweep_orphans(&self) -> Result<u64, TierError> {
+        self.orphans().sweep().await
+    }
+
+    fn orphans(&self) -> Orphans {
+        let Inner {
+            bucket,
+            env,
+            config,
+            reads,
+            ..
+        } = &*self.inner;
+        Orphans {
+            bucket: Arc::clone(bucket),
+            env: Arc::clone(env),
+            metadata: reads.metadata.clone(),
+            counters: Arc::clone(&reads.counters),
+            retry: config.meta.clone(),
+            age: config.compact.orphan_age,
+            delay: config.delete_delay,
+            objects_min: config.compact.orphan_objects,
+        }
+    }
+
+    fn compactor(&self, node: NodeId, node_epoch: Epoch) -> Arc<Compactor> {
+        let mut current = self.inner.compactor.lock();
+        if let Some(known) = current
+            .as_ref()
+            .filter(|known| known.is_of(node, node_epoch))
+        {
+            return Arc::clone(known);
+        }
+        let Inner {
+            bucket,
+            env,
+            config,
+            reads,
+            ..
+        } = &*self.inner;
+        let source = Source {
+            purpose: Purpose::Compaction,
+            ..reads.source.clone()
+        };
+        let storer = ObjectStorer {
+            bucket: Arc::clone(bucket),
+            env: Arc::clone(env),
+            retry: config.meta.clone(),
+            counters: Arc::clone(&reads.counters),
+            node,
+            node_epoch,
+            block_bytes: config.block_bytes,
+            last_counter: AtomicU64::new(COMPACTION_COUNTERS),
+            purpose: Purpose::Compaction,
+        };
+        storer.skip_condemned(&reads.metadata);
+        let made = Arc::new(Compactor::new(
+            reads.metadata.clone(),
+            source,
+            storer,
+            config,
+        ));
+        *current = Some(Arc::clone(&made));
+        made
+    }
+
+    #[cfg(test)]
+    pub(crate) fn source(&self) -> &Source {
+        &self.inner.reads.source
     }
 
     /// What was done since the tier was opened, and what it holds.
@@ -178,4 +299,9 @@ impl Tier {
             .metadata
             .read(|state| reads.counters.snapshot(state, written))
     }
+}
+
+async fn until_stopped(shared: Arc<Shared>, work: impl Future<Output = ()>) {
+    let (stopped, work) = (std::pin::pin!(shared.stopped()), std::pin::pin!(work));
+    select(stopped, work).await;
 }

@@ -12,9 +12,9 @@ use crate::format::block;
 use crate::format::index::BlockKind;
 use crate::format::object::{FOOTER_SIZE, HEADER_SIZE, decode_footer, decode_header};
 use crate::meta::format::{boundary, entry, op, snapshot};
-use crate::meta::op::MetaOp;
+use crate::meta::op::{MetaOp, MovedSnapshot, NewObject, Replacement, SourceRange, TargetRange};
 use crate::meta::state::ObjectState;
-use crate::object_id::{ObjectId, ObjectKind};
+use crate::object_id::{COMPACTION_COUNTERS, ObjectId, ObjectKind};
 use crate::read::source::decode_index;
 use crate::reader::FormatError;
 use crate::tail::SealedRange;
@@ -30,6 +30,8 @@ const SNAPSHOT_HEAD: &str =
 const SNAPSHOT_PART: &str =
     include_str!("../../docs/formats/vectors/metadata-snapshot-part-v1.hex");
 const BOUNDARY: &str = include_str!("../../docs/formats/vectors/metadata-boundary-v1.hex");
+const LOG_COMPACTION: &str =
+    include_str!("../../docs/formats/vectors/metadata-log-compaction-v1.hex");
 const SNAPSHOT: &str = include_str!("../../docs/formats/vectors/metadata-snapshot-v1.hex");
 
 struct Vector {
@@ -225,6 +227,22 @@ fn deletion_boundaries() {
 }
 
 #[test]
+fn metadata_log_entries_of_compaction() {
+    check(
+        LOG_COMPACTION,
+        |bytes| entry::decode(bytes, 3),
+        |found| {
+            assert_eq!(
+                (found.header, &found.txns),
+                (log_header(), &compaction_txns())
+            );
+            let txns: Vec<_> = found.txns.iter().map(|txn| op::encode_txn(txn)).collect();
+            entry::encode(&found.header, txns.iter().map(|txn| &txn[..])).0
+        },
+    );
+}
+
+#[test]
 fn metadata_snapshots() {
     check(
         SNAPSHOT,
@@ -360,5 +378,57 @@ fn log_txns() -> Vec<Vec<MetaOp>> {
             },
             MetaOp::RemoveObjects { objects: vec![ID] },
         ],
+    ]
+}
+
+fn compaction_txns() -> Vec<Vec<MetaOp>> {
+    let (node, node_epoch) = (NodeId(3), Epoch(2));
+    let object = |counter| ObjectId { counter, ..ID };
+    let source = |start, end, counter| SourceRange {
+        start: Offset(start),
+        end: Offset(end),
+        object: object(counter),
+    };
+    let target = TargetRange {
+        start: Offset(1_000),
+        end: Offset(1_010),
+        timestamp_ms_max: 1_700_000_000_123,
+        object: 0,
+    };
+    let snapshot = MovedSnapshot {
+        from: object(5),
+        from_position: 48,
+        object: 0,
+        position: 600,
+        size: 69,
+    };
+    let replacement = Replacement {
+        stream: StreamId(7),
+        epoch: Epoch(1),
+        sources: vec![source(1_000, 1_004, 5), source(1_004, 1_010, 6)],
+        targets: vec![target],
+        snapshot: Some(snapshot),
+    };
+    let compacted = NewObject {
+        id: object(COMPACTION_COUNTERS + 1),
+        kind: ObjectKind::Stream,
+        size: 1_000,
+        index_position: 700,
+        footer_crc: 0x0102_0304,
+    };
+    let condemn = |counter| MetaOp::CondemnObjects {
+        node,
+        epoch: node_epoch,
+        counter,
+    };
+    let replace = MetaOp::ReplaceRanges {
+        node,
+        node_epoch,
+        objects: vec![compacted],
+        replacements: vec![replacement],
+    };
+    vec![
+        vec![replace],
+        vec![condemn(9), condemn(COMPACTION_COUNTERS + 4)],
     ]
 }

@@ -70,6 +70,19 @@ const fn metadata(id: u16, name: &'static str) -> Mutant {
     }
 }
 
+const fn tier(id: u16, group: &'static str, name: &'static str) -> Mutant {
+    Mutant {
+        id,
+        name,
+        group,
+        scenario: Scenario::Tier,
+    }
+}
+
+const fn compaction(id: u16, name: &'static str) -> Mutant {
+    tier(id, "compaction", name)
+}
+
 const fn upload(id: u16, name: &'static str) -> Mutant {
     store(id, "upload", name)
 }
@@ -135,6 +148,13 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     metadata(74, "log entries deleted as soon as the boundary is drawn"),
     metadata(75, "a stopped monotonic clock is believed"),
+    tier(29, "sweep", "sweep deletes a just-committed object"),
+    compaction(30, "sources deleted before the commit"),
+    compaction(31, "two compactors and no check"),
+    compaction(32, "records dropped at a merge boundary"),
+    compaction(33, "no delayed delete: a reader gets 404"),
+    tier(36, "trim", "trims more than asked"),
+    tier(57, "sweep", "orphan sweep without condemning"),
 ];
 
 /// The bug with this number.

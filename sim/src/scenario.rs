@@ -13,6 +13,7 @@ pub(crate) mod gate;
 pub(crate) mod metadata;
 pub(crate) mod object;
 pub(crate) mod store;
+pub(crate) mod tier;
 pub(crate) mod wal;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -85,6 +86,7 @@ pub(crate) fn run_watched(plan: &Plan, mutant: u16, watch: Watch) -> RunReport {
         Scenario::Store => store::run(&executor, plan),
         Scenario::ObjectWal => object::run(&executor, plan),
         Scenario::Metadata => metadata::run(&executor, plan),
+        Scenario::Tier => tier::run(&executor, plan),
     }));
     let (failure, mut faults) = match run {
         Ok((outcome, faults)) => (failure_of(outcome), faults),

@@ -14,7 +14,7 @@
 //! *IO: none*
 
 use bytes::{Buf, BufMut, Bytes};
-use tidewater_types::{Offset, StreamId, crc32c, mutant};
+use tidewater_types::{Offset, OffsetRange, StreamId, crc32c, mutant};
 
 use crate::entry::Entry;
 
@@ -25,6 +25,7 @@ pub(crate) const MAGIC: u32 = u32::from_le_bytes(*b"TWBK");
 pub(crate) const HEADER_SIZE: usize = 64;
 pub(crate) const TABLE_ROW_SIZE: usize = 24;
 const CRC_AT: usize = 4;
+const NONCE_AT: usize = 48;
 
 /// Bytes an entry takes in a block.
 pub(crate) fn entry_size(entry: &Entry) -> usize {
@@ -46,16 +47,35 @@ pub(crate) fn encode_data(
 ) -> EncodedBlock {
     let base = entries.first().expect("a block holds an entry").base_offset;
     let end = entries.last().expect("a block holds an entry").end_offset();
+    let contiguous = entries
+        .windows(2)
+        .all(|pair| pair[0].end_offset() == pair[1].base_offset);
+    assert!(contiguous, "entries are contiguous");
+    let range = OffsetRange::new(base, end).expect("entries ascend");
+    encode_covering(stream, nonce, position, range, entries)
+}
+
+/// Encodes ascending entries as a block that stands for all offsets of `range`; those that no
+/// entry covers are holes.
+pub(crate) fn encode_covering(
+    stream: StreamId,
+    nonce: u64,
+    position: u64,
+    range: OffsetRange,
+    entries: &[Entry],
+) -> EncodedBlock {
+    let (base, end) = (range.start(), range.end());
     let mut table = Vec::with_capacity(HEADER_SIZE + entries.len() * TABLE_ROW_SIZE);
     table.put_slice(&[0; HEADER_SIZE]);
-    let mut payload_end = 0usize;
+    let (mut payload_end, mut record_count) = (0usize, 0);
     let mut next = base;
     for entry in entries {
         assert!(
-            entry.record_count > 0 && entry.base_offset == next,
-            "entries are contiguous"
+            entry.record_count > 0 && entry.base_offset >= next && entry.end_offset() <= end,
+            "entries ascend within their block"
         );
         next = entry.end_offset();
+        record_count += u64::from(entry.record_count);
         payload_end += entry.payload.len();
         let delta = entry
             .base_offset
@@ -73,7 +93,7 @@ pub(crate) fn encode_data(
         kind: BlockKind::Data,
         base_offset: base,
         offset_delta,
-        record_count: offset_delta,
+        record_count,
         timestamp_ms_max: entries
             .iter()
             .map(|entry| entry.timestamp_ms_max)
@@ -113,6 +133,25 @@ pub(crate) fn encode_snapshot(
         crc: 0,
     };
     seal(row, nonce, vec![0; HEADER_SIZE], std::iter::once(state))
+}
+
+/// A block as it is, for the place `position` in the object `nonce`: a new header and checksum
+/// before the same entries, which are shared.
+pub(crate) fn moved(block: &DataBlock, row: &IndexRow, nonce: u64, position: u64) -> EncodedBlock {
+    let mut header = block.bytes[..HEADER_SIZE].to_vec();
+    let rest = block.bytes.slice(HEADER_SIZE..);
+    header[NONCE_AT..NONCE_AT + 8].copy_from_slice(&nonce.to_le_bytes());
+    let crc = crc32c(&[&header[..CRC_AT], &header[CRC_AT + 4..], &rest]);
+    header[CRC_AT..CRC_AT + 4].copy_from_slice(&crc.to_le_bytes());
+    let row = IndexRow {
+        position,
+        crc,
+        ..*row
+    };
+    EncodedBlock {
+        parts: vec![Bytes::from(header), rest],
+        row,
+    }
 }
 
 fn seal(

@@ -100,6 +100,13 @@ impl ObjectIndex {
             .iter()
             .take_while(move |row| row.stream == stream && row.kind == BlockKind::Data)
     }
+
+    /// The state snapshot of the stream as of `as_of`.
+    pub(crate) fn snapshot(&self, stream: StreamId, as_of: Offset) -> Option<&IndexRow> {
+        let order = (stream, BlockKind::Snapshot, as_of);
+        let at = self.rows.binary_search_by_key(&order, IndexRow::order);
+        at.ok().map(|at| &self.rows[at])
+    }
 }
 
 /// The bytes of the rows, in the order given.

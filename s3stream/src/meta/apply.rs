@@ -11,15 +11,18 @@
 //!
 //! *IO: none*
 
+use bytes::Bytes;
 use tidewater_types::{Epoch, NodeId, Offset, OffsetRange, StreamId, mutant, sometimes};
 
 use crate::entry::CommitReport;
 use crate::error::Rejection;
-use crate::object_id::ObjectId;
+use crate::object_id::{COMPACTION_COUNTERS, ObjectId};
 
 use super::op::{MetaOp, NewObject, NewRange, NewSnapshot};
 use super::state::{Changes, KeyState, MetaState, NodeState, ObjectState, RangeState, SnapshotRef};
 use super::watched::Watched;
+
+mod replace;
 
 /// Longest key in bytes.
 const KEY_BYTES_MAX: usize = 1_024;
@@ -95,6 +98,17 @@ impl Judge<'_> {
                 ranges,
                 snapshots,
             } => self.commit_upload((*node, *node_epoch), objects, ranges, snapshots),
+            MetaOp::ReplaceRanges {
+                node,
+                node_epoch,
+                objects,
+                replacements,
+            } => self.replace_ranges((*node, *node_epoch), objects, replacements),
+            MetaOp::CondemnObjects {
+                node,
+                epoch,
+                counter,
+            } => self.condemn(*node, *epoch, *counter),
             MetaOp::TrimStream {
                 stream,
                 epoch,
@@ -105,23 +119,7 @@ impl Judge<'_> {
                 key,
                 value,
                 expected_version,
-            } => {
-                if key.is_empty() || key.len() > KEY_BYTES_MAX {
-                    return Err(Rejection::Malformed {
-                        what: "a key has 1 to 1,024 bytes",
-                    });
-                }
-                self.check_version(key, *expected_version)?;
-                let version = self.next_version()?;
-                self.changes.set_key(
-                    key,
-                    Some(KeyState {
-                        value: value.clone(),
-                        version,
-                    }),
-                );
-                Ok(())
-            }
+            } => self.put_key(key, value, *expected_version),
             MetaOp::DeleteKey {
                 key,
                 expected_version,
@@ -138,6 +136,24 @@ impl Judge<'_> {
         }
     }
 
+    fn put_key(&mut self, key: &str, value: &Bytes, expected_version: Option<u64>) -> Verdict {
+        if key.is_empty() || key.len() > KEY_BYTES_MAX {
+            return Err(Rejection::Malformed {
+                what: "a key has 1 to 1,024 bytes",
+            });
+        }
+        self.check_version(key, expected_version)?;
+        let version = self.next_version()?;
+        self.changes.set_key(
+            key,
+            Some(KeyState {
+                value: value.clone(),
+                version,
+            }),
+        );
+        Ok(())
+    }
+
     fn register_node(&mut self, node: NodeId, epoch: Epoch) -> Verdict {
         let old = self.changes.state.nodes.get(&node).copied();
         let current = old.map_or(Epoch(0), |state| state.epoch);
@@ -151,6 +167,7 @@ impl Judge<'_> {
                 epoch,
                 wal,
                 objects_committed: 0,
+                compactions_committed: COMPACTION_COUNTERS,
             },
         );
         Ok(())
@@ -221,19 +238,39 @@ impl Judge<'_> {
         ranges: &[NewRange],
         snapshots: &[NewSnapshot],
     ) -> Verdict {
+        self.add_objects((node, node_epoch), objects, false)?;
+        for range in ranges {
+            let object = object_of(objects, range.object)?;
+            self.commit_range(range, object)?;
+        }
+        for snapshot in snapshots {
+            let object = object_of(objects, snapshot.object)?;
+            self.commit_snapshot(snapshot, object);
+        }
+        Ok(())
+    }
+
+    /// Takes new objects in, without a reference yet.
+    fn add_objects(
+        &mut self,
+        (node, node_epoch): (NodeId, Epoch),
+        objects: &[NewObject],
+        compacted: bool,
+    ) -> Verdict {
         let mut state = self.live_node(node, node_epoch)?;
         for object in objects {
-            // Counters ascend, so an id that was removed long ago cannot come back either.
+            // Counters ascend, so an id that was condemned or removed cannot come back either.
             let fresh = object.id.node == node
                 && object.id.epoch == node_epoch
-                && object.id.counter > state.objects_committed
+                && object.id.is_compacted() == compacted
+                && object.id.counter > state.committed(&object.id)
                 && !self.changes.state.objects.contains_key(&object.id);
             if !fresh && !mutant!(26) {
                 return Err(Rejection::ObjectReused {
                     object: object.id.key(),
                 });
             }
-            state.objects_committed = object.id.counter;
+            state.set_committed(&object.id);
             let NewObject {
                 id,
                 kind,
@@ -252,20 +289,6 @@ impl Judge<'_> {
             self.changes.set_object(id, Some(entry));
         }
         self.changes.set_node(node, state);
-        let id_of = |index: u32| {
-            let object = usize::try_from(index)
-                .ok()
-                .and_then(|index| objects.get(index));
-            object.map(|object| object.id).ok_or(Rejection::Malformed {
-                what: "no such object in the commit",
-            })
-        };
-        for range in ranges {
-            self.commit_range(range, id_of(range.object)?)?;
-        }
-        for snapshot in snapshots {
-            self.commit_snapshot(snapshot, id_of(snapshot.object)?);
-        }
         Ok(())
     }
 
@@ -361,7 +384,9 @@ impl Judge<'_> {
         let ranges = &self.changes.state.streams[&stream].ranges;
         let gone: Vec<_> = ranges
             .iter()
-            .take_while(|(_, range)| range.end <= start)
+            .take_while(|(range_start, range)| {
+                range.end <= start || (mutant!(36) && **range_start < start)
+            })
             .map(|(range_start, range)| (*range_start, range.object))
             .collect();
         for (range_start, object) in gone {
@@ -448,5 +473,14 @@ impl Judge<'_> {
     }
 }
 
+fn object_of(objects: &[NewObject], index: u32) -> Result<ObjectId, Rejection> {
+    let object = objects.get(index as usize);
+    object.map(|object| object.id).ok_or(Rejection::Malformed {
+        what: "no such object in the commit",
+    })
+}
+
+#[cfg(test)]
+mod replace_tests;
 #[cfg(test)]
 mod tests;

@@ -252,7 +252,7 @@ impl Inner {
                 verdicts.push((proposal.reply, verdict));
             }
             (state.seq, state.log_crc) = (seq, crc);
-            self.tell_dead(&state, dead_before);
+            self.tell_applied(&state, dead_before);
             self.watchers
                 .tell(seq, changed.as_deref().unwrap_or_default());
             let config = &self.reader.config;

@@ -217,8 +217,45 @@ impl Metadata {
         self.inner.objects_died.notified().await;
     }
 
+    /// Tells of every entry that is applied from now on.
+    pub(crate) fn changes(&self) -> Changes {
+        Changes {
+            inner: Arc::clone(&self.inner),
+            seen: self.inner.state.read().seq,
+        }
+    }
+
     /// Log entries this process wrote.
     pub(crate) fn entries_written(&self) -> u64 {
         self.inner.entries_written.load(Ordering::Relaxed)
+    }
+}
+
+/// Who looks at the state after entries were applied. (Not tokio's `watch`: it wakes in an order
+/// that it draws.)
+pub(crate) struct Changes {
+    inner: Arc<Inner>,
+    seen: u64,
+}
+
+impl Changes {
+    /// What was applied until now is known.
+    pub(crate) fn mark_seen(&mut self) {
+        self.seen = self.inner.state.read().seq;
+    }
+
+    /// Completes once an entry was applied that is not known.
+    pub(crate) async fn changed(&mut self) {
+        loop {
+            let notified = self.inner.applied.notified();
+            let mut notified = std::pin::pin!(notified);
+            notified.as_mut().enable();
+            let seq = self.inner.state.read().seq;
+            if seq != self.seen {
+                self.seen = seq;
+                return;
+            }
+            notified.await;
+        }
     }
 }

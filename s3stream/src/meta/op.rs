@@ -62,6 +62,60 @@ pub struct NewSnapshot {
     pub size: u32,
 }
 
+/// A range as it lies now, to be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SourceRange {
+    /// First offset.
+    pub start: Offset,
+    /// One past the last offset.
+    pub end: Offset,
+    /// The object that holds it.
+    pub object: ObjectId,
+}
+
+/// A range as compaction wrote it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TargetRange {
+    /// First offset.
+    pub start: Offset,
+    /// One past the last offset.
+    pub end: Offset,
+    /// Greatest record timestamp in the range, in milliseconds since the Unix epoch.
+    pub timestamp_ms_max: i64,
+    /// Which of the operation's objects holds it.
+    pub object: u32,
+}
+
+/// A state snapshot that compaction took along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MovedSnapshot {
+    /// The object it lies in now.
+    pub from: ObjectId,
+    /// Where its block begins there.
+    pub from_position: u64,
+    /// Which of the operation's objects holds it.
+    pub object: u32,
+    /// Where its block begins.
+    pub position: u64,
+    /// Size of the block in bytes.
+    pub size: u32,
+}
+
+/// New places for a run of a stream's ranges.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replacement {
+    /// The stream.
+    pub stream: StreamId,
+    /// Its epoch.
+    pub epoch: Epoch,
+    /// The ranges that are replaced, ascending and contiguous, at least one.
+    pub sources: Vec<SourceRange>,
+    /// What replaces them: the same offsets, ascending and contiguous.
+    pub targets: Vec<TargetRange>,
+    /// The stream's state snapshot, if it moves along. Left alone if a newer one was committed.
+    pub snapshot: Option<MovedSnapshot>,
+}
+
 /// One change of the metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MetaOp {
@@ -144,6 +198,31 @@ pub enum MetaOp {
         key: String,
         /// The version the key must have; `None`: any.
         expected_version: Option<u64>,
+    },
+    /// Puts compacted objects in the place of ranges.
+    ///
+    /// Judged per stream: if the stream was deleted, is at another epoch or one of its sources is
+    /// not exactly there any more, its replacement is dropped and reported; the rest applies.
+    ReplaceRanges {
+        /// The compactor.
+        node: NodeId,
+        /// Its epoch.
+        node_epoch: Epoch,
+        /// The objects, counters ascending, all of compaction.
+        objects: Vec<NewObject>,
+        /// What they replace.
+        replacements: Vec<Replacement>,
+    },
+    /// Objects of a node's epoch up to a counter that are not committed never will be.
+    ///
+    /// Does nothing if the node is at a later epoch: then none of them ever will be, either.
+    CondemnObjects {
+        /// The node whose objects they are.
+        node: NodeId,
+        /// Its epoch.
+        epoch: Epoch,
+        /// The greatest counter; those of uploads and of compaction are apart.
+        counter: u64,
     },
     /// Forgets dead objects that were deleted from the bucket. Unknown ids are passed over:
     /// another sweeper was faster.

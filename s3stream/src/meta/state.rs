@@ -32,8 +32,30 @@ pub struct NodeState {
     pub epoch: Epoch,
     /// The write-ahead log it must have.
     pub wal: Option<WalId>,
-    /// Greatest object counter committed in this epoch.
+    /// Greatest counter of an upload that was committed or condemned in this epoch.
     pub(crate) objects_committed: u64,
+    /// The same of compaction, whose counters lie above 2⁶³.
+    pub(crate) compactions_committed: u64,
+}
+
+impl NodeState {
+    /// Below and at this counter nothing of the node's epoch can be committed any more.
+    pub(crate) fn committed(&self, id: &ObjectId) -> u64 {
+        if id.is_compacted() {
+            self.compactions_committed
+        } else {
+            self.objects_committed
+        }
+    }
+
+    pub(crate) fn set_committed(&mut self, id: &ObjectId) {
+        let committed = if id.is_compacted() {
+            &mut self.compactions_committed
+        } else {
+            &mut self.objects_committed
+        };
+        *committed = id.counter.max(*committed);
+    }
 }
 
 /// Part of a stream that one object holds.

@@ -43,6 +43,8 @@ pub(super) struct Inner {
     pub(super) pace: Mutex<Pace>,
     pub(super) watchers: Watchers,
     pub(super) objects_died: Notify,
+    /// Told of every entry that is applied.
+    pub(super) applied: Notify,
     pub(super) collects: AtomicBool,
     pub(super) entries_written: AtomicU64,
 }
@@ -65,6 +67,7 @@ impl Inner {
             pace: Mutex::new(pace),
             watchers: Watchers::default(),
             objects_died: Notify::new(),
+            applied: Notify::new(),
             collects: AtomicBool::new(false),
             entries_written: AtomicU64::new(0),
             reader,
@@ -152,6 +155,7 @@ impl Inner {
                 return Err(MetaError::MissingEntry { key });
             }
             *state = new;
+            self.applied.notify_waiters();
             self.watchers.tell(state.seq, &[Watched::All]);
         }
         *fresh = loaded.fresh;
@@ -171,7 +175,7 @@ impl Inner {
             check_place(&state, entry)?;
             let dead_before = state.dead.len();
             apply_entry(&mut state, entry, changed.as_mut());
-            self.tell_dead(&state, dead_before);
+            self.tell_applied(&state, dead_before);
             self.watchers
                 .tell(state.seq, changed.as_deref().unwrap_or_default());
         }
@@ -180,8 +184,10 @@ impl Inner {
         Ok(())
     }
 
-    /// An entry that buries as many as it kills wakes nobody: whoever knows of the dead has a timer.
-    pub(super) fn tell_dead(&self, state: &MetaState, dead_before: usize) {
+    /// An entry that buries as many as it kills tells of no death: whoever knows of the dead has a
+    /// timer.
+    pub(super) fn tell_applied(&self, state: &MetaState, dead_before: usize) {
+        self.applied.notify_waiters();
         if state.dead.len() > dead_before {
             self.objects_died.notify_one();
         }

@@ -127,7 +127,7 @@ impl Reads {
         self.try_snapshot(stream).await
     }
 
-    async fn believe_missing(&self) -> Result<(), TierError> {
+    pub(super) async fn believe_missing(&self) -> Result<(), TierError> {
         sometimes!("s3stream: object gone under a reader");
         Ok(self.metadata.refresh().await?)
     }
@@ -236,6 +236,15 @@ impl Reads {
                 range: *range,
             })
         })
+    }
+
+    /// The index of the object that holds the range.
+    pub(super) async fn index_of(&self, range: &RangeState) -> Result<Arc<ObjectIndex>, TierError> {
+        let id = range.object;
+        let known = self.metadata.read(|state| state.object(id).copied());
+        let object = known.ok_or_else(|| TierError::Missing { object: id.key() })?;
+        let range = *range;
+        self.index(&Place { id, object, range }).await
     }
 
     async fn index(&self, place: &Place) -> Result<Arc<ObjectIndex>, TierError> {

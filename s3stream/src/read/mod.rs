@@ -6,6 +6,7 @@
 
 pub(crate) mod cache;
 pub(crate) mod fetch;
+mod retain;
 pub(crate) mod source;
 
 #[cfg(test)]

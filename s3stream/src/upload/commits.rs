@@ -10,12 +10,16 @@
 //!
 //! *IO: none*
 
-use tidewater_types::{Epoch, NodeId};
+use tidewater_types::{Epoch, NodeId, sometimes};
 
+use crate::entry::CommitReport;
+use crate::error::{MetaError, Rejection, TierError};
+use crate::meta::log::Metadata;
 use crate::meta::op::MetaOp;
 
 use super::encode::EncodedObject;
 use super::plan::{COMMIT_OVERHEAD, OBJECT_COMMIT_BYTES, STREAM_COMMIT_BYTES};
+use super::store::ObjectStorer;
 
 /// Divides the objects of a batch.
 pub(crate) fn commits(
@@ -57,5 +61,38 @@ pub(crate) fn commit_op(node: NodeId, node_epoch: Epoch, uploaded: Vec<EncodedOb
         objects,
         ranges,
         snapshots,
+    }
+}
+
+/// Commits `op`; a bucket that refuses is asked again until it does not.
+pub(crate) async fn commit(
+    metadata: &Metadata,
+    storer: &ObjectStorer,
+    op: MetaOp,
+) -> Result<CommitReport, TierError> {
+    let mut backoff = storer.backoff();
+    loop {
+        let answer = metadata.enqueue(vec![op.clone()]).await?;
+        let err = match answer.await.unwrap_or(Err(MetaError::Closed)) {
+            Ok(report) => return Ok(report),
+            Err(err) => err,
+        };
+        match err {
+            MetaError::Rejected {
+                reason: Rejection::NodeFenced { node, .. },
+                ..
+            } => {
+                sometimes!("s3stream: writer of objects fenced");
+                let epoch = storer.node_epoch;
+                return Err(TierError::Fenced { node, epoch });
+            }
+            MetaError::Unavailable(cause) => {
+                if (backoff.attempts() + 1).is_power_of_two() {
+                    tracing::warn!(%cause, "commit of objects will be tried again");
+                }
+                backoff.wait(&*storer.env).await;
+            }
+            err => return Err(TierError::Meta(err)),
+        }
     }
 }

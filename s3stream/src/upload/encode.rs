@@ -17,7 +17,7 @@ use crate::format::block::{self, EncodedBlock};
 use crate::format::index::{self, IndexRow};
 use crate::format::object::{self, Footer, HEADER_SIZE};
 use crate::meta::op::{NewObject, NewRange, NewSnapshot};
-use crate::object_id::ObjectId;
+use crate::object_id::{ObjectId, ObjectKind};
 use crate::tail::SealedRange;
 
 use super::plan::ObjectPlan;
@@ -34,13 +34,7 @@ pub(crate) struct EncodedObject {
 
 /// Encodes the planned object under `id`.
 pub(crate) fn encode(id: ObjectId, plan: &ObjectPlan, block_bytes: usize) -> EncodedObject {
-    let header = object::encode_header(&id, plan.kind);
-    let mut builder = Builder {
-        id,
-        body: vec![header],
-        rows: Vec::new(),
-        position: HEADER_SIZE as u64,
-    };
+    let mut builder = ObjectBuilder::new(id, plan.kind);
     let (mut ranges, mut snapshots) = (Vec::new(), Vec::new());
     for range in &plan.ranges {
         if let Some(committed) = builder.entries(range, block_bytes) {
@@ -48,44 +42,71 @@ pub(crate) fn encode(id: ObjectId, plan: &ObjectPlan, block_bytes: usize) -> Enc
         }
         snapshots.extend(builder.snapshot(range));
     }
-    let index_position = builder.position;
-    let index = index::encode(&builder.rows);
-    let footer = Footer {
-        id,
-        kind: plan.kind,
-        index_position,
-        index_crc: crc32c(&[&index]),
-        block_count: u32::try_from(builder.rows.len()).expect("bounded by the upload size"),
-        stream_count: u32::try_from(plan.ranges.len()).expect("bounded by the configuration"),
-    };
-    let (footer, footer_crc) = object::encode_footer(&footer);
-    let mut body = builder.body;
-    body.extend([index, footer.clone()]);
-    let size = body.iter().map(|part| part.len() as u64).sum();
-    let object = NewObject {
-        id,
-        kind: plan.kind,
-        size,
-        index_position,
-        footer_crc,
-    };
     EncodedObject {
-        object,
         ranges,
         snapshots,
-        body,
-        footer,
+        ..builder.finish(plan.ranges.len())
     }
 }
 
-struct Builder {
-    id: ObjectId,
+/// An object that grows block by block.
+pub(crate) struct ObjectBuilder {
+    pub(crate) id: ObjectId,
+    kind: ObjectKind,
     body: Vec<Bytes>,
-    rows: Vec<IndexRow>,
-    position: u64,
+    pub(crate) rows: Vec<IndexRow>,
+    /// Where the next block begins.
+    pub(crate) position: u64,
 }
 
-impl Builder {
+impl ObjectBuilder {
+    pub(crate) fn new(id: ObjectId, kind: ObjectKind) -> Self {
+        Self {
+            id,
+            kind,
+            body: vec![object::encode_header(&id, kind)],
+            rows: Vec::new(),
+            position: HEADER_SIZE as u64,
+        }
+    }
+
+    /// The object of `stream_count` streams, without what is to be committed of it.
+    pub(crate) fn finish(self, stream_count: usize) -> EncodedObject {
+        let Self {
+            id,
+            kind,
+            mut body,
+            rows,
+            position: index_position,
+        } = self;
+        let index = index::encode(&rows);
+        let footer = Footer {
+            id,
+            kind,
+            index_position,
+            index_crc: crc32c(&[&index]),
+            block_count: u32::try_from(rows.len()).expect("bounded by the object size"),
+            stream_count: u32::try_from(stream_count).expect("bounded by the configuration"),
+        };
+        let (footer, footer_crc) = object::encode_footer(&footer);
+        body.extend([index, footer.clone()]);
+        let size = body.iter().map(|part| part.len() as u64).sum();
+        let object = NewObject {
+            id,
+            kind,
+            size,
+            index_position,
+            footer_crc,
+        };
+        EncodedObject {
+            object,
+            ranges: Vec::new(),
+            snapshots: Vec::new(),
+            body,
+            footer,
+        }
+    }
+
     fn entries(&mut self, range: &SealedRange, block_bytes: usize) -> Option<NewRange> {
         let (first, last) = (range.entries.first()?, range.entries.last()?);
         let contiguous = range
@@ -142,7 +163,8 @@ impl Builder {
         })
     }
 
-    fn push(&mut self, block: EncodedBlock) {
+    /// Adds a block that was encoded for this object and [`Self::position`].
+    pub(crate) fn push(&mut self, block: EncodedBlock) {
         self.position += u64::from(block.row.size);
         self.rows.push(block.row);
         self.body.extend(block.parts);

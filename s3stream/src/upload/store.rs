@@ -20,6 +20,7 @@ use tidewater_types::{Env, Epoch, NodeId, sometimes};
 use crate::backoff::Backoff;
 use crate::config::MetaConfig;
 use crate::counters::{Counters, add};
+use crate::meta::log::Metadata;
 use crate::object_id::ObjectId;
 
 use super::encode::{EncodedObject, encode};
@@ -34,9 +35,11 @@ pub(crate) struct ObjectStorer {
     pub(crate) node_epoch: Epoch,
     pub(crate) block_bytes: usize,
     pub(crate) last_counter: AtomicU64,
+    /// Uploads and compaction are counted apart.
+    pub(crate) purpose: Purpose,
 }
 
-enum Sent {
+pub(crate) enum Sent {
     Confirmed,
     /// Something else has the key.
     Taken,
@@ -47,17 +50,34 @@ impl ObjectStorer {
         Backoff::new(self.retry.backoff_min, self.retry.backoff_max)
     }
 
-    /// Encodes the object under a new id.
-    pub(crate) fn prepare(&self, plan: &ObjectPlan) -> EncodedObject {
+    /// An id that was never given.
+    pub(crate) fn next_id(&self) -> ObjectId {
         let counter = self.last_counter.fetch_add(1, Ordering::Relaxed) + 1;
         let nonce = self.env.random("s3stream: object nonce");
-        let id = ObjectId {
+        ObjectId {
             node: self.node,
             epoch: self.node_epoch,
             counter,
             nonce,
-        };
-        encode(id, plan, self.block_bytes)
+        }
+    }
+
+    /// No id that the metadata would refuse is given any more.
+    pub(crate) fn skip_condemned(&self, metadata: &Metadata) {
+        let known = metadata.read(|state| state.node(self.node).copied());
+        if let Some(known) = known.filter(|known| known.epoch == self.node_epoch) {
+            let committed = if self.purpose == Purpose::Compaction {
+                known.compactions_committed
+            } else {
+                known.objects_committed
+            };
+            self.last_counter.fetch_max(committed, Ordering::Relaxed);
+        }
+    }
+
+    /// Encodes the object under a new id.
+    pub(crate) fn prepare(&self, plan: &ObjectPlan) -> EncodedObject {
+        encode(self.next_id(), plan, self.block_bytes)
     }
 
     /// Uploads the planned object; never gives up.
@@ -78,13 +98,14 @@ impl ObjectStorer {
         let _sent = self.send(encoded).await;
     }
 
-    async fn send(&self, encoded: &EncodedObject) -> Sent {
+    /// Sends an object until its key is taken, by it or by something else.
+    pub(crate) async fn send(&self, encoded: &EncodedObject) -> Sent {
         let key = encoded.object.id.key();
         let mut backoff = self.backoff();
         loop {
             let err = match self
                 .bucket
-                .create(Purpose::Upload, &key, encoded.body.clone())
+                .create(self.purpose, &key, encoded.body.clone())
                 .await
             {
                 Ok(()) => break,
@@ -104,21 +125,30 @@ impl ObjectStorer {
             }
             backoff.wait(&*self.env).await;
         }
-        add(&self.counters.uploads, 1);
+        let counters = &self.counters;
+        let (objects, num_bytes) = if self.purpose == Purpose::Compaction {
+            (
+                &counters.compaction_objects,
+                &counters.compaction_bytes_written,
+            )
+        } else {
+            (&counters.uploads, &counters.upload_bytes)
+        };
+        add(objects, 1);
         add(
-            &self.counters.upload_bytes,
+            num_bytes,
             usize::try_from(encoded.object.size).unwrap_or(usize::MAX),
         );
         Sent::Confirmed
     }
 
     async fn compare(&self, key: &str, encoded: &EncodedObject) -> Result<bool, BucketError> {
-        let size = self.bucket.size(Purpose::Upload, key).await?;
+        let size = self.bucket.size(self.purpose, key).await?;
         if size != encoded.object.size {
             return Ok(false);
         }
         let range = size - encoded.footer.len() as u64..size;
-        let footer = self.bucket.get(Purpose::Upload, key, Some(range)).await?;
+        let footer = self.bucket.get(self.purpose, key, Some(range)).await?;
         Ok(footer == encoded.footer)
     }
 }

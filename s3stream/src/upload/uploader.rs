@@ -27,7 +27,7 @@ use crate::error::{MetaError, Rejection, TierError};
 use crate::meta::log::Metadata;
 use crate::tail::{Pending, SealedBatch, Tail};
 
-use super::commits::{commit_op, commits};
+use super::commits::{commit, commit_op, commits};
 use super::encode::EncodedObject;
 use super::plan::{self, Limits, ObjectPlan};
 use super::store::ObjectStorer;
@@ -274,14 +274,20 @@ impl UploadLoop {
         if plans.is_empty() {
             return Ok(None);
         }
-        let (objects, unsent) = self.store(&plans).await;
         let mut report = CommitReport::default();
-        for commit in commits(objects, limits.entry_bytes_max) {
-            report.merge(self.commit(commit).await?);
+        loop {
+            let (objects, unsent) = self.store(&plans).await;
+            let is_done = self.commit(objects, &mut report).await?;
+            for object in &unsent {
+                self.storer.confirm(object).await;
+            }
+            if is_done {
+                break;
+            }
         }
-        for object in &unsent {
-            self.storer.confirm(object).await;
-        }
+        // Sent again behind a commit that took it: it is where it belongs.
+        let CommitReport { committed, dropped } = &mut report;
+        dropped.retain(|range| !committed.contains(range));
         add(
             &self.storer.counters.ranges_committed,
             report.committed.len(),
@@ -310,37 +316,29 @@ impl UploadLoop {
         )
     }
 
-    async fn commit(&self, objects: Vec<EncodedObject>) -> Result<CommitReport, TierError> {
-        let op = commit_op(self.storer.node, self.storer.node_epoch, objects);
-        let mut backoff = self.storer.backoff();
-        loop {
-            let answer = self.metadata.enqueue(vec![op.clone()]).await?;
-            let err = match answer.await.unwrap_or(Err(MetaError::Closed)) {
-                Ok(report) => {
-                    add(&self.storer.counters.commits, 1);
-                    return Ok(report);
-                }
-                Err(err) => err,
-            };
-            match err {
-                MetaError::Rejected {
-                    reason: Rejection::NodeFenced { node, .. },
+    /// Commits the objects of a batch. `false` if one was condemned: all must be sent again.
+    async fn commit(
+        &self,
+        objects: Vec<EncodedObject>,
+        report: &mut CommitReport,
+    ) -> Result<bool, TierError> {
+        let (node, node_epoch) = (self.storer.node, self.storer.node_epoch);
+        for objects in commits(objects, self.config.meta.entry_bytes_max) {
+            let op = commit_op(node, node_epoch, objects);
+            match commit(&self.metadata, &self.storer, op).await {
+                Ok(judged) => report.merge(judged),
+                Err(TierError::Meta(MetaError::Rejected {
+                    reason: Rejection::ObjectReused { .. },
                     ..
-                } => {
-                    sometimes!("s3stream: uploader fenced");
-                    return Err(TierError::Fenced {
-                        node,
-                        epoch: self.storer.node_epoch,
-                    });
+                })) => {
+                    sometimes!("s3stream: uploaded object was condemned");
+                    self.storer.skip_condemned(&self.metadata);
+                    return Ok(false);
                 }
-                MetaError::Unavailable(cause) => {
-                    if (backoff.attempts() + 1).is_power_of_two() {
-                        tracing::warn!(%cause, "upload commit will be tried again");
-                    }
-                    backoff.wait(&*self.env).await;
-                }
-                err => return Err(TierError::Meta(err)),
+                Err(err) => return Err(err),
             }
+            add(&self.storer.counters.commits, 1);
         }
+        Ok(true)
     }
 }

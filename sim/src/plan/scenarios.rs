@@ -39,6 +39,8 @@ scenarios! {
     ObjectWal = "object-wal",
     /// Processes, some of them held up, that write one metadata log and shorten it.
     Metadata = "metadata",
+    /// Nodes that upload, compact, trim and sweep the same streams.
+    Tier = "tier",
 }
 
 impl Scenario {

@@ -7,24 +7,26 @@ use tidewater_types::{ClusterId, Epoch, NodeId, Offset, OffsetRange, StreamId, W
 use super::apply;
 use crate::error::Rejection;
 use crate::meta::format::{entry, op, snapshot};
-use crate::meta::op::{MetaOp, NewObject, NewRange, NewSnapshot};
+use crate::meta::op::{
+    MetaOp, MovedSnapshot, NewObject, NewRange, NewSnapshot, Replacement, SourceRange, TargetRange,
+};
 use crate::meta::state::MetaState;
-use crate::object_id::{ObjectId, ObjectKind};
+use crate::object_id::{COMPACTION_COUNTERS, ObjectId, ObjectKind};
 use crate::reader::Reader;
 
-const NODE: NodeId = NodeId(1);
-const STREAM: StreamId = StreamId(1);
+pub(super) const NODE: NodeId = NodeId(1);
+pub(super) const STREAM: StreamId = StreamId(1);
 
-fn range(start: u64, end: u64) -> OffsetRange {
+pub(super) fn range(start: u64, end: u64) -> OffsetRange {
     OffsetRange::new(Offset(start), Offset(end)).unwrap()
 }
 
-fn object(epoch: u64, counter: u64) -> NewObject {
+pub(super) fn object(epoch: u64, counter: u64) -> NewObject {
     let id = ObjectId {
         node: NODE,
         epoch: Epoch(epoch),
         counter,
-        nonce: counter * 7,
+        nonce: counter.wrapping_mul(7),
     };
     NewObject {
         id,
@@ -35,7 +37,7 @@ fn object(epoch: u64, counter: u64) -> NewObject {
     }
 }
 
-fn new_range(stream: StreamId, epoch: u64, start: u64, end: u64) -> NewRange {
+pub(super) fn new_range(stream: StreamId, epoch: u64, start: u64, end: u64) -> NewRange {
     let (start, end) = (Offset(start), Offset(end));
     NewRange {
         stream,
@@ -47,7 +49,7 @@ fn new_range(stream: StreamId, epoch: u64, start: u64, end: u64) -> NewRange {
     }
 }
 
-fn commit(counter: u64, ranges: Vec<NewRange>, snapshots: Vec<NewSnapshot>) -> MetaOp {
+pub(super) fn commit(counter: u64, ranges: Vec<NewRange>, snapshots: Vec<NewSnapshot>) -> MetaOp {
     MetaOp::CommitUpload {
         node: NODE,
         node_epoch: Epoch(1),
@@ -57,7 +59,7 @@ fn commit(counter: u64, ranges: Vec<NewRange>, snapshots: Vec<NewSnapshot>) -> M
     }
 }
 
-fn snapshot_at(epoch: u64, as_of: u64) -> NewSnapshot {
+pub(super) fn snapshot_at(epoch: u64, as_of: u64) -> NewSnapshot {
     let (stream, epoch, as_of) = (STREAM, Epoch(epoch), Offset(as_of));
     NewSnapshot {
         stream,
@@ -70,7 +72,7 @@ fn snapshot_at(epoch: u64, as_of: u64) -> NewSnapshot {
 }
 
 /// Node 1 at epoch 1 owns streams 1 and 2 at epoch 1.
-fn opened() -> MetaState {
+pub(super) fn opened() -> MetaState {
     let mut state = MetaState::new(ClusterId([7; 16]));
     let mut txn = vec![MetaOp::RegisterNode {
         node: NODE,
@@ -593,7 +595,50 @@ fn any_op() -> impl Strategy<Value = MetaOp> {
     ]
 }
 
-fn check_invariants(state: &MetaState) {
+/// Replaces the ranges of every stream by one.
+fn compact_all(state: &MetaState, counter: u64) -> Option<MetaOp> {
+    let node_epoch = state.node(NODE)?.epoch;
+    let mut new = object(node_epoch.0, COMPACTION_COUNTERS + 1 + counter);
+    new.kind = ObjectKind::Stream;
+    let replacements = state.streams().filter_map(|(stream, known)| {
+        let sources: Vec<_> = known
+            .ranges()
+            .map(|(offsets, range)| SourceRange {
+                start: offsets.start(),
+                end: offsets.end(),
+                object: range.object,
+            })
+            .collect();
+        let target = TargetRange {
+            start: sources.first()?.start,
+            end: sources.last()?.end,
+            timestamp_ms_max: 5,
+            object: 0,
+        };
+        let snapshot = known.snapshot.map(|old| MovedSnapshot {
+            from: old.object,
+            from_position: old.position,
+            object: 0,
+            position: 900,
+            size: 1,
+        });
+        Some(Replacement {
+            stream,
+            epoch: known.epoch,
+            sources,
+            targets: vec![target],
+            snapshot,
+        })
+    });
+    Some(MetaOp::ReplaceRanges {
+        node: NODE,
+        node_epoch,
+        objects: vec![new],
+        replacements: replacements.collect(),
+    })
+}
+
+pub(super) fn check_invariants(state: &MetaState) {
     let mut references = std::collections::BTreeMap::<ObjectId, u64>::new();
     for (_, stream) in state.streams() {
         let mut next = None;
@@ -626,16 +671,21 @@ fn check_invariants(state: &MetaState) {
 proptest! {
     #[test]
     fn invariants_hold_whatever_is_proposed(
-        txns in prop::collection::vec(prop::collection::vec(any_op(), 1..4), 0..60)
+        txns in prop::collection::vec((prop::collection::vec(any_op(), 1..4), any::<bool>()), 0..60)
     ) {
         let mut state = opened();
-        for (index, txn) in txns.iter().enumerate() {
+        for (index, (txn, compact)) in txns.iter().enumerate() {
             let before = state.clone();
             let ends: Vec<_> = state.streams().map(|(id, stream)| (id, stream.end, stream.start)).collect();
             if apply(&mut state, index as u64 + 2, txn).is_err() {
                 prop_assert_eq!(&state, &before, "a rejected transaction changes nothing");
             }
             check_invariants(&state);
+            if *compact && let Some(op) = compact_all(&state, index as u64) {
+                let report = apply(&mut state, index as u64 + 2, &[op]).unwrap();
+                prop_assert_eq!(report.dropped, []);
+                check_invariants(&state);
+            }
             for (id, end, start) in ends {
                 if let Some(stream) = state.stream(id) {
                     prop_assert!(stream.end >= end && stream.start >= start);

@@ -7,6 +7,8 @@
 
 pub(crate) mod boundary;
 pub(crate) mod entry;
+mod field;
 pub(crate) mod op;
+pub(crate) mod replace;
 pub(crate) mod sections;
 pub(crate) mod snapshot;

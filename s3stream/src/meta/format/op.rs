@@ -13,9 +13,12 @@
 use bytes::{BufMut, Bytes};
 use tidewater_types::{Epoch, NodeId, Offset, StreamId, WalId};
 
-use crate::meta::op::{MetaOp, NewObject, NewRange, NewSnapshot};
-use crate::object_id::{ObjectId, ObjectKind};
+use crate::meta::op::{MetaOp, NewObject, NewRange, NewSnapshot, Replacement};
+use crate::object_id::ObjectId;
 use crate::reader::{FormatError, Reader};
+
+use super::field::{put_count, put_id, put_text, read_id, read_kind, read_text};
+use super::replace;
 
 const OBJECT_SIZE: usize = 49;
 const RANGE_SIZE: usize = 44;
@@ -46,12 +49,7 @@ fn put_op(out: &mut Vec<u8>, op: &MetaOp) {
             node,
             node_epoch,
             wal,
-        } => {
-            out.put_u8(2);
-            put_node(out, *node, *node_epoch);
-            out.put_u8(u8::from(wal.is_some()));
-            out.put_slice(wal.as_ref().map_or(&[], |wal| &wal.0));
-        }
+        } => put_node_wal(out, *node, *node_epoch, wal.as_ref()),
         MetaOp::CreateStream { stream } => put_words(out, 3, &[stream.0]),
         MetaOp::OpenStream {
             stream,
@@ -85,13 +83,7 @@ fn put_op(out: &mut Vec<u8>, op: &MetaOp) {
             key,
             value,
             expected_version,
-        } => {
-            out.put_u8(8);
-            put_text(out, key);
-            put_count(out, value.len());
-            out.put_slice(value);
-            put_version(out, *expected_version);
-        }
+        } => put_put(out, key, value, *expected_version),
         MetaOp::DeleteKey {
             key,
             expected_version,
@@ -101,7 +93,51 @@ fn put_op(out: &mut Vec<u8>, op: &MetaOp) {
             put_version(out, *expected_version);
         }
         MetaOp::RemoveObjects { objects } => put_removal(out, objects),
+        MetaOp::ReplaceRanges {
+            node,
+            node_epoch,
+            objects,
+            replacements,
+        } => put_replacements(out, (*node, *node_epoch), objects, replacements),
+        MetaOp::CondemnObjects {
+            node,
+            epoch,
+            counter,
+        } => put_condemned(out, *node, *epoch, *counter),
     }
+}
+
+fn put_node_wal(out: &mut Vec<u8>, node: NodeId, node_epoch: Epoch, wal: Option<&WalId>) {
+    out.put_u8(2);
+    put_node(out, node, node_epoch);
+    out.put_u8(u8::from(wal.is_some()));
+    out.put_slice(wal.map_or(&[], |wal| &wal.0));
+}
+
+fn put_put(out: &mut Vec<u8>, key: &str, value: &[u8], expected_version: Option<u64>) {
+    out.put_u8(8);
+    put_text(out, key);
+    put_count(out, value.len());
+    out.put_slice(value);
+    put_version(out, expected_version);
+}
+
+fn put_replacements(
+    out: &mut Vec<u8>,
+    (node, node_epoch): (NodeId, Epoch),
+    objects: &[NewObject],
+    replacements: &[Replacement],
+) {
+    out.put_u8(20);
+    put_node(out, node, node_epoch);
+    put_objects(out, objects);
+    replace::put(out, replacements);
+}
+
+fn put_condemned(out: &mut Vec<u8>, node: NodeId, epoch: Epoch, counter: u64) {
+    out.put_u8(21);
+    put_node(out, node, epoch);
+    out.put_u64_le(counter);
 }
 
 fn put_removal(out: &mut Vec<u8>, objects: &[ObjectId]) {
@@ -116,12 +152,7 @@ fn put_words(out: &mut Vec<u8>, tag: u8, words: &[u64]) {
     words.iter().for_each(|word| out.put_u64_le(*word));
 }
 
-fn put_commit(
-    out: &mut Vec<u8>,
-    objects: &[NewObject],
-    ranges: &[NewRange],
-    snapshots: &[NewSnapshot],
-) {
+fn put_objects(out: &mut Vec<u8>, objects: &[NewObject]) {
     put_count(out, objects.len());
     for object in objects {
         put_id(out, &object.id);
@@ -130,6 +161,15 @@ fn put_commit(
         out.put_u64_le(object.index_position);
         out.put_u32_le(object.footer_crc);
     }
+}
+
+fn put_commit(
+    out: &mut Vec<u8>,
+    objects: &[NewObject],
+    ranges: &[NewRange],
+    snapshots: &[NewSnapshot],
+) {
+    put_objects(out, objects);
     put_count(out, ranges.len());
     for range in ranges {
         out.put_u64_le(range.stream.0);
@@ -153,21 +193,6 @@ fn put_commit(
 fn put_node(out: &mut Vec<u8>, node: NodeId, epoch: Epoch) {
     out.put_u32_le(node.0);
     out.put_u64_le(epoch.0);
-}
-
-pub(crate) fn put_id(out: &mut Vec<u8>, id: &ObjectId) {
-    put_node(out, id.node, id.epoch);
-    out.put_u64_le(id.counter);
-    out.put_u64_le(id.nonce);
-}
-
-pub(crate) fn put_count(out: &mut Vec<u8>, count: usize) {
-    out.put_u32_le(u32::try_from(count).expect("counts are bounded by the entry size"));
-}
-
-pub(crate) fn put_text(out: &mut Vec<u8>, text: &str) {
-    out.put_u16_le(u16::try_from(text.len()).expect("the length of keys is checked before"));
-    out.put_slice(text.as_bytes());
 }
 
 fn put_version(out: &mut Vec<u8>, version: Option<u64>) {
@@ -222,6 +247,23 @@ fn read_op(reader: &mut Reader) -> Result<MetaOp, FormatError> {
                     .collect::<Result<_, _>>()?,
             }
         }
+        20 => {
+            let (node, node_epoch) = read_node(reader)?;
+            MetaOp::ReplaceRanges {
+                node,
+                node_epoch,
+                objects: read_objects(reader)?,
+                replacements: replace::read(reader)?,
+            }
+        }
+        21 => {
+            let (node, epoch) = read_node(reader)?;
+            MetaOp::CondemnObjects {
+                node,
+                epoch,
+                counter: reader.u64()?,
+            }
+        }
         // The checksum held, so this is no damage: an operation of a newer version.
         other => {
             return Err(FormatError::Unsupported {
@@ -258,8 +300,7 @@ fn read_put(reader: &mut Reader) -> Result<MetaOp, FormatError> {
     })
 }
 
-fn read_commit(reader: &mut Reader) -> Result<MetaOp, FormatError> {
-    let (node, node_epoch) = read_node(reader)?;
+fn read_objects(reader: &mut Reader) -> Result<Vec<NewObject>, FormatError> {
     let count = reader.count(OBJECT_SIZE, "objects")?;
     let objects = (0..count).map(|_| {
         Ok(NewObject {
@@ -270,7 +311,12 @@ fn read_commit(reader: &mut Reader) -> Result<MetaOp, FormatError> {
             footer_crc: reader.u32()?,
         })
     });
-    let objects = objects.collect::<Result<_, FormatError>>()?;
+    objects.collect()
+}
+
+fn read_commit(reader: &mut Reader) -> Result<MetaOp, FormatError> {
+    let (node, node_epoch) = read_node(reader)?;
+    let objects = read_objects(reader)?;
     let count = reader.count(RANGE_SIZE, "ranges")?;
     let ranges = (0..count).map(|_| {
         Ok(NewRange {
@@ -306,29 +352,6 @@ fn read_commit(reader: &mut Reader) -> Result<MetaOp, FormatError> {
 
 fn read_node(reader: &mut Reader) -> Result<(NodeId, Epoch), FormatError> {
     Ok((NodeId(reader.u32()?), Epoch(reader.u64()?)))
-}
-
-pub(crate) fn read_id(reader: &mut Reader) -> Result<ObjectId, FormatError> {
-    let (node, epoch) = read_node(reader)?;
-    Ok(ObjectId {
-        node,
-        epoch,
-        counter: reader.u64()?,
-        nonce: reader.u64()?,
-    })
-}
-
-pub(crate) fn read_kind(reader: &mut Reader) -> Result<ObjectKind, FormatError> {
-    let code = reader.u8()?;
-    ObjectKind::from_code(code).ok_or_else(|| reader.damaged("object kind", 1, u64::from(code)))
-}
-
-pub(crate) fn read_text(reader: &mut Reader) -> Result<String, FormatError> {
-    let size = usize::from(reader.u16()?);
-    let bytes = reader.bytes(size)?;
-    let text = std::str::from_utf8(&bytes);
-    text.map(str::to_owned)
-        .map_err(|err| reader.damaged("UTF-8 text", size as u64, err.valid_up_to() as u64))
 }
 
 fn read_version(reader: &mut Reader) -> Result<Option<u64>, FormatError> {

@@ -21,16 +21,17 @@ use crate::meta::chunk_map::{Iter, Ranks};
 use crate::meta::state::{
     KeyState, MetaState, NodeState, ObjectState, RangeState, SnapshotRef, StreamState,
 };
-use crate::object_id::ObjectId;
+use crate::object_id::{COMPACTION_COUNTERS, ObjectId};
 use crate::reader::{FormatError, Reader};
 
-use super::op::{put_count, put_id, put_text, read_id, read_kind, read_text};
+use super::field::{put_count, put_id, put_text, read_id, read_kind, read_text};
 
 const NODES: u8 = 1;
 const OBJECTS: u8 = 2;
 const STREAMS: u8 = 3;
 const RANGES: u8 = 4;
 const KEYS: u8 = 5;
+const COMPACTIONS: u8 = 6;
 
 /// The sections of a state, in runs of about the size asked for.
 pub(crate) struct Sections<'a> {
@@ -43,6 +44,7 @@ pub(crate) struct Sections<'a> {
     ranges: Option<(StreamId, Iter<'a, Offset, RangeState>)>,
     ranges_after: Iter<'a, StreamId, StreamState>,
     keys: Iter<'a, String, KeyState>,
+    compactions: btree_map::Iter<'a, NodeId, NodeState>,
 }
 
 impl<'a> Sections<'a> {
@@ -56,6 +58,7 @@ impl<'a> Sections<'a> {
             ranges: None,
             ranges_after: state.streams.iter(),
             keys: state.keys.iter(),
+            compactions: state.nodes.iter(),
         }
     }
 
@@ -178,6 +181,21 @@ impl<'a> Sections<'a> {
     }
 }
 
+impl Sections<'_> {
+    /// A node that never compacted takes no room.
+    fn put_compactions(&mut self, out: &mut Vec<u8>) -> bool {
+        let nodes = self.compactions.by_ref();
+        let Some((id, node)) =
+            nodes.find(|(_, node)| node.compactions_committed > COMPACTION_COUNTERS)
+        else {
+            return false;
+        };
+        out.put_u32_le(id.0);
+        out.put_u64_le(node.compactions_committed);
+        true
+    }
+}
+
 impl Iterator for Sections<'_> {
     type Item = Vec<u8>;
 
@@ -188,6 +206,7 @@ impl Iterator for Sections<'_> {
         self.section(&mut out, STREAMS, Self::put_stream);
         self.section(&mut out, RANGES, Self::put_ranges);
         self.section(&mut out, KEYS, Self::put_key);
+        self.section(&mut out, COMPACTIONS, Self::put_compactions);
         (!out.is_empty()).then_some(out)
     }
 }
@@ -196,13 +215,19 @@ impl Iterator for Sections<'_> {
 pub(crate) struct SectionsReader {
     state: MetaState,
     ids: Vec<ObjectId>,
+    compacted: Option<NodeId>,
     tag: u8,
 }
 
 impl SectionsReader {
     pub(crate) fn new(state: MetaState) -> Self {
         let ids = Vec::new();
-        Self { state, ids, tag: 0 }
+        Self {
+            state,
+            ids,
+            compacted: None,
+            tag: 0,
+        }
     }
 
     /// Reads the sections of the next part.
@@ -212,7 +237,7 @@ impl SectionsReader {
         while reader.remaining() > 0 {
             let tag = reader.u8()?;
             // A section goes on in the next part at most, and never in the same.
-            if tag <= in_part || tag < self.tag || tag > KEYS {
+            if tag <= in_part || tag < self.tag || tag > COMPACTIONS {
                 return Err(reader.damaged("section", u64::from(self.tag), u64::from(tag)));
             }
             (in_part, self.tag) = (tag, tag);
@@ -221,7 +246,8 @@ impl SectionsReader {
                 OBJECTS => 57,
                 STREAMS => 34,
                 RANGES => 40,
-                _ => 14,
+                KEYS => 14,
+                _ => 12,
             };
             for _ in 0..some(reader, size_min, "items")? {
                 match tag {
@@ -229,7 +255,8 @@ impl SectionsReader {
                     OBJECTS => self.object(reader)?,
                     STREAMS => self.stream(reader)?,
                     RANGES => self.ranges(reader)?,
-                    _ => self.key(reader)?,
+                    KEYS => self.key(reader)?,
+                    _ => self.compactions(reader)?,
                 }
             }
         }
@@ -264,8 +291,20 @@ impl SectionsReader {
             epoch,
             wal,
             objects_committed,
+            compactions_committed: COMPACTION_COUNTERS,
         };
         self.state.nodes.insert(id, node);
+        Ok(())
+    }
+
+    fn compactions(&mut self, reader: &mut Reader) -> Result<(), FormatError> {
+        let (id, counter) = (NodeId(reader.u32()?), reader.u64()?);
+        ascending(reader, self.compacted.as_ref(), &id)?;
+        self.compacted = Some(id);
+        let node = self.state.nodes.get_mut(&id);
+        let node = node.filter(|_| counter > COMPACTION_COUNTERS);
+        let node = node.ok_or_else(|| reader.damaged("node and counter of a compaction", 1, 0))?;
+        node.compactions_committed = counter;
         Ok(())
     }
 

@@ -17,7 +17,7 @@ use tidewater_types::{ClusterId, crc32c};
 use crate::meta::state::MetaState;
 use crate::reader::{FormatError, Reader};
 
-use super::op::put_count;
+use super::field::put_count;
 use super::sections::{Sections, SectionsReader};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"TWMS");

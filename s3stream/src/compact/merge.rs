@@ -1,0 +1,158 @@
+//! Makes one object of runs that were read.
+//!
+//! *Owns*: which runs share an object, which blocks are joined and which move as they are, and
+//! the proof that nothing was lost. *Does not own*: reading, sending.
+//!
+//! Invariants
+//! 1. A block of half the block size or more moves as it is: new header and checksum, its entries
+//!    shared. Smaller ones are joined.
+//! 2. The blocks of a run in the object tile what its blocks in the sources tiled, with as many
+//!    records and entries and the same greatest timestamp: asked of the index that was written,
+//!    before anybody believes it.
+//!
+//! *IO: none*
+
+use tidewater_types::{Offset, OffsetRange, StreamId, mutant};
+
+use crate::entry::Entry;
+use crate::format::block::{self, HEADER_SIZE};
+use crate::format::index::{IndexRow, ObjectIndex};
+use crate::object_id::{ObjectId, ObjectKind};
+use crate::upload::encode::{EncodedObject, ObjectBuilder};
+
+use super::read::{RunData, SourceBlock};
+
+/// What the blocks of a run add up to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Sum {
+    pub(crate) start: Offset,
+    pub(crate) end: Offset,
+    pub(crate) num_records: u64,
+    pub(crate) num_entries: u64,
+    pub(crate) timestamp_ms_max: i64,
+}
+
+/// The sum of ascending rows, if each begins where the one before ends.
+pub(crate) fn sum<'a>(rows: impl Iterator<Item = &'a IndexRow>) -> Option<Sum> {
+    let mut sum: Option<Sum> = None;
+    for row in rows {
+        let last = sum.unwrap_or(Sum {
+            start: row.base_offset,
+            end: row.base_offset,
+            num_records: 0,
+            num_entries: 0,
+            timestamp_ms_max: i64::MIN,
+        });
+        if last.end != row.base_offset {
+            return None;
+        }
+        sum = Some(Sum {
+            end: row.end_offset(),
+            num_records: last.num_records + row.record_count,
+            num_entries: last.num_entries + u64::from(row.entry_count),
+            timestamp_ms_max: last.timestamp_ms_max.max(row.timestamp_ms_max),
+            ..last
+        });
+    }
+    sum
+}
+
+/// What the object must hold of the run.
+pub(crate) fn expected(run: &RunData) -> Sum {
+    sum(run.blocks.iter().map(|block| &block.row)).expect("checked when it was read")
+}
+
+/// Whether the object holds all of the run.
+pub(crate) fn holds(index: &ObjectIndex, run: &RunData) -> bool {
+    let found = sum(index.blocks_from(run.run.stream, Offset(0)));
+    // The seeded bug has no proof to catch it: the reader must.
+    found == Some(expected(run)) || mutant!(32)
+}
+
+/// Bytes of the run's blocks.
+pub(crate) fn num_bytes(run: &RunData) -> u64 {
+    let blocks = run.blocks.iter().map(|block| u64::from(block.row.size));
+    let snapshot = run.snapshot.as_ref().map_or(0, |state| state.len() as u64);
+    blocks.sum::<u64>() + snapshot
+}
+
+/// An object of runs, one a stream, ascending.
+pub(crate) fn merge(id: ObjectId, runs: &[RunData], block_bytes: usize) -> EncodedObject {
+    let kind = if runs.len() == 1 {
+        ObjectKind::Stream
+    } else {
+        ObjectKind::StreamSet
+    };
+    let mut builder = ObjectBuilder::new(id, kind);
+    for run in runs {
+        let stream = run.run.stream;
+        let mut merge = Merge {
+            builder: &mut builder,
+            stream,
+            block_bytes,
+            open: None,
+        };
+        run.blocks.iter().for_each(|block| merge.push(block));
+        merge.close();
+        if let (Some(snapshot), Some(state)) = (run.run.snapshot, &run.snapshot) {
+            let at = builder.position;
+            let block = block::encode_snapshot(stream, id.nonce, at, snapshot.as_of, state.clone());
+            builder.push(block);
+        }
+    }
+    builder.finish(runs.len())
+}
+
+struct Merge<'a> {
+    builder: &'a mut ObjectBuilder,
+    stream: StreamId,
+    block_bytes: usize,
+    open: Option<OpenBlock>,
+}
+
+/// Small blocks on their way to one.
+struct OpenBlock {
+    start: Offset,
+    end: Offset,
+    num_bytes: usize,
+    entries: Vec<Entry>,
+}
+
+impl Merge<'_> {
+    fn push(&mut self, source: &SourceBlock) {
+        let SourceBlock { row, block } = source;
+        let size = row.size as usize;
+        if size >= self.block_bytes / 2 {
+            self.close();
+            let (nonce, position) = (self.builder.id.nonce, self.builder.position);
+            self.builder.push(block::moved(block, row, nonce, position));
+            return;
+        }
+        let grown = self.open.as_ref().map_or(0, |open| open.num_bytes) + size;
+        if grown > self.block_bytes {
+            self.close();
+        }
+        let open = self.open.get_or_insert_with(|| OpenBlock {
+            start: row.base_offset,
+            end: row.base_offset,
+            num_bytes: HEADER_SIZE,
+            entries: Vec::new(),
+        });
+        open.end = row.end_offset();
+        open.num_bytes += size - HEADER_SIZE;
+        open.entries.extend(block.entries_from(Offset(0)));
+    }
+
+    fn close(&mut self) {
+        let Some(mut open) = self.open.take() else {
+            return;
+        };
+        if mutant!(32) && open.entries.len() > 1 {
+            open.entries.pop();
+        }
+        let range = OffsetRange::new(open.start, open.end).expect("blocks ascend");
+        let (nonce, position) = (self.builder.id.nonce, self.builder.position);
+        let block = block::encode_covering(self.stream, nonce, position, range, &open.entries);
+        self.builder.push(block);
+    }
+}

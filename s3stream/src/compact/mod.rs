@@ -1,0 +1,15 @@
+//! Compaction: many small ranges become few large ones.
+//!
+//! *Owns*: the parts listed below. *Does not own*: metadata, the way an object gets to the bucket.
+//!
+//! *IO: none* (requests go through the bucket port)
+
+pub(crate) mod compactor;
+mod job;
+mod merge;
+mod pace;
+mod plan;
+mod read;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,130 @@
+//! Configuration of compaction.
+//!
+//! *Owns*: the values and the check that they are usable. *Does not own*: where they come from.
+//!
+//! Invariants
+//! 1. `validate` refuses; nothing is clamped.
+//!
+//! *IO: none*
+
+use std::time::Duration;
+
+use super::range::{ConfigError, check};
+
+/// How small objects become large ones, and what nobody references goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CompactConfig {
+    /// Whether it runs in the background while an uploader does. Default `true`.
+    pub background: bool,
+    /// Objects that are joined at a time, at least. Default 8; 2 to 64.
+    ///
+    /// Each byte is written again about once for each time this number fits between the size of
+    /// an upload and that of a full object; fewer objects at a time cost more, and keep the
+    /// metadata smaller.
+    pub objects_min: usize,
+    /// Largest object that is written, in bytes, and so what one step reads. Default 64 MiB;
+    /// 1 KiB to 1 GiB.
+    ///
+    /// A step holds its input in memory, and that again where blocks are joined.
+    pub object_bytes: u64,
+    /// Bytes that one request reads. Default 8 MiB; 1 KiB to 1 GiB.
+    pub read_bytes: u64,
+    /// Bytes read and written in a second. Default 64 MiB; `rate_floor` to 1 TiB.
+    pub rate: u64,
+    /// The same while as much waits for its upload as starts one. Default 4 MiB; 64 KiB to 1 TiB.
+    ///
+    /// Compaction gives way to uploads, and still gets on.
+    pub rate_floor: u64,
+    /// Pause after a look at the metadata that found nothing to do. Default 1 s; 1 ms to 1 h.
+    ///
+    /// A look costs no request; it is made after a change of the metadata and never without one.
+    pub pause: Duration,
+    /// How long an object that nobody references must have been seen before it is condemned.
+    /// Default 1 h; 0 to 30 days.
+    ///
+    /// An upload that takes longer between its object and its commit has to send it again.
+    pub orphan_age: Duration,
+    /// Orphans are looked for after this many objects were written, if that is also a tenth of
+    /// all there are. Default 1,000; 1 to 1,000,000.
+    ///
+    /// A listing costs a request for each 1,000 objects: so about one in a hundred writes.
+    pub orphan_objects: u64,
+}
+
+impl Default for CompactConfig {
+    fn default() -> Self {
+        Self {
+            background: true,
+            objects_min: 8,
+            object_bytes: 64 << 20,
+            read_bytes: 8 << 20,
+            rate: 64 << 20,
+            rate_floor: 4 << 20,
+            pause: Duration::from_secs(1),
+            orphan_age: Duration::from_secs(3_600),
+            orphan_objects: 1_000,
+        }
+    }
+}
+
+impl CompactConfig {
+    /// Checks every field against its range.
+    ///
+    /// # Errors
+    /// Names the first field that is out of range.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let pause = Duration::from_millis(1)..=Duration::from_secs(3_600);
+        check(
+            (2..=64).contains(&self.objects_min),
+            "compact.objects_min",
+            "2 to 64",
+        )?;
+        check(
+            (1 << 10..=1 << 30).contains(&self.object_bytes),
+            "compact.object_bytes",
+            "1 KiB to 1 GiB",
+        )?;
+        check(
+            (1 << 10..=1 << 30).contains(&self.read_bytes),
+            "compact.read_bytes",
+            "1 KiB to 1 GiB",
+        )?;
+        check(
+            (64 << 10..=1 << 40).contains(&self.rate_floor),
+            "compact.rate_floor",
+            "64 KiB to 1 TiB",
+        )?;
+        check(
+            (self.rate_floor..=1 << 40).contains(&self.rate),
+            "compact.rate",
+            "rate_floor to 1 TiB",
+        )?;
+        check(pause.contains(&self.pause), "compact.pause", "1 ms to 1 h")?;
+        check(
+            self.orphan_age <= Duration::from_secs(30 * 86_400),
+            "compact.orphan_age",
+            "0 to 30 days",
+        )?;
+        check(
+            (1..=1_000_000).contains(&self.orphan_objects),
+            "compact.orphan_objects",
+            "1 to 1,000,000",
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::CompactConfig;
+
+    #[test]
+    fn the_rate_may_not_lie_below_its_floor() {
+        CompactConfig::default().validate().unwrap();
+        let config = CompactConfig {
+            rate: 1 << 20,
+            ..CompactConfig::default()
+        };
+        let err = config.validate().unwrap_err();
+        assert_eq!(err.to_string(), "compact.rate must be rate_floor to 1 TiB");
+    }
+}

@@ -1,0 +1,162 @@
+//! Readers beside the nodes, each a process of its own that follows the metadata.
+//!
+//! *Owns*: what a fetch may answer. *Does not own*: the model of the streams.
+//!
+//! Invariants
+//! 1. A reader that read the metadata just before never meets an object that is gone, as long as
+//!    objects outlive a fetch.
+//!
+//! *IO: none*
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidewater_bucket::{Bucket, BucketError, ListPage, Purpose};
+use tidewater_s3stream::{Fetched, Tier, TierError};
+use tidewater_types::{BoxFuture, Env, ErrorKind, Offset, StreamId};
+
+use super::world::World;
+use crate::bucket::SimBucket;
+use crate::check::Violation;
+use crate::check::streams::Seen;
+use crate::env::SimEnv;
+use crate::rng::Rng;
+
+pub(super) async fn read(world: Arc<World>, number: u64) {
+    let tag = world.next_tag();
+    let env: Arc<dyn Env> = Arc::new(SimEnv::new(world.handle.clone(), world.plan.seed, tag, 0));
+    let bucket = Arc::new(Watched {
+        world: Arc::clone(&world),
+        bucket: world.bucket.clone(),
+    });
+    let Ok(tier) = Tier::open(bucket, env, world.config.clone()).await else {
+        return;
+    };
+    let mut rng = Rng::new(world.plan.seed ^ number, "tier: reader");
+    loop {
+        let pause = rng.below(8) * world.plan.bucket.way_ns + 10_000;
+        world.handle.sleep(Duration::from_nanos(pause)).await;
+        if tier.metadata().refresh().await.is_err() {
+            continue;
+        }
+        let stream = StreamId(rng.between(1, world.plan.streams + 1));
+        let (start, end) = tier.metadata().read(|state| {
+            let known = state.stream(stream).expect("never deleted");
+            (known.start, known.end)
+        });
+        let offset = Offset(start.0 + rng.below(end.0.saturating_sub(start.0) + 1));
+        let bytes_max = usize::try_from(rng.between(1, 6_000)).expect("small");
+        match tier.fetch(stream, offset, bytes_max).await {
+            Ok(fetched) => check(&world, stream, offset, end, &fetched),
+            Err(error) => refused(&world, &error),
+        }
+        if let Err(error) = tier.snapshot(stream).await {
+            refused(&world, &error);
+        }
+    }
+}
+
+/// What was fetched from `offset` on, when the committed end was known to be `end` or more.
+pub(super) fn check(
+    world: &World,
+    stream: StreamId,
+    offset: Offset,
+    end: Offset,
+    fetched: &Fetched,
+) {
+    if fetched.entries.is_empty() && offset < end {
+        let detail = format!("nothing at {offset} of stream {stream}, which ends at {end}");
+        return world.fail(Violation::new("read", detail));
+    }
+    let seen: Vec<_> = seen(fetched);
+    let result = {
+        let mut model = world.model.lock();
+        let log = model.streams.get_mut(&stream).expect("created before");
+        let high_watermark = log.model.high_watermark();
+        log.model.read(offset.0, &seen, high_watermark, 0)
+    };
+    world.check(result);
+}
+
+pub(super) fn seen(fetched: &Fetched) -> Vec<Seen> {
+    let entries = fetched.entries.iter();
+    let seen = entries.map(|entry| Seen {
+        base: entry.base_offset.0,
+        count: entry.record_count.into(),
+        bytes: entry.payload.to_vec(),
+    });
+    seen.collect()
+}
+
+fn refused(world: &World, error: &TierError) {
+    let is_excused = match error {
+        // A trim that this reader learned of while it read.
+        TierError::OutOfRange { .. } => true,
+        TierError::Missing { .. } => !world.is_patient,
+        error => error.kind() == ErrorKind::Retry,
+    };
+    if !is_excused {
+        world.fail(Violation::new("read", error.to_string()));
+    }
+}
+
+/// The bucket as a reader sees it; tells of objects that are gone.
+struct Watched {
+    world: Arc<World>,
+    bucket: SimBucket,
+}
+
+impl Bucket for Watched {
+    fn create<'a>(
+        &'a self,
+        purpose: Purpose,
+        key: &'a str,
+        body: Vec<Bytes>,
+    ) -> BoxFuture<'a, Result<(), BucketError>> {
+        self.bucket.create(purpose, key, body)
+    }
+
+    fn get<'a>(
+        &'a self,
+        purpose: Purpose,
+        key: &'a str,
+        range: Option<Range<u64>>,
+    ) -> BoxFuture<'a, Result<Bytes, BucketError>> {
+        Box::pin(async move {
+            let answer = self.bucket.get(purpose, key, range).await;
+            let is_gone = matches!(answer, Err(BucketError::Absent { .. }));
+            if is_gone && purpose == Purpose::Read && self.world.is_patient {
+                let detail = format!("{key} is gone under a reader that just read the metadata");
+                self.world.fail(Violation::new("404", detail));
+            }
+            answer
+        })
+    }
+
+    fn size<'a>(
+        &'a self,
+        purpose: Purpose,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<u64, BucketError>> {
+        self.bucket.size(purpose, key)
+    }
+
+    fn delete<'a>(
+        &'a self,
+        purpose: Purpose,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<(), BucketError>> {
+        self.bucket.delete(purpose, key)
+    }
+
+    fn list<'a>(
+        &'a self,
+        purpose: Purpose,
+        prefix: &'a str,
+        after: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<ListPage, BucketError>> {
+        self.bucket.list(purpose, prefix, after)
+    }
+}

@@ -1,0 +1,140 @@
+//! What is asked when all is healed.
+//!
+//! *Owns*: that everything is committed, compacted, read and swept; fsck.
+//! *Does not own*: the models.
+//!
+//! *IO: none*
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidewater_bucket::{Bucket, Purpose};
+use tidewater_s3stream::{FindingKind, FsckOptions, Severity, TierError};
+use tidewater_types::{Env, NodeId, Offset, StreamId};
+
+use super::life::{Node, open};
+use super::reader::seen;
+use super::tail::state_of;
+use super::world::World;
+use crate::check::Violation;
+use crate::env::SimEnv;
+use crate::exec::Tag;
+
+/// The first node takes everything over and brings it in order.
+pub(super) async fn body(world: Arc<World>, tag: Tag) -> Result<(), Violation> {
+    let wrong = |error: TierError| Violation::new("healed", error.to_string());
+    let bucket = Arc::new(world.bucket.clone());
+    let node = open(&world, tag, NodeId(1), bucket).await.map_err(wrong)?;
+    let streams: Vec<StreamId> = world.model.lock().streams.keys().copied().collect();
+    for stream in &streams {
+        node.take_over(*stream).await.map_err(wrong)?;
+    }
+    node.uploader.flush().await.map_err(wrong)?;
+    for stream in &streams {
+        let expected = world.model.lock().streams[stream].end();
+        let metadata = node.tier.metadata();
+        let end = metadata.read(|state| state.stream(*stream).map(|known| known.end));
+        if end != Some(expected) {
+            let detail = format!("stream {stream} is committed to {end:?}, not to {expected}");
+            return Err(Violation::new("liveness", detail));
+        }
+    }
+    let compact = || node.tier.compact_until_done(node.id, node.epoch);
+    compact().await.map_err(wrong)?;
+    if compact().await.map_err(wrong)? != 0 {
+        let detail = "compaction that was done goes on";
+        return Err(Violation::new("liveness", detail));
+    }
+    sweep(&world, &node).await?;
+    for stream in streams {
+        read_all(&world, &node, stream).await.map_err(wrong)??;
+    }
+    Ok(())
+}
+
+/// The bucket holds the data objects that are alive and no other.
+async fn sweep(world: &Arc<World>, node: &Node) -> Result<(), Violation> {
+    let wrong = |error: TierError| Violation::new("healed", error.to_string());
+    node.tier.sweep_orphans().await.map_err(wrong)?;
+    for _ in 0..4 {
+        let wait = world.config.delete_delay + Duration::from_millis(200);
+        world.handle.sleep(wait).await;
+    }
+    let (mut found, mut after) = (BTreeSet::new(), None::<String>);
+    loop {
+        let page = world.bucket.list(Purpose::Fsck, "data/", after.as_deref());
+        let page = page
+            .await
+            .map_err(|error| Violation::new("healed", error.to_string()))?;
+        found.extend(page.entries.into_iter().map(|entry| entry.key));
+        if !page.more {
+            break;
+        }
+        after = found.last().cloned();
+    }
+    let alive: BTreeSet<_> = node.tier.metadata().read(|state| {
+        let alive = state
+            .objects()
+            .filter(|(_, object)| object.died_seq.is_none());
+        alive.map(|(id, _)| id.key()).collect()
+    });
+    if found == alive {
+        return Ok(());
+    }
+    let detail = format!(
+        "not swept: {:?}; missing: {:?}",
+        found.difference(&alive).collect::<Vec<_>>(),
+        alive.difference(&found).collect::<Vec<_>>()
+    );
+    Err(Violation::new("swept", detail))
+}
+
+async fn read_all(
+    world: &World,
+    node: &Node,
+    stream: StreamId,
+) -> Result<Result<(), Violation>, TierError> {
+    let (start, end) = node.tier.metadata().read(|state| {
+        let known = state.stream(stream).expect("never deleted");
+        (known.start.0, known.end.0)
+    });
+    let (mut all, mut next) = (Vec::new(), start);
+    while next < end {
+        let fetched = node.tier.fetch(stream, Offset(next), 20_000).await?;
+        let part = seen(&fetched);
+        let Some(last) = part.last() else {
+            break;
+        };
+        next = last.base + last.count;
+        all.extend(part);
+    }
+    if let Some(snapshot) = node.tier.snapshot(stream).await?
+        && snapshot.bytes != state_of(snapshot.as_of.0)
+    {
+        let detail = format!("the state as of {} is another's", snapshot.as_of);
+        return Ok(Err(Violation::new("snapshot", detail)));
+    }
+    let mut model = world.model.lock();
+    let log = model.streams.get_mut(&stream).expect("created before");
+    Ok(log.model.final_read(start, &all, end))
+}
+
+/// The objects and the metadata agree, and nobody is an orphan.
+pub(super) async fn fsck(world: &Arc<World>) -> Result<(), Violation> {
+    let tag = world.next_tag();
+    let env: Arc<dyn Env> = Arc::new(SimEnv::new(world.handle.clone(), world.plan.seed, tag, 0));
+    let bucket: Arc<dyn Bucket> = Arc::new(world.bucket.clone());
+    let options = FsckOptions {
+        verify_checksums: true,
+    };
+    let report = tidewater_s3stream::fsck(bucket, env, options).await;
+    let report = report.map_err(|error| Violation::new("fsck", format!("refused: {error}")))?;
+    let wrong = report
+        .findings
+        .iter()
+        .find(|finding| finding.severity == Severity::Error || finding.what == FindingKind::Orphan);
+    wrong.map_or(Ok(()), |finding| {
+        Err(Violation::new("fsck", format!("{finding:?}")))
+    })
+}

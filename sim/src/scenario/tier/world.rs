@@ -1,0 +1,202 @@
+//! What outlives the nodes: the bucket, the streams' durable tails, the models, randomness.
+//!
+//! *Owns*: the state that the parts of the scenario share, the first violation, the settings.
+//! *Does not own*: what the parts do.
+//!
+//! *IO: none*
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+use tidewater_s3stream::{Entry, MetaConfig, TierConfig};
+use tidewater_types::{Epoch, Offset, StreamId};
+
+use crate::bucket::SimBucket;
+use crate::check::streams::StreamModel;
+use crate::check::{Violation, payload};
+use crate::exec::{Handle, Tag};
+use crate::plan::Plan;
+use crate::rng::Rng;
+
+pub(super) struct World {
+    pub(super) handle: Handle,
+    pub(super) plan: Plan,
+    pub(super) bucket: SimBucket,
+    pub(super) config: TierConfig,
+    /// Whether a dead object outlives every fetch: then no reader may miss one.
+    pub(super) is_patient: bool,
+    pub(super) model: Mutex<Model>,
+}
+
+pub(super) struct Model {
+    pub(super) streams: BTreeMap<StreamId, Log>,
+    pub(super) rng: Rng,
+    pub(super) is_healed: bool,
+    pub(super) failure: Option<Violation>,
+    next_value: u64,
+    next_tag: u32,
+}
+
+/// A stream as its owners see it: what was appended is durable.
+#[derive(Default)]
+pub(super) struct Log {
+    pub(super) model: StreamModel,
+    pub(super) entries: Vec<Entry>,
+    /// Who may append: the life that opened the stream under this epoch.
+    pub(super) owner: Option<Tag>,
+    pub(super) epoch: Epoch,
+}
+
+impl Log {
+    pub(super) fn end(&self) -> Offset {
+        self.entries
+            .last()
+            .map_or(Offset(0), |entry| entry.end_offset())
+    }
+}
+
+impl World {
+    pub(super) fn new(handle: Handle, plan: &Plan) -> Self {
+        let mut rng = Rng::new(plan.seed, "tier");
+        let is_patient = rng.chance(500);
+        let config = config(&mut rng, is_patient);
+        let model = Model {
+            streams: BTreeMap::new(),
+            rng,
+            is_healed: false,
+            failure: None,
+            next_value: 0,
+            next_tag: 0,
+        };
+        Self {
+            bucket: SimBucket::new(handle.clone(), plan.seed, plan.bucket),
+            handle,
+            plan: plan.clone(),
+            config,
+            is_patient,
+            model: Mutex::new(model),
+        }
+    }
+
+    pub(super) fn next_tag(&self) -> Tag {
+        let mut model = self.model.lock();
+        model.next_tag += 1;
+        Tag(model.next_tag)
+    }
+
+    pub(super) fn all_tags(&self) -> Vec<Tag> {
+        (1..=self.model.lock().next_tag).map(Tag).collect()
+    }
+
+    /// How long a zombie sleeps before it goes on.
+    pub(super) fn draw_pause(&self) -> Duration {
+        let mut model = self.model.lock();
+        let most = [0, 10, 100, 400][model.rng.index(4)];
+        let ways = model.rng.below(most + 1);
+        Duration::from_nanos(ways * self.plan.bucket.way_ns)
+    }
+
+    /// Keeps the first violation.
+    pub(super) fn fail(&self, violation: Violation) {
+        self.handle.line(|| format!("FAIL  {violation}"));
+        self.model.lock().failure.get_or_insert(violation);
+    }
+
+    pub(super) fn check(&self, result: Result<(), Violation>) {
+        if let Err(violation) = result {
+            self.fail(violation);
+        }
+    }
+
+    pub(super) fn failure(&self) -> Result<(), Violation> {
+        self.model.lock().failure.take().map_or(Ok(()), Err)
+    }
+
+    /// The stream was opened by `tag`; what its tail holds above `end`. `None` if somebody
+    /// opened it later.
+    pub(super) fn took_over(
+        &self,
+        stream: StreamId,
+        tag: Tag,
+        epoch: Epoch,
+        end: Offset,
+    ) -> Option<Vec<Entry>> {
+        let mut model = self.model.lock();
+        let log = model.streams.get_mut(&stream)?;
+        if epoch <= log.epoch {
+            return None;
+        }
+        (log.owner, log.epoch) = (Some(tag), epoch);
+        let above = log.entries.iter();
+        Some(
+            above
+                .filter(|entry| entry.base_offset >= end)
+                .cloned()
+                .collect(),
+        )
+    }
+
+    /// Appends an entry if `tag` owns the stream: it is durable and acknowledged at once.
+    pub(super) fn append(&self, stream: StreamId, tag: Tag) -> Option<Entry> {
+        let most = self.plan.payload_bytes_max;
+        let mut model = self.model.lock();
+        let model = &mut *model;
+        let log = model.streams.get_mut(&stream)?;
+        if log.owner != Some(tag) {
+            return None;
+        }
+        model.next_value += 1;
+        let value = model.next_value;
+        let (base, count) = (log.end(), model.rng.between(1, 4));
+        let len = usize::try_from(model.rng.between(16, most.max(17))).expect("small");
+        let entry = Entry {
+            base_offset: base,
+            record_count: u32::try_from(count).expect("small"),
+            timestamp_ms_max: i64::try_from(value).expect("small"),
+            payload: Bytes::from(payload(value, len)),
+        };
+        log.entries.push(entry.clone());
+        log.model.given(value, base.0, count);
+        let acked = log.model.acked(value);
+        if let Err(violation) = acked {
+            model.failure.get_or_insert(violation);
+        }
+        Some(entry)
+    }
+}
+
+/// Small objects and short delays, so that compactors, sweepers and readers meet.
+fn config(rng: &mut Rng, is_patient: bool) -> TierConfig {
+    let meta = MetaConfig {
+        snapshot_entries: 50,
+        backoff_min: Duration::from_millis(1),
+        backoff_max: Duration::from_millis(50),
+        read_attempts: 20,
+        ..MetaConfig::default()
+    };
+    let mut config = TierConfig {
+        meta,
+        upload_bytes: 2 << 10,
+        upload_age: Duration::from_millis(rng.between(1, 8)),
+        block_bytes: 512,
+        stream_object_bytes: 2 << 10,
+        stream_set_streams: 3,
+        block_cache_bytes: 64 << 10,
+        index_cache_bytes: 64 << 10,
+        delete_delay: if is_patient {
+            Duration::from_secs(30)
+        } else {
+            Duration::from_millis(rng.below(20))
+        },
+        ..TierConfig::default()
+    };
+    config.compact.objects_min = [2, 3, 5][rng.index(3)];
+    config.compact.object_bytes = 8 << rng.between(10, 12);
+    config.compact.read_bytes = 2 << 10;
+    config.compact.pause = Duration::from_millis(1);
+    config.compact.orphan_age = Duration::from_millis(rng.below(10));
+    config.compact.background = rng.chance(700);
+    config
+}
