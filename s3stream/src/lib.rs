@@ -48,7 +48,6 @@ pub use counters::TierCounters;
 pub use entry::{CommitReport, Entry, StateSnapshot};
 pub use error::{MetaError, Rejection, TierError};
 pub use fsck::{Finding, FindingKind, FsckOptions, FsckProgress, FsckReport, Severity, fsck};
-pub use meta::load::OpenReport;
 pub use meta::log::Metadata;
 pub use meta::op::{MetaOp, NewObject, NewRange, NewSnapshot};
 pub use meta::state::{MetaState, NodeState, ObjectState, RangeState, SnapshotRef, StreamState};

@@ -34,8 +34,8 @@ use tokio::sync::oneshot;
 use conflict::Writing;
 pub use faults::BucketFaults;
 use faults::Fate;
+use parts::held;
 
-use crate::check::{values_in, values_word};
 use crate::exec::Handle;
 use crate::rng::{Rng, label_hash};
 use crate::trace::Event;
@@ -335,11 +335,6 @@ impl State {
             more: found.next().is_some(),
         }
     }
-}
-
-/// The payloads in an object, as a line of the trace names them.
-fn held(bytes: &Bytes) -> String {
-    values_word(&values_in(bytes))
 }
 
 impl Bucket for SimBucket {

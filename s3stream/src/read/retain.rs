@@ -18,6 +18,9 @@ use crate::meta::state::RangeState;
 
 use super::fetch::Reads;
 
+/// Where each range begins, ascending.
+type Ranges = Vec<(Offset, RangeState)>;
+
 impl Reads {
     /// As `Tier::trim_point`.
     pub(crate) async fn trim_point(
@@ -87,10 +90,7 @@ impl Reads {
         Ok(start)
     }
 
-    fn ranges_of(
-        &self,
-        stream: StreamId,
-    ) -> Result<(Offset, Offset, Vec<(Offset, RangeState)>), TierError> {
+    fn ranges_of(&self, stream: StreamId) -> Result<(Offset, Offset, Ranges), TierError> {
         let known = self.metadata.read(|state| {
             let known = state.stream(stream)?;
             let ranges = known.ranges();

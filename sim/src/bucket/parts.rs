@@ -150,3 +150,8 @@ impl Uploads {
             .ok_or_else(|| absent(key))
     }
 }
+
+/// The payloads in an object, as a line of the trace names them.
+pub(super) fn held(bytes: &Bytes) -> String {
+    crate::check::values_word(&crate::check::values_in(bytes))
+}

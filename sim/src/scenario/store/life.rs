@@ -10,8 +10,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{join_all, select};
 use parking_lot::Mutex;
+use tidewater_bucket::Bucket;
 use tidewater_stream_store::{AppendRequest, StoreError, Stream, StreamStore, WalOpener};
 use tidewater_types::{Env, ErrorKind, Offset, StreamId, sometimes};
+use tidewater_wal::DeviceWal;
 use tokio::sync::oneshot;
 
 use super::node::{Node, excuse, read_checked};
@@ -21,7 +23,7 @@ use super::verify;
 use super::world::{Began, Work, World, store_config};
 use crate::check::{Violation, payload};
 use crate::env::SimEnv;
-use crate::plan::{End, Life};
+use crate::plan::{End, Life, Sync};
 use crate::rng::Rng;
 use crate::scenario::common::{Opening, wal_config};
 
@@ -35,20 +37,7 @@ pub(super) async fn body(world: Arc<World>, began: Began, life: Life) {
         life.wall_shift_ms,
     ));
     let opened = Arc::new(Mutex::new(None));
-    let opener: Box<dyn WalOpener> = if world.plan.object_wal {
-        Box::new(owners::opener(
-            Arc::clone(&bucket),
-            Arc::clone(&env),
-            &world.plan,
-        ))
-    } else {
-        Box::new(SimOpener {
-            device: world.device.clone(),
-            env: Arc::clone(&env),
-            config: wal_config(&world.plan, life.sync),
-            opened: Arc::clone(&opened),
-        })
-    };
+    let opener = opener(&world, &bucket, &env, life.sync, &opened);
     let config = store_config(&world.plan, work == Work::ReadAllWithoutWal);
     let guard = Opening::new(&world.handle);
     let outcome = StreamStore::open(env, bucket, opener, config).await;
@@ -96,6 +85,25 @@ pub(super) async fn body(world: Arc<World>, began: Began, life: Life) {
             node.excuse("close", &error);
         }
     }
+}
+
+fn opener(
+    world: &World,
+    bucket: &Arc<dyn Bucket>,
+    env: &Arc<dyn Env>,
+    sync: Sync,
+    opened: &Arc<Mutex<Option<Arc<DeviceWal>>>>,
+) -> Box<dyn WalOpener> {
+    let env = Arc::clone(env);
+    if world.plan.object_wal {
+        return Box::new(owners::opener(Arc::clone(bucket), env, &world.plan));
+    }
+    Box::new(SimOpener {
+        device: world.device.clone(),
+        env,
+        config: wal_config(&world.plan, sync),
+        opened: Arc::clone(opened),
+    })
 }
 
 /// Opens the streams there are, and creates those that are missing.

@@ -127,6 +127,7 @@ pub(super) async fn fsck(world: &Arc<World>) -> Result<(), Violation> {
     let bucket: Arc<dyn Bucket> = Arc::new(world.bucket.clone());
     let options = FsckOptions {
         verify_checksums: true,
+        ..FsckOptions::default()
     };
     let report = tidewater_s3stream::fsck(bucket, env, options).await;
     let report = report.map_err(|error| Violation::new("fsck", format!("refused: {error}")))?;
