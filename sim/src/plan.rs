@@ -186,7 +186,7 @@ impl Plan {
             },
             damage: match scenario {
                 Scenario::ObjectWal => object_damage(&mut Rng::new(seed, "plan: objects")),
-                Scenario::Wal | Scenario::Store | Scenario::Metadata | Scenario::Tier => damage,
+                _ => damage,
             },
         }
     }
