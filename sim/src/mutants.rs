@@ -124,10 +124,10 @@ pub const MUTANTS: &[Mutant] = &[
     recovery(55, "a block with an acknowledged byte is rewritten"),
     object(56, "barrier left out: taker and pipelining zombie"),
     object(
-        71,
+        76,
         "barrier of an earlier taker taken for the end, nothing fenced below it",
     ),
-    object(72, "epoch that looks empty not fenced"),
+    object(77, "epoch that looks empty not fenced"),
     store(59, "recovery", "undurable data served to a reader"),
     store(
         70,

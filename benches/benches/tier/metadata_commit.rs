@@ -56,7 +56,7 @@ impl Part for MetadataCommit {
         }
         let params = json!({ "bucket": kind.name(), "writers": writers, "processes": processes });
         let row = Row::new(BENCH, params, "throughput", "ops/s", values)
-            .with_limit("raw creates, one at a time", &limits)
+            .with_limit("raw creates, one at a time".to_owned(), &limits)
             .with_latencies(&latencies);
         Ok(vec![row])
     }

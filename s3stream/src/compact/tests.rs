@@ -39,6 +39,7 @@ async fn compact(rig: &Rig) -> u64 {
 async fn assert_sound(rig: &Rig) {
     let options = FsckOptions {
         verify_checksums: true,
+        ..FsckOptions::default()
     };
     let report = fsck(rig.bucket.clone(), rig.env.clone(), options);
     let findings = report.await.unwrap().findings;

@@ -97,6 +97,7 @@ async fn an_upload_that_was_condemned_is_sent_again() {
     assert_eq!(fetched.entries, entries(0, 3, 1, 10));
     let options = FsckOptions {
         verify_checksums: true,
+        ..FsckOptions::default()
     };
     let report = fsck(bucket.clone(), rig.env.clone(), options)
         .await

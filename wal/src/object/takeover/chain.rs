@@ -106,7 +106,7 @@ impl Chain {
         self.distance = self.window + 1;
         if self.candidates.is_empty() {
             // Nobody seems to write here: one fence will do, and if it is taken, a barrier first.
-            if mutant!(72) {
+            if mutant!(77) {
                 return self.ended(owner, 1);
             }
             return self.fence(owner, 1);
@@ -173,7 +173,7 @@ impl Chain {
             && known > self.durable_seq
         {
             sometimes!("object wal: barrier of an earlier taker used");
-            if mutant!(71) {
+            if mutant!(76) {
                 return self.ended(owner, known);
             }
             self.barrier = known;
