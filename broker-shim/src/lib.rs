@@ -1,6 +1,6 @@
 //! The Tidewater broker: the Kafka protocol in front of shared-storage streams.
 //!
-//! *Owns*: the `tidewater` command. *Does not own*: durability (stream-store and below), the wire
+//! *Owns*: the `tidewater` command; [`EmbeddedBroker`], the same broker on ports of a caller's. *Does not own*: durability (stream-store and below), the wire
 //! codec (tidewater-protocol).
 //!
 //! Invariants
@@ -20,6 +20,7 @@ mod cli;
 mod config;
 mod coordinator;
 mod cost;
+mod embed;
 mod exit;
 mod fsck;
 mod group;
@@ -40,4 +41,7 @@ mod testvectors;
 mod topics;
 mod wal_tools;
 
+pub use broker::{Facts, OpenError, Parts};
 pub use cli::main;
+pub use embed::EmbeddedBroker;
+pub use net::{Limits, Listener};

@@ -17,20 +17,28 @@ use tidewater_stream_store::{StreamStore, bucket::Metered};
 use tidewater_types::{Env, Instant};
 
 pub(crate) use admin::{NewTopic, unknown_topic};
-pub(crate) use open::{OpenError, Parts};
+pub use open::{OpenError, Parts};
 pub(crate) use producer_ids::IdSource;
 
 use crate::topics::registry::Registry;
 
 /// What the broker is, for answers to clients.
 #[derive(Clone, Debug)]
-pub(crate) struct Facts {
-    pub(crate) node_id: i32,
-    pub(crate) host: String,
-    pub(crate) port: u16,
-    pub(crate) cluster_id: String,
-    pub(crate) default_partitions: i32,
-    pub(crate) auto_create_topics: bool,
+pub struct Facts {
+    /// Its id, 0 or more.
+    pub node_id: i32,
+    /// The host clients connect to.
+    pub host: String,
+    /// The port clients connect to.
+    pub port: u16,
+    /// The cluster's id; whatever a caller sets is replaced when the broker opens.
+    pub cluster_id: String,
+    /// Partitions of a topic that is created without a number of them.
+    pub default_partitions: i32,
+    /// Partitions of the offsets topic when this broker creates it.
+    pub offsets_partitions: i32,
+    /// Whether asking for a topic creates it.
+    pub auto_create_topics: bool,
 }
 
 /// A running broker.

@@ -20,7 +20,7 @@ use crate::topics::registry::{Registry, Topic};
 
 /// Why a broker cannot be opened.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum OpenError {
+pub enum OpenError {
     /// The store refuses.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -35,15 +35,19 @@ pub(crate) enum OpenError {
 }
 
 /// What a broker is opened from.
-pub(crate) struct Parts {
-    pub(crate) env: Arc<dyn Env>,
-    pub(crate) bucket: Arc<Metered>,
-    pub(crate) wal: Box<dyn WalOpener>,
+pub struct Parts {
+    /// Time, tasks, randomness.
+    pub env: Arc<dyn Env>,
+    /// Where objects and metadata lie.
+    pub bucket: Arc<Metered>,
+    /// The write-ahead log.
+    pub wal: Box<dyn WalOpener>,
     /// Where the WAL lies if it is on a device.
-    pub(crate) device_wal: Option<PathBuf>,
-    pub(crate) config: StoreConfig,
+    pub device_wal: Option<PathBuf>,
+    /// The store's settings.
+    pub config: StoreConfig,
     /// All but the cluster id, which the store tells.
-    pub(crate) facts: Facts,
+    pub facts: Facts,
 }
 
 impl Broker {

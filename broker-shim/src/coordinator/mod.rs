@@ -243,7 +243,7 @@ async fn open_slots(broker: &Broker) -> Result<Slots, Refusal> {
         let owned = configs.map(|(name, value)| (name.to_owned(), value.to_owned()));
         let new = NewTopic {
             name: CONSUMER_OFFSETS.to_owned(),
-            num_partitions: OFFSETS_PARTITIONS,
+            num_partitions: broker.facts.offsets_partitions,
             replication: 1,
             configs: BTreeMap::from(owned),
         };

@@ -1,13 +1,11 @@
-//! Sockets: binding, accepting, one task a connection.
+//! Sockets: binding, accepting.
 //!
-//! *Owns*: the listening socket, socket options, the limit of connections, the
-//! end of all connections when the broker stops.
-//! *Does not own*: what happens on a connection (`connection`).
+//! *Owns*: the listening socket, socket options; the network port of a real process.
+//! *Does not own*: what is done with a connection (`server`).
 //!
 //! Invariants
 //! 1. `bind` touches nothing but the socket, so that a port in use is known before
 //!    any file is.
-//! 2. When `serve` returns, no connection is left.
 //!
 //! *IO: driver*
 #![allow(
@@ -18,26 +16,18 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
-use std::sync::Arc;
 use std::time::Duration;
 
 use socket2::{Domain, SockRef, Socket, TcpKeepalive, Type};
-use tidewater_types::{Env, ErrorKind};
+use tidewater_types::ErrorKind;
 use tokio::net::TcpStream;
-use tokio::sync::watch;
-use tokio::task::{JoinError, JoinSet};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::config::HostPort;
 
-use super::connection::{Connection, stopped};
-use super::handler::Handler;
-use super::limits::Limits;
-use super::reader::ReadEnd;
-use super::session;
+use super::port::Listener;
 
 const BACKLOG: i32 = 1024;
-/// How long accepting rests when the host has no file descriptor left.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Dead peers of idle connections are found after about this long.
 const KEEPALIVE: Duration = Duration::from_secs(120);
 
@@ -92,9 +82,18 @@ impl Bound {
         }
         address
     }
+
+    /// Begins to accept.
+    ///
+    /// # Errors
+    /// The runtime does not take the socket.
+    pub(crate) fn accepting(self) -> io::Result<Sockets> {
+        let listener = tokio::net::TcpListener::from_std(self.listener)?;
+        Ok(Sockets { listener })
+    }
 }
 
-/// Binds `address` and listens. Connections queue up from here on and are answered by `serve`.
+/// Binds `address` and listens. Connections queue up from here on.
 ///
 /// # Errors
 /// `BindError` names the address and what stands in the way.
@@ -151,125 +150,27 @@ fn refused(address: String, cause: io::Error) -> BindError {
     }
 }
 
-/// Accepts and serves connections until `stop` turns true; then finishes what is in flight,
-/// for `Limits::stop_grace` at most.
-///
-/// # Errors
-/// The runtime does not take the socket.
-pub(crate) async fn serve<H: Handler>(
-    bound: Bound,
-    handler: Arc<H>,
-    limits: Limits,
-    env: Arc<dyn Env>,
-    stop: watch::Receiver<bool>,
-) -> io::Result<()> {
-    let listener = tokio::net::TcpListener::from_std(bound.listener)?;
-    let mut server = Server {
-        handler,
-        limits: Arc::new(limits),
-        env,
-        stop: stop.clone(),
-        tasks: JoinSet::new(),
-        num_accepted: 0,
-        num_refused: 0,
-    };
-    let mut stop = stop;
-    loop {
-        tokio::select! {
-            biased;
-            () = stopped(&mut stop) => break,
-            Some(ended) = server.tasks.join_next(), if !server.tasks.is_empty() => report(ended),
-            accepted = listener.accept() => server.accepted(accepted).await,
-        }
-    }
-    drop(listener);
-    server.drain().await;
-    Ok(())
+/// A socket that accepts.
+#[derive(Debug)]
+pub(crate) struct Sockets {
+    listener: tokio::net::TcpListener,
 }
 
-struct Server<H> {
-    handler: Arc<H>,
-    limits: Arc<Limits>,
-    env: Arc<dyn Env>,
-    stop: watch::Receiver<bool>,
-    tasks: JoinSet<()>,
-    num_accepted: u64,
-    num_refused: u64,
-}
+impl Listener for Sockets {
+    type Input = OwnedReadHalf;
+    type Output = OwnedWriteHalf;
 
-impl<H: Handler> Server<H> {
-    async fn accepted(&mut self, accepted: io::Result<(TcpStream, SocketAddr)>) {
-        match accepted {
-            Ok((stream, peer)) => self.start(stream, peer),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept a connection");
-                tokio::time::sleep(ACCEPT_PAUSE).await;
-            }
+    async fn accept(&mut self) -> io::Result<(OwnedReadHalf, OwnedWriteHalf, SocketAddr)> {
+        let (stream, peer) = self.listener.accept().await?;
+        if let Err(error) = set_options(&stream) {
+            tracing::debug!(%peer, %error, "socket options not set");
         }
-    }
-
-    fn start(&mut self, stream: TcpStream, peer: SocketAddr) {
-        if self.tasks.len() >= self.limits.connections_max {
-            self.num_refused += 1;
-            if self.num_refused.is_power_of_two() {
-                let (limit, refused) = (self.limits.connections_max, self.num_refused);
-                tracing::warn!(%peer, limit, refused, "connection refused: too many are open");
-            }
-            return;
-        }
-        self.num_accepted += 1;
-        let connection = Connection {
-            handler: Arc::clone(&self.handler),
-            env: Arc::clone(&self.env),
-            limits: Arc::clone(&self.limits),
-            peer,
-            id: self.num_accepted,
-            stop: self.stop.clone(),
-        };
-        self.tasks.spawn(run(connection, stream));
-    }
-
-    /// Waits for the connections to end, and ends those that do not.
-    async fn drain(mut self) {
-        let all = async { while self.tasks.join_next().await.map(report).is_some() {} };
-        if tokio::time::timeout(self.limits.stop_grace, all)
-            .await
-            .is_err()
-        {
-            tracing::info!(
-                connections = self.tasks.len(),
-                "cutting connections that have not ended"
-            );
-            self.tasks.shutdown().await;
-        }
-    }
-}
-
-async fn run<H: Handler>(connection: Connection<H>, stream: TcpStream) {
-    let (id, peer) = (connection.id, connection.peer);
-    if let Err(error) = set_options(&stream) {
-        tracing::debug!(id, %peer, %error, "socket options not set");
-    }
-    let (input, output) = stream.into_split();
-    let (read, write) = session::run(connection, input, output).await;
-    match read {
-        ReadEnd::Framing(_) | ReadEnd::Refused(_) => {
-            tracing::warn!(id, %peer, "connection closed: {read}");
-        }
-        _ => tracing::debug!(id, %peer, "connection closed: {read}; {write}"),
+        let (input, output) = stream.into_split();
+        Ok((input, output, peer))
     }
 }
 
 fn set_options(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     SockRef::from(stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))
-}
-
-fn report(ended: Result<(), JoinError>) {
-    if let Err(error) = ended
-        && error.is_panic()
-    {
-        tracing::error!(%error, "a connection's task panicked");
-    }
 }

@@ -8,26 +8,26 @@ use std::time::Duration;
 
 /// Limits of a listener and its connections.
 #[derive(Clone, Debug)]
-pub(crate) struct Limits {
+pub struct Limits {
     /// Largest frame in bytes, without its length (`socket.request.max.bytes`).
-    pub(crate) frame_bytes_max: usize,
+    pub frame_bytes_max: usize,
     /// Requests of one connection without a response.
-    pub(crate) in_flight_max: usize,
+    pub in_flight_max: usize,
     /// Bytes of such requests and of responses not yet written, of one connection. One request
     /// may go over it.
-    pub(crate) in_flight_bytes_max: usize,
+    pub in_flight_bytes_max: usize,
     /// Connections at a time.
-    pub(crate) connections_max: usize,
+    pub connections_max: usize,
     /// How long the first whole request may take.
-    pub(crate) first_request: Duration,
+    pub first_request: Duration,
     /// How long nothing may happen (`connections.max.idle.ms`).
-    pub(crate) idle: Duration,
+    pub idle: Duration,
     /// How long a frame may take, whatever its size.
-    pub(crate) frame_base: Duration,
+    pub frame_base: Duration,
     /// The pace below which a large frame is given up, in bytes a second.
-    pub(crate) frame_bytes_per_second: u64,
+    pub frame_bytes_per_second: u64,
     /// How long responses may take once the broker stops.
-    pub(crate) stop_grace: Duration,
+    pub stop_grace: Duration,
 }
 
 impl Default for Limits {

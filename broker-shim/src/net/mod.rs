@@ -12,7 +12,7 @@
 //! 4. A stage or a rest that was started runs to its end, also when the client is
 //!    gone; only the end of the process cuts it short.
 //!
-//! *IO: driver* (`driver/` alone; a connection runs over any byte stream)
+//! *IO: driver* (`driver` alone; all else runs over any `Listener`)
 
 mod connection;
 mod deadline;
@@ -22,9 +22,11 @@ mod handler;
 mod limits;
 mod open;
 mod out;
+mod port;
 mod private_wire;
 mod reader;
 mod responder;
+mod server;
 mod session;
 #[cfg(test)]
 mod testing;
@@ -32,10 +34,12 @@ mod testing;
 mod tests;
 mod window;
 
-pub(crate) use driver::{bind, serve};
+pub(crate) use driver::bind;
 pub(crate) use handler::{Handler, Reply, Request, Staged};
-pub(crate) use limits::Limits;
+pub use limits::Limits;
+pub use port::Listener;
 pub(crate) use private_wire::{
     FSCK_API_KEY, PrivateWireError, STATS_API_KEY, decode_private_response, encode_private_request,
     encode_private_response,
 };
+pub(crate) use server::serve;

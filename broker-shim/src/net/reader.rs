@@ -17,7 +17,7 @@ use tidewater_types::Instant;
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::sync::mpsc::UnboundedSender;
 
-use super::connection::{Connection, stopped};
+use super::connection::Connection;
 use super::deadline::Deadline;
 use super::frames::{Frames, FramingError};
 use super::handler::{Handler, Reply, Request, Staged};
@@ -113,7 +113,7 @@ impl<'a, H: Handler, R: AsyncRead + Unpin> Reader<'a, H, R> {
         while let Some(frame) = self.frames.next()? {
             any = true;
             self.window.room().await;
-            if *self.connection.stop.borrow() {
+            if self.connection.stop.is_set() {
                 return Err(ReadEnd::Stopping);
             }
             self.stage(frame).await?;
@@ -160,7 +160,7 @@ impl<'a, H: Handler, R: AsyncRead + Unpin> Reader<'a, H, R> {
         tokio::select! {
             biased;
             () = self.queue.closed() => Err(ReadEnd::Responses),
-            () = stopped(&mut self.connection.stop) => Err(ReadEnd::Stopping),
+            () = self.connection.stop.wait() => Err(ReadEnd::Stopping),
             read = self.input.read_buf(self.frames.buffer()) => match read {
                 Ok(0) => Err(ReadEnd::Client),
                 Ok(_) => {

@@ -12,10 +12,10 @@ use parking_lot::Mutex;
 use tidewater_stream_store::TokioEnv;
 use tidewater_types::BoxFuture;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
-use super::connection::Connection;
+use super::connection::{Connection, Stop};
 use super::handler::{Handler, Reply, Request, Staged};
 use super::limits::Limits;
 use super::private_wire::{STATS_API_KEY, encode_private_response};
@@ -132,7 +132,7 @@ pub(super) fn limits() -> Limits {
 pub(super) struct Client {
     pub(super) stream: DuplexStream,
     pub(super) handler: Arc<TestHandler>,
-    pub(super) stop: watch::Sender<bool>,
+    pub(super) stop: Stop,
     pub(super) ended: JoinHandle<(ReadEnd, WriteEnd)>,
 }
 
@@ -140,14 +140,14 @@ pub(super) struct Client {
 pub(super) fn connect(limits: Limits, pipe: usize) -> Client {
     let (stream, server) = tokio::io::duplex(pipe);
     let handler = TestHandler::new();
-    let (stop, stopping) = watch::channel(false);
+    let stop = Stop::default();
     let connection = Connection {
         handler: Arc::new(Shared(Arc::clone(&handler))),
         env: Arc::new(TokioEnv::current()),
         limits: Arc::new(limits),
         peer: SocketAddr::from(([127, 0, 0, 1], 5)),
         id: 1,
-        stop: stopping,
+        stop: stop.clone(),
     };
     let (input, output) = tokio::io::split(server);
     let ended = tokio::spawn(session::run(connection, input, output));

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tidewater_stream_store::TokioEnv;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 
 use super::driver::BindError;
 use super::reader::ReadEnd;
@@ -307,7 +307,7 @@ async fn a_stop_answers_what_is_in_flight_and_reads_no_more() {
     let mut client = connect(limits(), PIPE);
     client.send(&produce(1, GATED)).await;
     client.until(|h| h.begun.load(Ordering::SeqCst) == 1).await;
-    client.stop.send(true).unwrap();
+    client.stop.set();
     client.send(&produce(2, NOW)).await;
     client.handler.release(1);
     assert_eq!(client.response().await.0, 1);
@@ -327,14 +327,20 @@ async fn the_listener_serves_limits_and_stops() {
     let again = bind(&HostPort::parse(&address.to_string()).unwrap());
     assert!(matches!(again, Err(BindError::InUse { .. })));
 
-    let (stop, stopping) = watch::channel(false);
+    let (stop, stopping) = oneshot::channel();
     let handler = Arc::new(Shared(TestHandler::new()));
     let limits = Limits {
         connections_max: 2,
         ..limits()
     };
     let env = Arc::new(TokioEnv::current());
-    let server = tokio::spawn(serve(bound, handler, limits, env, stopping));
+    let server = tokio::spawn(serve(
+        bound.accepting().unwrap(),
+        handler,
+        limits,
+        env,
+        async { drop(stopping.await) },
+    ));
 
     let mut first = TcpStream::connect(address).await.unwrap();
     first
@@ -351,8 +357,8 @@ async fn the_listener_serves_limits_and_stops() {
     let mut third = TcpStream::connect(address).await.unwrap();
     assert_eq!(third.read(&mut [0]).await.unwrap_or(0), 0, "one too many");
 
-    stop.send(true).unwrap();
-    server.await.unwrap().unwrap();
+    stop.send(()).unwrap();
+    server.await.unwrap();
     assert_eq!(first.read(&mut [0]).await.unwrap(), 0);
     assert!(TcpStream::connect(address).await.is_err());
 }

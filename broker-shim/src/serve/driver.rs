@@ -25,13 +25,14 @@ use tidewater_stream_store::{
     StoreConfig, StoreError, TierConfig, TokioEnv, WalOpener,
 };
 use tidewater_types::{Env, ErrorKind, NodeId};
-use tokio::sync::watch;
+use tokio::sync::oneshot;
 use tracing::{info, warn};
 
-use crate::api::Api;
 use crate::banner::{self, BannerFacts};
-use crate::broker::{Broker, Facts, OpenError, Parts};
+use crate::broker::{Facts, OpenError, Parts};
 use crate::config::{HostPort, ServeConfig};
+use crate::coordinator::OFFSETS_PARTITIONS;
+use crate::embed::EmbeddedBroker;
 use crate::exit::{Code, Exit};
 use crate::net::{self, Limits};
 use crate::ready::{self, ReadyFile};
@@ -71,7 +72,7 @@ pub(crate) async fn run(config: ServeConfig) -> Result<(), Exit> {
         info!("stopped before it was open");
         return Ok(());
     };
-    if let Some(report) = broker.store.recovery_report() {
+    if let Some(report) = broker.store().recovery_report() {
         info!("{report}");
     }
     let limits = Limits {
@@ -79,15 +80,16 @@ pub(crate) async fn run(config: ServeConfig) -> Result<(), Exit> {
         frame_bytes_max: config.max_request_bytes,
         ..Limits::default()
     };
-    let api = Arc::new(Api::new(Arc::clone(&broker)));
-    let (stopping, stopped) = watch::channel(false);
-    let serving = tokio::spawn(net::serve(bound, api, limits, env, stopped));
+    let listener = bound.accepting().map_err(|e| environment(&e))?;
+    let (stopping, stopped) = oneshot::channel::<()>();
+    let stopped = async { drop(stopped.await) };
+    let serving = tokio::spawn(broker.serve(listener, limits, stopped));
     let facts = ready::Facts {
         pid: std::process::id(),
         listen,
         node_id: config.node_id,
-        cluster_id: broker.facts.cluster_id.clone(),
-        wal: broker.store.describe_wal(),
+        cluster_id: broker.store().cluster_id().to_string(),
+        wal: broker.store().describe_wal(),
         bucket: config.bucket.to_string(),
         start_ms: u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
     };
@@ -97,22 +99,21 @@ pub(crate) async fn run(config: ServeConfig) -> Result<(), Exit> {
     let failure = tokio::select! {
         biased;
         _ = stop.wait_for(|stopping| *stopping) => None,
-        failure = broker.store.failed() => Some(failure),
+        failure = broker.failed() => Some(failure),
     };
     for file in files {
         if let Err(error) = file.remove() {
             warn!(%error, "a file of this broker stays behind");
         }
     }
-    stopping.send_replace(true);
-    if let Ok(Err(error)) = serving.await {
+    drop(stopping);
+    if let Err(error) = serving.await {
         warn!(%error, "the listener failed");
     }
     if let Some(failure) = failure {
         return Err(exit_of_store(&failure));
     }
     broker
-        .store
         .close()
         .await
         .map_err(|failure| exit_of_store(&failure))?;
@@ -140,7 +141,7 @@ async fn open(
     wal: &WalKind,
     env: &Arc<dyn Env>,
     advertised: &HostPort,
-) -> Result<Arc<Broker>, Exit> {
+) -> Result<EmbeddedBroker, Exit> {
     let (url, options) = (config.bucket.clone(), config.bucket_options.clone());
     let opened = tokio::task::spawn_blocking(move || bucket::open(&url, &options)).await;
     let opened = opened.expect("opening a bucket does not panic");
@@ -162,16 +163,19 @@ async fn open(
             port: advertised.port,
             cluster_id: String::new(),
             default_partitions: i32::try_from(config.default_partitions).expect("the range fits"),
+            offsets_partitions: OFFSETS_PARTITIONS,
             auto_create_topics: config.auto_create_topics,
         },
     };
-    Broker::open(parts).await.map_err(|error| match error {
-        OpenError::Store(failure) => exit_of_store(&failure),
-        OpenError::Topic { ref cause, .. } if cause.is_newer() => {
-            Exit::because(Code::Foreign, error)
-        }
-        OpenError::Topic { .. } => Exit::because(Code::Damage, error),
-    })
+    EmbeddedBroker::open(parts)
+        .await
+        .map_err(|error| match error {
+            OpenError::Store(failure) => exit_of_store(&failure),
+            OpenError::Topic { ref cause, .. } if cause.is_newer() => {
+                Exit::because(Code::Foreign, error)
+            }
+            OpenError::Topic { .. } => Exit::because(Code::Damage, error),
+        })
 }
 
 /// A store that replaces what it must not is found out before anything is trusted to it. Ours need

@@ -35,7 +35,7 @@ pub(crate) struct TopicRecord {
 
 /// Why a stored topic cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum BadRecord {
+pub enum BadRecord {
     /// Written by a newer version.
     #[error("topic record has version {found}, this program reads {VERSION}")]
     Newer { found: u32 },

@@ -27,6 +27,7 @@ use tidewater_types::Env;
 use super::super::Api;
 use super::wire::{Ask, decode, encode};
 use crate::broker::{Broker, Facts, Parts};
+use crate::coordinator::OFFSETS_PARTITIONS;
 use crate::net::{Handler, Reply, Request, Staged};
 use crate::partition::Partition;
 
@@ -70,6 +71,7 @@ impl Client {
             port: 9092,
             cluster_id: String::new(),
             default_partitions: 3,
+            offsets_partitions: OFFSETS_PARTITIONS,
             auto_create_topics: true,
         };
         let parts = Parts {
