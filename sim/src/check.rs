@@ -12,6 +12,8 @@
 
 pub(crate) mod anomaly;
 pub(crate) mod frames;
+pub(crate) mod group;
+pub(crate) mod partition;
 pub(crate) mod registers;
 pub(crate) mod streams;
 pub(crate) mod watermarks;

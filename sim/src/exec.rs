@@ -16,11 +16,11 @@
 //! *IO: none*
 
 mod queue;
+mod sleep;
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -32,6 +32,7 @@ use tidewater_types::{BoxFuture, Instant};
 use crate::rng::Rng;
 use crate::trace::{Event, Keep, Line, Trace};
 use queue::{Due, Ready, Scheduled, TaskKey, TaskWaker};
+use sleep::Sleep;
 
 /// Whose tasks die together: one life of one node. 0 is the world, which never dies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -96,6 +97,8 @@ struct State {
     events: BinaryHeap<Scheduled>,
     num_scheduled: u64,
     dead: BTreeSet<Tag>,
+    /// Tags that are stopped, and what would run but for that.
+    stopped: BTreeMap<Tag, Vec<TaskKey>>,
     polls: u64,
     rng: Rng,
     trace: Trace,
@@ -124,6 +127,7 @@ impl Executor {
             events: BinaryHeap::new(),
             num_scheduled: 0,
             dead: BTreeSet::new(),
+            stopped: BTreeMap::new(),
             polls: 0,
             rng: Rng::new(seed, "scheduler"),
             trace: Trace::default(),
@@ -246,6 +250,12 @@ impl Executor {
         if slot.generation != key.generation {
             return Ok(());
         }
+        let tag = slot.tag;
+        if let Some(waiting) = state.stopped.get_mut(&tag) {
+            waiting.push(key);
+            return Ok(());
+        }
+        let slot = &mut state.slots[key.slot];
         slot.waker.queued.store(false, Ordering::Relaxed);
         let Some(mut future) = slot.future.take() else {
             return Ok(());
@@ -405,6 +415,18 @@ impl Handle {
         drop(futures);
     }
 
+    /// Stops the tasks of `tag` as SIGSTOP does: time and I/O go on without them.
+    pub fn stop(&self, tag: Tag) {
+        self.core.state.lock().stopped.entry(tag).or_default();
+    }
+
+    /// Lets the tasks of `tag` go on.
+    pub fn resume(&self, tag: Tag) {
+        let waiting = self.core.state.lock().stopped.remove(&tag);
+        let mut ready = self.core.ready.queue.lock();
+        ready.extend(waiting.unwrap_or_default());
+    }
+
     /// Calls `call` after `wait`, whatever becomes of the tasks.
     pub fn call_after(&self, wait_ns: u64, call: impl FnOnce() + Send + 'static) {
         let mut state = self.core.state.lock();
@@ -444,37 +466,6 @@ impl Handle {
     /// Counts that a fault of the plan struck.
     pub fn strike(&self, fault: &'static str) {
         *self.core.state.lock().strikes.entry(fault).or_default() += 1;
-    }
-}
-
-/// The future of [`Handle::sleep`].
-pub struct Sleep {
-    handle: Handle,
-    until: Instant,
-    waker: Option<Waker>,
-}
-
-impl Future for Sleep {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
-        let handle = self.handle.clone();
-        let mut state = handle.core.state.lock();
-        if state.now_ns >= self.until.0 {
-            return Poll::Ready(());
-        }
-        let known = self
-            .waker
-            .as_ref()
-            .is_some_and(|waker| waker.will_wake(context.waker()));
-        if !known {
-            // A timer cannot be taken back; an old one wakes a task for nothing, which it must bear.
-            let waker = context.waker().clone();
-            state.schedule(self.until.0, Due::Wake(waker.clone()));
-            drop(state);
-            self.waker = Some(waker);
-        }
-        Poll::Pending
     }
 }
 

@@ -87,6 +87,23 @@ const fn upload(id: u16, name: &'static str) -> Mutant {
     store(id, "upload", name)
 }
 
+const fn broker(id: u16, group: &'static str, name: &'static str) -> Mutant {
+    Mutant {
+        id,
+        name,
+        group,
+        scenario: Scenario::Broker,
+    }
+}
+
+const fn producers(id: u16, name: &'static str) -> Mutant {
+    broker(id, "producers", name)
+}
+
+const fn groups(id: u16, name: &'static str) -> Mutant {
+    broker(id, "groups", name)
+}
+
 /// Every bug that is wired.
 pub const MUTANTS: &[Mutant] = &[
     wal(1, "ack on write completion before flush"),
@@ -155,6 +172,12 @@ pub const MUTANTS: &[Mutant] = &[
     compaction(33, "no delayed delete: a reader gets 404"),
     tier(36, "trim", "trims more than asked"),
     tier(57, "sweep", "orphan sweep without condemning"),
+    producers(41, "out-of-window sequence accepted"),
+    producers(42, "a duplicate is acked before the original is durable"),
+    producers(43, "de-duplication state not rebuilt after a restart"),
+    groups(48, "stale-generation commit accepted"),
+    groups(49, "commit acked before it is durable"),
+    groups(50, "offsets partly loaded"),
 ];
 
 /// The bug with this number.

@@ -10,6 +10,7 @@
 //!
 //! *IO: none*
 
+mod broker;
 pub(crate) mod faults;
 pub(crate) mod saved;
 mod scenarios;
@@ -21,6 +22,7 @@ use crate::bucket::BucketFaults;
 use crate::disk::{DiskFaults, DiskShape};
 use crate::rng::Rng;
 
+pub use broker::{BrokerLife, BrokerPlan};
 pub use scenarios::Scenario;
 
 /// How a life ends.
@@ -132,6 +134,9 @@ pub struct Plan {
     pub lives: Vec<Life>,
     /// Damage done after the last life, if any.
     pub damage: Option<Damage>,
+    /// Clients, lives and network of the scenario `broker`.
+    #[serde(default)]
+    pub broker: BrokerPlan,
 }
 
 impl Plan {
@@ -187,6 +192,11 @@ impl Plan {
             damage: match scenario {
                 Scenario::ObjectWal => object_damage(&mut Rng::new(seed, "plan: objects")),
                 _ => damage,
+            },
+            broker: if scenario == Scenario::Broker {
+                BrokerPlan::new(seed, long)
+            } else {
+                BrokerPlan::default()
             },
         }
     }

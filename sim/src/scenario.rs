@@ -8,6 +8,7 @@
 //!
 //! *IO: none*
 
+pub(crate) mod broker;
 pub(crate) mod common;
 pub(crate) mod gate;
 pub(crate) mod metadata;
@@ -87,6 +88,7 @@ pub(crate) fn run_watched(plan: &Plan, mutant: u16, watch: Watch) -> RunReport {
         Scenario::ObjectWal => object::run(&executor, plan),
         Scenario::Metadata => metadata::run(&executor, plan),
         Scenario::Tier => tier::run(&executor, plan),
+        Scenario::Broker => broker::run(&executor, plan),
     }));
     let (failure, mut faults) = match run {
         Ok((outcome, faults)) => (failure_of(outcome), faults),

@@ -35,6 +35,8 @@ pub enum Event {
     Bucket,
     /// A scenario did something worth telling.
     Note,
+    /// Bytes arrived, or a connection was made.
+    Net,
 }
 
 /// How much of a run is told.

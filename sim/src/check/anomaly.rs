@@ -17,6 +17,11 @@ use super::Violation;
 /// Checker, words that its detail begins with or holds, name.
 const NAMES: &[(&str, &str, &str)] = &[
     ("log", "lost:", "lost-write"),
+    ("log", "duplicate:", "duplicate"),
+    ("log", "order:", "nonmonotonic-send"),
+    ("log", "which nobody sent", "aborted-read"),
+    ("log", "gap:", "int-poll-skip"),
+    ("log", "shown, the high watermark", "precommitted-read"),
     ("log", "the final read ends at", "unseen"),
     ("log", "nothing at", "unseen"),
     ("log", "is gone", "lost-write"),
@@ -36,6 +41,7 @@ const NAMES: &[(&str, &str, &str)] = &[
     ("watermarks", "start went back", "nonmonotonic-poll"),
     ("watermarks", "went back", "nonmonotonic-send"),
     ("watermarks", "no trim beyond", "lost-write"),
+    ("watermarks", "nobody deleted anything", "lost-write"),
     ("frames", "lost:", "lost-write"),
     ("frames", "gap:", "int-poll-skip"),
     ("frames", "resurrected:", "aborted-read"),

@@ -122,3 +122,30 @@ fn deadlock_endless_loop_and_panic_are_told_apart() {
         })
     );
 }
+
+#[test]
+fn a_stopped_node_runs_nothing_and_goes_on_where_it_was() {
+    let executor = Executor::new(3);
+    let handle = executor.handle();
+    let times = Arc::new(Mutex::new(Vec::new()));
+    let told = Arc::clone(&times);
+    executor
+        .run(LIMITS, async move {
+            let (node, log) = (handle.clone(), Arc::clone(&told));
+            let task = async move {
+                for _ in 0..3 {
+                    node.sleep(Duration::from_millis(1)).await;
+                    log.lock().push(node.now().0 / 1_000_000);
+                }
+            };
+            handle.spawn(Tag(1), "task", Box::pin(task));
+            handle.sleep(Duration::from_micros(1_500)).await;
+            handle.stop(Tag(1));
+            handle.sleep(Duration::from_millis(50)).await;
+            assert_eq!(told.lock().len(), 1, "nothing ran meanwhile");
+            handle.resume(Tag(1));
+            handle.sleep(Duration::from_millis(10)).await;
+        })
+        .unwrap();
+    assert_eq!(*times.lock(), [1, 51, 52]);
+}

@@ -15,9 +15,10 @@ use serde::Serialize;
 
 use crate::bucket::BucketFaults;
 use crate::disk::DiskFaults;
+use crate::net::NetFaults;
 
 /// Fields beside the probabilities.
-const NO_FAULTS: &[&str] = &["way_ns", "timeout_ns", "page_keys"];
+const NO_FAULTS: &[&str] = &["way_ns", "timeout_ns", "page_keys", "window_bytes"];
 
 /// What the disk can do and no plan asks for: no log could notice it at its tail.
 pub(crate) const NOT_PLANNED: &[&str] = &["disk_lying_flush", "disk_stale_read"];
@@ -37,6 +38,10 @@ const OTHERS: &[&str] = &[
     "disk_bit_rot",
     "disk_lost_name",
     "kill",
+    "net_client_vanished",
+    "net_half_open",
+    "net_partition",
+    "net_refused",
     "power_loss",
     "zombie",
 ];
@@ -46,6 +51,7 @@ pub(crate) fn names() -> Vec<String> {
     let mut names: Vec<String> = OTHERS.iter().map(ToString::to_string).collect();
     names.extend(probabilities("disk", &DiskFaults::default()));
     names.extend(probabilities("bucket", &BucketFaults::default()));
+    names.extend(probabilities("net", &NetFaults::default()));
     names.sort_unstable();
     names
 }

@@ -41,6 +41,8 @@ scenarios! {
     Metadata = "metadata",
     /// Nodes that upload, compact, trim and sweep the same streams.
     Tier = "tier",
+    /// Clients on a network, and a broker that restarts.
+    Broker = "broker",
 }
 
 impl Scenario {

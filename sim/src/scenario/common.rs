@@ -4,13 +4,19 @@
 //!
 //! *IO: none*
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use tidewater_bucket::Bucket;
+use tidewater_s3stream::{FsckOptions, Severity};
+use tidewater_types::Env;
 use tidewater_wal::{DeviceWalConfig, WalError, WalMode};
 
+use crate::bucket::SimBucket;
 use crate::check::Violation;
 use crate::disk::{Device, SimDisk};
-use crate::exec::{Handle, Limits, Stop};
+use crate::env::SimEnv;
+use crate::exec::{Handle, Limits, Stop, Tag};
 use crate::plan::{Plan, Sync};
 
 /// What a run may take; a run that needs more hangs.
@@ -96,6 +102,31 @@ pub(crate) fn holds(bytes: &[u8], needle: &[u8]) -> bool {
         .windows(16)
         .enumerate()
         .any(|(at, window)| window == first && bytes.get(at..at + len) == Some(needle))
+}
+
+/// The objects and the metadata agree.
+pub(crate) async fn fsck(
+    handle: &Handle,
+    seed: u64,
+    tag: Tag,
+    bucket: &SimBucket,
+) -> Result<(), Violation> {
+    let env: Arc<dyn Env> = Arc::new(SimEnv::new(handle.clone(), seed, tag, 0));
+    let bucket: Arc<dyn Bucket> = Arc::new(bucket.clone());
+    let options = FsckOptions {
+        verify_checksums: true,
+        ..FsckOptions::default()
+    };
+    let report = tidewater_s3stream::fsck(bucket, env, options).await;
+    let report = report.map_err(|error| Violation::new("fsck", format!("refused: {error}")))?;
+    match report
+        .findings
+        .iter()
+        .find(|finding| finding.severity == Severity::Error)
+    {
+        None => Ok(()),
+        Some(finding) => Err(Violation::new("fsck", format!("{finding:?}"))),
+    }
 }
 
 #[cfg(test)]

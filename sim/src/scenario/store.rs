@@ -13,11 +13,11 @@
 
 mod life;
 mod node;
-mod opener;
+pub(super) mod opener;
 mod owners;
 mod progress;
 mod verify;
-mod world;
+pub(super) mod world;
 mod zombies;
 
 use std::sync::Arc;

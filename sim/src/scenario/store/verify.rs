@@ -15,7 +15,6 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tidewater_bucket::Bucket;
-use tidewater_s3stream::{FsckOptions, Severity};
 use tidewater_stream_store::{Stream, StreamStore, WalOpener};
 use tidewater_types::{Env, Lsn, Offset, StreamId, sometimes};
 
@@ -230,20 +229,5 @@ pub(super) async fn read_all(node: &Node, streams: &[Stream]) {
 /// The objects and the metadata agree.
 pub(super) async fn fsck(world: &Arc<World>) -> Result<(), Violation> {
     let tag = world.next_tag();
-    let env: Arc<dyn Env> = Arc::new(SimEnv::new(world.handle.clone(), world.plan.seed, tag, 0));
-    let bucket: Arc<dyn Bucket> = Arc::new(world.bucket.clone());
-    let options = FsckOptions {
-        verify_checksums: true,
-        ..FsckOptions::default()
-    };
-    let report = tidewater_s3stream::fsck(bucket, env, options).await;
-    let report = report.map_err(|error| Violation::new("fsck", format!("refused: {error}")))?;
-    match report
-        .findings
-        .iter()
-        .find(|finding| finding.severity == Severity::Error)
-    {
-        None => Ok(()),
-        Some(finding) => Err(Violation::new("fsck", format!("{finding:?}"))),
-    }
+    common::fsck(&world.handle, world.plan.seed, tag, &world.bucket).await
 }

@@ -1,0 +1,169 @@
+//! Administration: the topic of everybody, and topics that come, grow and go.
+//!
+//! *Owns*: what must be listed after which answer.
+//! *Does not own*: what is written to topics.
+//!
+//! *IO: none*
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tidewater_protocol::ErrorCode;
+use tidewater_protocol::messages::create_partitions_request::CreatePartitionsTopic;
+use tidewater_protocol::messages::create_topics_request::CreatableTopic;
+use tidewater_protocol::messages::metadata_request::MetadataRequestTopic;
+use tidewater_protocol::messages::{
+    CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
+    DeleteTopicsRequest, DeleteTopicsResponse, MetadataRequest, MetadataResponse,
+};
+
+use super::conn::{Answer, Client, Lost};
+use super::producer::refused;
+use super::world::{TOPIC, World};
+use crate::check::Violation;
+
+/// What clients call this work.
+pub(super) const WORK: &str = "admin";
+
+/// Creates a topic; asks until it exists. Whether a request without answer may still create it.
+async fn create(client: &mut Client, name: &str, num_partitions: i32) -> bool {
+    let mut may_come_late = false;
+    let world = Arc::clone(&client.world);
+    let topic = CreatableTopic {
+        name: name.to_owned(),
+        num_partitions,
+        replication_factor: 1,
+        ..Default::default()
+    };
+    let request = CreateTopicsRequest {
+        topics: vec![topic],
+        ..Default::default()
+    };
+    loop {
+        let answer: Result<Answer<CreateTopicsResponse>, Lost> = client.ask(5, &request).await;
+        let code = answer.ok().and_then(|answer| {
+            let topics = answer.message.topics;
+            topics.first().map(|topic| ErrorCode(topic.error_code))
+        });
+        match code {
+            Some(ErrorCode::NONE | ErrorCode::TOPIC_ALREADY_EXISTS) => return may_come_late,
+            Some(code) => refused(&world, "create topic", code.code()),
+            None => may_come_late = true,
+        }
+        client.pause(Duration::from_millis(20)).await;
+    }
+}
+
+async fn delete(client: &mut Client, name: &str) {
+    let world = Arc::clone(&client.world);
+    let request = DeleteTopicsRequest {
+        topic_names: vec![name.to_owned()],
+        timeout_ms: 10_000,
+        ..Default::default()
+    };
+    loop {
+        let answer: Result<Answer<DeleteTopicsResponse>, Lost> = client.ask(4, &request).await;
+        let code = answer.ok().and_then(|answer| {
+            let topics = answer.message.responses;
+            topics.first().map(|topic| ErrorCode(topic.error_code))
+        });
+        match code {
+            Some(ErrorCode::NONE | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) => return,
+            Some(code) => refused(&world, "delete topic", code.code()),
+            None => {}
+        }
+        client.pause(Duration::from_millis(20)).await;
+    }
+}
+
+async fn grow(client: &mut Client, name: &str, count: i32) {
+    let world = Arc::clone(&client.world);
+    let request = CreatePartitionsRequest {
+        topics: vec![CreatePartitionsTopic {
+            name: name.to_owned(),
+            count,
+            assignments: None,
+        }],
+        timeout_ms: 10_000,
+        ..Default::default()
+    };
+    loop {
+        let answer: Result<Answer<CreatePartitionsResponse>, Lost> = client.ask(1, &request).await;
+        let code = answer.ok().and_then(|answer| {
+            let topics = answer.message.results;
+            topics.first().map(|topic| ErrorCode(topic.error_code))
+        });
+        match code {
+            // Refused if an earlier attempt whose answer was lost did it.
+            Some(ErrorCode::NONE | ErrorCode::INVALID_PARTITIONS) => return,
+            Some(code) => refused(&world, "create partitions", code.code()),
+            None => {}
+        }
+        client.pause(Duration::from_millis(20)).await;
+    }
+}
+
+/// The number of partitions of a topic, 0 if there is none; asks until the broker in charge tells.
+async fn count(client: &mut Client, name: &str) -> usize {
+    let request = MetadataRequest {
+        topics: Some(vec![MetadataRequestTopic {
+            name: Some(name.to_owned()),
+            ..Default::default()
+        }]),
+        allow_auto_topic_creation: false,
+        ..Default::default()
+    };
+    loop {
+        let answer: Result<Answer<MetadataResponse>, Lost> = client.ask(8, &request).await;
+        match answer {
+            Ok(Answer { message, life }) if life == client.world.life() => {
+                let found = message.topics.first().filter(|topic| topic.error_code == 0);
+                return found.map_or(0, |topic| topic.partitions.len());
+            }
+            _ => client.pause(Duration::from_millis(20)).await,
+        }
+    }
+}
+
+/// Creates the topic of everybody.
+pub(super) async fn prepare(world: &Arc<World>) {
+    let mut client = Client::new(world, "admin");
+    let partitions = i32::try_from(world.plan.broker.partitions).expect("few");
+    create(&mut client, TOPIC, partitions).await;
+    expect(
+        &mut client,
+        TOPIC,
+        usize::try_from(partitions).expect("few"),
+    )
+    .await;
+}
+
+async fn expect(client: &mut Client, name: &str, wanted: usize) {
+    let found = count(client, name).await;
+    if found != wanted {
+        let detail = format!("topic {name} has {found} partitions, expected {wanted}");
+        client.world.fail(Violation::new("topics", detail));
+    }
+}
+
+/// Topics come, grow and go.
+pub(super) async fn run(world: Arc<World>) {
+    let mut client = Client::new(&world, "admin");
+    for number in 0..world.plan.broker.rounds {
+        let name = format!("topic-{number}");
+        let may_come_late = create(&mut client, &name, 1).await;
+        expect(&mut client, &name, 1).await;
+        if client.rng.chance(500) {
+            grow(&mut client, &name, 3).await;
+            expect(&mut client, &name, 3).await;
+        }
+        if client.rng.chance(500) {
+            delete(&mut client, &name).await;
+            if !may_come_late {
+                expect(&mut client, &name, 0).await;
+            }
+        }
+        client.pause(Duration::from_millis(200)).await;
+    }
+    world.ends(WORK);
+}

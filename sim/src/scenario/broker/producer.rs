@@ -1,0 +1,297 @@
+//! A producer: batches in rounds, several under way, the same ones again until they are
+//! acknowledged.
+//!
+//! *Owns*: sequences, retries, what an answer means.
+//! *Does not own*: whether what was acknowledged is kept (the models).
+//!
+//! Invariants
+//! 1. While a batch is not acknowledged no new one is made, so that it stays among the last five that
+//!    the broker remembers; Kafka's own client stops for a retry, too.
+//!
+//! *IO: none*
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use tidewater_protocol::ErrorCode;
+use tidewater_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use tidewater_protocol::messages::{
+    InitProducerIdRequest, InitProducerIdResponse, ProduceRequest, ProduceResponse,
+};
+use tidewater_types::sometimes;
+
+use super::batch::{Stamp, encode};
+use super::conn::{Answer, Client, Lost};
+use super::world::{TOPIC, World};
+use crate::check::Violation;
+use crate::check::partition::Value;
+
+/// What clients call this work.
+pub(super) const WORK: &str = "producer";
+
+/// A batch that is not acknowledged.
+struct Batch {
+    partition: i32,
+    values: Vec<Value>,
+    bytes: Bytes,
+}
+
+struct Producer {
+    client: Client,
+    number: u32,
+    idempotent: bool,
+    id: i64,
+    next_sequence: u32,
+    /// The next sequence of each partition, as the protocol counts it.
+    sequences: BTreeMap<i32, i32>,
+    unacked: VecDeque<Batch>,
+    acks: i16,
+    hasty: bool,
+    pause: Duration,
+}
+
+/// What an answer says of its batch.
+enum Outcome {
+    Acked(i64),
+    Again,
+}
+
+pub(super) async fn run(world: Arc<World>, number: u32, idempotent: bool) {
+    let client = Client::new(&world, "producer");
+    let lives: u64 = world.plan.broker.lives.iter().map(|l| l.after_us).sum();
+    let batches = world.plan.broker.batches;
+    let mut producer = Producer {
+        client,
+        number,
+        idempotent,
+        id: -1,
+        next_sequence: 0,
+        sequences: BTreeMap::new(),
+        unacked: VecDeque::new(),
+        acks: -1,
+        hasty: false,
+        // So that there is something to do in every life.
+        pause: Duration::from_micros(2 * lives / u64::from(batches.max(1))),
+    };
+    producer.hasty = producer.client.rng.chance(500);
+    if idempotent {
+        producer.id = producer.init().await;
+    } else if producer.client.rng.chance(500) {
+        producer.acks = 1;
+    }
+    let mut left = batches;
+    while left > 0 || !producer.unacked.is_empty() {
+        if producer.unacked.is_empty() {
+            while left > 0 && producer.unacked.len() < world.plan.broker.depth {
+                let batch = producer.next_batch();
+                producer.unacked.push_back(batch);
+                left -= 1;
+            }
+        }
+        if producer.round().await.is_err() {
+            producer.client.pause(Duration::from_millis(5)).await;
+        }
+        if producer.client.rng.chance(300) && !world.is_healed() {
+            let pause = producer.pause;
+            producer.client.pause(pause).await;
+        }
+    }
+    world.ends(WORK);
+}
+
+impl Producer {
+    /// A producer id; asks until it has one.
+    async fn init(&mut self) -> i64 {
+        let request = InitProducerIdRequest {
+            transactional_id: None,
+            transaction_timeout_ms: 60_000,
+            ..Default::default()
+        };
+        loop {
+            let answer: Result<Answer<InitProducerIdResponse>, Lost> =
+                self.client.ask(4, &request).await;
+            let Ok(Answer { message, .. }) = answer else {
+                self.client.pause(Duration::from_millis(20)).await;
+                continue;
+            };
+            if message.error_code == 0 {
+                let world = &self.client.world;
+                let is_new = world.model.lock().producer_ids.insert(message.producer_id);
+                if !is_new {
+                    let detail = format!("producer id {} was given twice", message.producer_id);
+                    world.fail(Violation::new("producer", detail));
+                }
+                return message.producer_id;
+            }
+            self.refused("init producer id", message.error_code);
+            self.client.pause(Duration::from_millis(20)).await;
+        }
+    }
+
+    fn next_batch(&mut self) -> Batch {
+        let world = Arc::clone(&self.client.world);
+        let rng = &mut self.client.rng;
+        let partition = i32::try_from(rng.below(world.plan.broker.partitions.into())).expect("few");
+        let count = u32::try_from(rng.between(1, 3)).expect("few");
+        let num_bytes = usize::try_from(rng.between(16, 200)).expect("few");
+        let values: Vec<Value> = (0..count)
+            .map(|index| Value {
+                producer: self.number,
+                sequence: self.next_sequence + index,
+            })
+            .collect();
+        self.next_sequence += count;
+        let sequence = self.sequences.entry(partition).or_default();
+        let stamp = if self.idempotent {
+            Stamp {
+                id: self.id,
+                epoch: 0,
+                sequence: *sequence,
+            }
+        } else {
+            Stamp {
+                id: -1,
+                epoch: -1,
+                sequence: -1,
+            }
+        };
+        *sequence += i32::try_from(count).expect("few");
+        world.partition(partition, |model| {
+            if !self.idempotent {
+                model.plain(self.number);
+            }
+            for value in &values {
+                model.sent(*value);
+            }
+        });
+        let now_ms = i64::try_from(world.handle.now().0 / 1_000_000).unwrap_or(0);
+        let bytes = encode(stamp, 1_793_491_200_000 + now_ms, &values, num_bytes);
+        Batch {
+            partition,
+            values,
+            bytes,
+        }
+    }
+
+    /// Sends everything that is not acknowledged, in order, and hears what becomes of it.
+    async fn round(&mut self) -> Result<(), Lost> {
+        let version = [3, 7, 9, 12][self.client.rng.index(4)];
+        let timeout_ms = [5, 200, 10_000][self.client.rng.index(3)];
+        // Some clients give up early, and what they gave up arrives late.
+        self.client.patience = if self.hasty && !self.client.world.is_healed() {
+            Duration::from_millis(60)
+        } else {
+            Duration::from_secs(3)
+        };
+        let mut under_way = Vec::new();
+        for batch in &self.unacked {
+            let data = PartitionProduceData {
+                index: batch.partition,
+                records: Some(batch.bytes.clone().into()),
+            };
+            let request = ProduceRequest {
+                acks: self.acks,
+                timeout_ms: if self.client.world.is_healed() {
+                    10_000
+                } else {
+                    timeout_ms
+                },
+                topic_data: vec![TopicProduceData {
+                    name: TOPIC.to_owned(),
+                    partition_data: vec![data],
+                    ..Default::default()
+                }],
+                ..Default::default()
+            };
+            under_way.push(self.client.send(version, &request).await?);
+        }
+        let mut left = VecDeque::new();
+        let mut failed = BTreeSet::new();
+        let mut lost = false;
+        let mut answers = under_way.into_iter();
+        for batch in std::mem::take(&mut self.unacked) {
+            let answer = answers.next().filter(|_| !lost);
+            let answer = match answer {
+                Some(under_way) => self.client.receive::<ProduceResponse>(under_way).await.ok(),
+                None => None,
+            };
+            lost |= answer.is_none();
+            match answer.map(|answer| self.outcome(&batch, &answer, &failed)) {
+                Some(Outcome::Acked(base)) => self.acked(&batch, base),
+                Some(Outcome::Again) | None => {
+                    failed.insert(batch.partition);
+                    left.push_back(batch);
+                }
+            }
+        }
+        self.unacked = left;
+        if lost || !failed.is_empty() {
+            sometimes!("broker: a batch is sent again");
+            return Err(Lost);
+        }
+        Ok(())
+    }
+
+    fn outcome(
+        &self,
+        batch: &Batch,
+        answer: &Answer<ProduceResponse>,
+        failed: &BTreeSet<i32>,
+    ) -> Outcome {
+        let found = answer.message.responses.first();
+        let found = found.and_then(|topic| topic.partition_responses.first());
+        let Some(found) = found.filter(|found| found.index == batch.partition) else {
+            let detail = format!("no answer for partition {}", batch.partition);
+            self.client.world.fail(Violation::new("protocol", detail));
+            return Outcome::Again;
+        };
+        let code = ErrorCode(found.error_code);
+        if code == ErrorCode::NONE {
+            return Outcome::Acked(found.base_offset);
+        }
+        let is_out_of_order = code == ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER;
+        // Behind one that failed, or told by a broker that is not in charge any more.
+        let explained =
+            failed.contains(&batch.partition) || answer.life != self.client.world.life();
+        if !(is_out_of_order && explained) {
+            self.refused("produce", found.error_code);
+        }
+        Outcome::Again
+    }
+
+    fn acked(&self, batch: &Batch, base: i64) {
+        let world = &self.client.world;
+        world.handle.line(|| {
+            let (partition, values) = (batch.partition, &batch.values);
+            format!("ack   partition={partition} base={base} {values:?}")
+        });
+        world.check(world.partition(batch.partition, |model| model.acked(base, &batch.values)));
+    }
+
+    fn refused(&self, what: &str, code: i16) {
+        refused(&self.client.world, what, code);
+    }
+}
+
+/// An error that a client does not just try again after is a violation.
+pub(super) fn refused(world: &World, what: &str, code: i16) {
+    const RETRIABLE: [ErrorCode; 9] = [
+        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
+        ErrorCode::NOT_LEADER_OR_FOLLOWER,
+        ErrorCode::REQUEST_TIMED_OUT,
+        ErrorCode::KAFKA_STORAGE_ERROR,
+        ErrorCode::FENCED_LEADER_EPOCH,
+        ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
+        ErrorCode::COORDINATOR_NOT_AVAILABLE,
+        ErrorCode::NOT_COORDINATOR,
+        ErrorCode::NOT_CONTROLLER,
+    ];
+    world.handle.line(|| format!("{what} refused: {code}"));
+    sometimes!("broker: a client is refused");
+    if !RETRIABLE.contains(&ErrorCode(code)) {
+        let name = ErrorCode(code);
+        world.fail(Violation::new("refused", format!("{what}: {name:?}")));
+    }
+}

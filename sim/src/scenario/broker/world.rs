@@ -1,0 +1,262 @@
+//! What outlives the broker's lives: device, bucket, network, models, clients.
+//!
+//! *Owns*: the state that the parts of the scenario share, the first violation.
+//! *Does not own*: what the parts do.
+//!
+//! *IO: none*
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+use crate::bucket::SimBucket;
+use crate::check::Violation;
+use crate::check::group::GroupModel;
+use crate::check::partition::PartitionModel;
+use crate::disk::{CrashStyle, Device};
+use crate::exec::{Handle, Tag};
+use crate::net::{Host, SimNet};
+use crate::plan::{End, Plan};
+use crate::rng::Rng;
+
+/// The broker's host; clients have the numbers behind it.
+pub(super) const NODE: Host = Host(1);
+/// The topic that everybody writes and reads.
+pub(super) const TOPIC: &str = "orders";
+/// The group that consumes it.
+pub(super) const GROUP: &str = "billing";
+
+/// What outlives the lives.
+pub(super) struct World {
+    pub(super) handle: Handle,
+    pub(super) plan: Plan,
+    pub(super) device: Device,
+    pub(super) bucket: SimBucket,
+    pub(super) net: SimNet,
+    pub(super) model: Mutex<Model>,
+    /// A client ended.
+    ended: Notify,
+}
+
+pub(super) struct Model {
+    pub(super) partitions: BTreeMap<i32, PartitionModel>,
+    pub(super) group: GroupModel,
+    /// How far the group has processed each partition.
+    pub(super) processed: BTreeMap<i32, i64>,
+    pub(super) producer_ids: BTreeSet<i64>,
+    pub(super) next_commit: u64,
+    rng: Rng,
+    next_tag: u32,
+    next_client: u32,
+    /// The latest life that listens; what older ones say may be old.
+    life: Tag,
+    /// The latest life that has opened.
+    serving: Tag,
+    /// Clients at work, by what they do.
+    working: BTreeMap<&'static str, u32>,
+    healed: bool,
+    failure: Option<Violation>,
+}
+
+impl World {
+    pub(super) fn new(handle: Handle, plan: &Plan) -> Self {
+        let seed = plan.seed;
+        Self {
+            device: Device::new(handle.clone(), seed, plan.disk, plan.disk_faults),
+            bucket: SimBucket::new(handle.clone(), seed, plan.bucket),
+            net: SimNet::new(handle.clone(), seed, plan.broker.net),
+            plan: plan.clone(),
+            model: Mutex::new(Model {
+                partitions: BTreeMap::new(),
+                group: GroupModel::default(),
+                processed: BTreeMap::new(),
+                producer_ids: BTreeSet::new(),
+                next_commit: 0,
+                rng: Rng::new(seed, "workload"),
+                next_tag: 0,
+                next_client: NODE.0,
+                life: Tag(0),
+                serving: Tag(0),
+                working: BTreeMap::new(),
+                healed: false,
+                failure: None,
+            }),
+            ended: Notify::new(),
+            handle,
+        }
+    }
+
+    /// Where the broker listens.
+    pub(super) fn address(&self) -> SocketAddr {
+        SocketAddr::from(([10, 0, 0, 1], 9092))
+    }
+
+    pub(super) fn next_tag(&self) -> Tag {
+        let mut model = self.model.lock();
+        model.next_tag += 1;
+        Tag(model.next_tag)
+    }
+
+    /// The host of another client, and the seed of what it does.
+    pub(super) fn next_client(&self) -> (Host, u64) {
+        let mut model = self.model.lock();
+        model.next_client += 1;
+        (Host(model.next_client), model.rng.next_u64())
+    }
+
+    /// Whether a connection that its client drops vanishes without a word.
+    pub(super) fn may_vanish(&self, rng: &mut Rng) -> bool {
+        self.plan.broker.net.reset > 0 && !self.is_healed() && rng.chance(100)
+    }
+
+    /// A number of the workload.
+    pub(super) fn below(&self, bound: u64) -> u64 {
+        self.model.lock().rng.below(bound)
+    }
+
+    /// A host of a client, if there is any.
+    pub(super) fn some_client(&self) -> Host {
+        let mut model = self.model.lock();
+        let clients = u64::from(model.next_client - NODE.0).max(1);
+        let number = model.rng.between(1, clients);
+        Host(NODE.0 + u32::try_from(number).expect("small"))
+    }
+
+    /// `life` listens from now on.
+    pub(super) fn listens(&self, life: Tag) {
+        self.model.lock().life = life;
+    }
+
+    /// The latest life that listened.
+    pub(super) fn life(&self) -> Tag {
+        self.model.lock().life
+    }
+
+    /// `life` has opened and serves.
+    pub(super) fn serves(&self, life: Tag) {
+        self.model.lock().serving = life;
+    }
+
+    /// Whether `life` has opened and nobody has behind it.
+    pub(super) fn is_serving(&self, life: Tag) -> bool {
+        self.model.lock().serving == life
+    }
+
+    pub(super) fn heal(&self) {
+        self.model.lock().healed = true;
+    }
+
+    /// Whether nothing fails any more and the broker stays.
+    pub(super) fn is_healed(&self) -> bool {
+        self.model.lock().healed
+    }
+
+    /// Runs a client under the name of its work; nothing is healed before all have ended.
+    pub(super) fn spawn(
+        &self,
+        work: &'static str,
+        client: impl Future<Output = ()> + Send + 'static,
+    ) where
+        Self: Sized,
+    {
+        self.handle.spawn(Tag(0), work, Box::pin(client));
+    }
+
+    pub(super) fn begins(&self, work: &'static str) {
+        *self.model.lock().working.entry(work).or_default() += 1;
+    }
+
+    pub(super) fn ends(&self, work: &'static str) {
+        let mut model = self.model.lock();
+        let left = model.working.get_mut(work).map(|count| {
+            *count -= 1;
+            *count
+        });
+        if left == Some(0) {
+            model.working.remove(work);
+        }
+        drop(model);
+        self.ended.notify_waiters();
+    }
+
+    /// Whether anybody does `work`.
+    pub(super) fn works(&self, work: &'static str) -> bool {
+        self.model.lock().working.contains_key(work)
+    }
+
+    /// Who is at work, in words; empty if nobody is.
+    pub(super) fn at_work(&self) -> String {
+        let model = self.model.lock();
+        let names: Vec<String> = model
+            .working
+            .iter()
+            .map(|(work, count)| format!("{count} {work}"))
+            .collect();
+        names.join(", ")
+    }
+
+    /// Completes once no client is at work, or something is wrong.
+    pub(super) async fn all_ended(&self) {
+        loop {
+            let ended = self.ended.notified();
+            {
+                let model = self.model.lock();
+                if model.working.is_empty() || model.failure.is_some() {
+                    return;
+                }
+            }
+            ended.await;
+        }
+    }
+
+    /// Ends the life `tag` without its consent.
+    pub(super) fn end(&self, tag: Tag, end: End) {
+        let styles = [
+            CrashStyle::None,
+            CrashStyle::All,
+            CrashStyle::Writes,
+            CrashStyle::Sectors,
+        ];
+        let style = styles[usize::try_from(self.below(4)).expect("small")];
+        match end {
+            End::PowerLoss => {
+                self.net.power_loss(NODE, tag);
+                self.handle.kill(tag);
+                self.device.power_loss(style);
+            }
+            End::Kill | End::Close => {
+                self.device.kill();
+                self.handle.kill(tag);
+            }
+        }
+    }
+
+    /// Keeps the first violation.
+    pub(super) fn fail(&self, violation: Violation) {
+        self.handle.line(|| format!("FAIL  {violation}"));
+        self.model.lock().failure.get_or_insert(violation);
+        self.ended.notify_waiters();
+    }
+
+    pub(super) fn check(&self, result: Result<(), Violation>) {
+        if let Err(violation) = result {
+            self.fail(violation);
+        }
+    }
+
+    /// The first violation, if there is one.
+    pub(super) fn failed(&self) -> Result<(), Violation> {
+        self.model.lock().failure.clone().map_or(Ok(()), Err)
+    }
+
+    /// What is known of a partition of the topic.
+    pub(super) fn partition<R>(
+        &self,
+        index: i32,
+        look: impl FnOnce(&mut PartitionModel) -> R,
+    ) -> R {
+        look(self.model.lock().partitions.entry(index).or_default())
+    }
+}
