@@ -14,7 +14,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tidewater_bucket::Bucket;
 use tidewater_stream_store::{Stream, StreamStore, WalOpener};
 use tidewater_types::{Env, Lsn, Offset, StreamId, sometimes};
 
@@ -30,7 +29,7 @@ use crate::disk::{CrashStyle, Device};
 use crate::env::SimEnv;
 use crate::exec::{Executor, Tag};
 use crate::plan::Plan;
-use crate::scenario::common::{LIMITS, failure_of, holds, wal_config};
+use crate::scenario::common::{self, LIMITS, failure_of, holds, wal_config};
 
 type Streams = BTreeMap<StreamId, StreamModel>;
 
