@@ -10,12 +10,14 @@
 
 mod compact;
 mod range;
+mod upload;
 
 use std::time::Duration;
 
 pub use compact::CompactConfig;
 pub use range::ConfigError;
 use range::check;
+pub use upload::UploadConfig;
 
 /// How the metadata log behaves.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,7 +31,9 @@ pub struct MetaConfig {
     /// Size in bytes at which a part of a snapshot is closed: a larger state is stored in several
     /// objects, one in memory at a time. Default 8 MiB; 256 B to 64 MiB.
     pub snapshot_part_bytes: usize,
-    /// Greatest size of one log entry in bytes. Default 1 MiB; 4 KiB to 64 MiB.
+    /// Greatest size of one log entry in bytes. Default 4 MiB; 4 KiB to 64 MiB.
+    ///
+    /// The commit of an object with a range and a snapshot of 40,000 streams fits.
     pub entry_bytes_max: usize,
     /// Time between the durable announcement that log entries and snapshots may go and their
     /// deletion. Default 1 h; 1 ms to 30 days.
@@ -62,7 +66,7 @@ impl Default for MetaConfig {
             snapshot_entries: 1_000,
             snapshot_entries_max: 10_000,
             snapshot_part_bytes: 8 << 20,
-            entry_bytes_max: 1 << 20,
+            entry_bytes_max: 4 << 20,
             delete_delay: Duration::from_secs(3_600),
             queue_bytes_max: 64 << 20,
             poll_min: Duration::from_millis(250),
@@ -163,7 +167,9 @@ pub struct TierConfig {
     /// Each upload costs two or three requests, and data that is not uploaded lives in the WAL
     /// and in memory. Nothing is requested while nothing is pending.
     pub upload_age: Duration,
-    /// Upload once this many streams have pending data. Default 4,096; 1 to 1,000,000.
+    /// Upload once this many streams have pending data. Default 40,000; 1 to 1,000,000.
+    ///
+    /// As many as one commit can name: a broker of many idle partitions makes one object of them.
     pub upload_streams: usize,
     /// Objects of one upload that are sent at a time. Default 4; 1 to 64.
     pub upload_parallel: usize,
@@ -172,7 +178,9 @@ pub struct TierConfig {
     /// A stream with this many bytes in an upload gets an object of its own. Default 8 MiB;
     /// 1 KiB to 1 GiB.
     pub stream_object_bytes: u64,
-    /// Most streams in one stream-set object. Default 4,096; 1 to 8,192.
+    /// Most streams in one stream-set object. Default 40,000; 1 to 500,000.
+    ///
+    /// The commit of an object fits `meta.entry_bytes_max`, whatever this says.
     pub stream_set_streams: usize,
     /// Memory for data blocks, in bytes. Default 64 MiB; 64 KiB to 1 TiB.
     pub block_cache_bytes: u64,
@@ -186,6 +194,8 @@ pub struct TierConfig {
     pub delete_delay: Duration,
     /// How small objects become large ones.
     pub compact: CompactConfig,
+    /// How uploads are spread over time and over requests.
+    pub upload: UploadConfig,
 }
 
 impl Default for TierConfig {
@@ -194,16 +204,17 @@ impl Default for TierConfig {
             meta: MetaConfig::default(),
             upload_bytes: 64 << 20,
             upload_age: Duration::from_secs(10),
-            upload_streams: 4_096,
+            upload_streams: 40_000,
             upload_parallel: 4,
             block_bytes: 512 << 10,
             stream_object_bytes: 8 << 20,
-            stream_set_streams: 4_096,
+            stream_set_streams: 40_000,
             block_cache_bytes: 64 << 20,
             index_cache_bytes: 16 << 20,
             read_parallel: 4,
             delete_delay: Duration::from_secs(600),
             compact: CompactConfig::default(),
+            upload: UploadConfig::default(),
         }
     }
 }
@@ -219,6 +230,7 @@ impl TierConfig {
         let cache = 64 << 10..=1 << 40;
         self.meta.validate()?;
         self.compact.validate()?;
+        self.upload.validate()?;
         check(
             (1 << 10..=1 << 30).contains(&self.upload_bytes),
             "upload_bytes",
@@ -250,9 +262,9 @@ impl TierConfig {
             "1 KiB to 1 GiB",
         )?;
         check(
-            (1..=8_192).contains(&self.stream_set_streams),
+            (1..=500_000).contains(&self.stream_set_streams),
             "stream_set_streams",
-            "1 to 8,192",
+            "1 to 500,000",
         )?;
         check(
             cache.contains(&self.block_cache_bytes),

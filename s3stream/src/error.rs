@@ -254,6 +254,9 @@ pub enum TierError {
     /// The uploader was stopped.
     #[error("the uploader is stopped")]
     Closed,
+    /// A task of the uploader panicked: a bug. What it had not committed stays in the tail.
+    #[error("the uploader died of a bug")]
+    Died,
 }
 
 impl TierError {
@@ -268,7 +271,7 @@ impl TierError {
             Self::Unavailable(cause) => cause.kind(),
             Self::Fenced { .. } => ErrorKind::Fenced,
             Self::Meta(cause) => cause.kind(),
-            Self::Closed => ErrorKind::Closed,
+            Self::Closed | Self::Died => ErrorKind::Closed,
         }
     }
 }

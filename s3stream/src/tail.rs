@@ -5,8 +5,9 @@
 //!
 //! Invariants
 //! 1. Only durable entries are sealed.
-//! 2. A sealed range starts at its stream's committed end and is contiguous.
-//! 3. The same range is sealed again until it is reported committed or dropped.
+//! 2. A sealed range is contiguous and starts where the range of its stream that was sealed before
+//!    ends; the first one starts at the committed end.
+//! 3. What was sealed and never reported committed is sealed again by the next uploader.
 //!
 //! *IO: none*
 
@@ -17,12 +18,14 @@ use crate::entry::{CommitReport, Entry, StateSnapshot};
 /// How much waits to be uploaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pending {
-    /// Bytes of durable, not yet committed entries; at least their payloads.
+    /// Bytes of durable entries that were not sealed yet; at least their payloads.
     pub num_bytes: u64,
     /// When the oldest of them was appended; `None` if nothing is pending.
     pub oldest: Option<Instant>,
     /// Number of streams that have such entries.
     pub streams: usize,
+    /// Room for more runs short: what is uploaded goes as fast as it can.
+    pub is_short: bool,
 }
 
 /// A run of one stream's entries, taken for upload.
@@ -47,17 +50,20 @@ pub struct SealedBatch {
 
 /// Durable data that waits for its upload.
 pub trait Tail: Send + Sync + 'static {
-    /// What is durable and not yet committed. Cheap: asked at every change.
+    /// What is durable and not yet sealed. Cheap: asked at every change.
     fn pending(&self) -> Pending;
 
-    /// Completes when `pending` may have grown since the call.
+    /// Completes when `pending` may have changed since the call.
     fn changed(&self) -> BoxFuture<'_, ()>;
 
+    /// An uploader begins: what was sealed for an earlier one and not reported is pending again.
+    fn start_over(&self);
+
     /// Takes what to upload next, in the order of the write-ahead log, up to `bytes_max` bytes
-    /// and at least one entry if any is pending.
+    /// and at least one entry if any is pending. Several batches may be sealed and not reported.
     fn seal(&self, bytes_max: u64) -> SealedBatch;
 
-    /// Called once the batch sealed last is committed. Dropped ranges will never be: the tail
-    /// releases them as well.
+    /// Called once the oldest of the sealed batches is committed. Dropped ranges will never be: the
+    /// tail releases them as well. A batch that held nothing is not reported.
     fn committed(&self, report: &CommitReport);
 }

@@ -5,7 +5,9 @@
 //!
 //! *IO: none*
 
-use std::collections::{BTreeMap, VecDeque};
+mod tail;
+
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -13,14 +15,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tidewater_bucket::{Bucket, BucketError, ListPage, MemoryBucket, Purpose};
-use tidewater_types::{BoxFuture, Env, Epoch, Instant, NodeId, Offset, StreamId};
-use tokio::sync::Notify;
-
-use crate::{
-    CommitReport, Entry, MetaConfig, MetaOp, Metadata, Pending, SealedBatch, SealedRange,
-    StateSnapshot, Tail, Tier, TierConfig, Uploader,
+use tidewater_bucket::{
+    Bucket, BucketError, ListPage, MemoryBucket, MultipartId, MultipartLimits, Part, PartTag,
+    Purpose,
 };
+use tidewater_types::{BoxFuture, Env, Epoch, Instant, NodeId, Offset, StreamId};
+
+use crate::{Entry, MetaConfig, MetaOp, Metadata, Tier, TierConfig, Uploader};
+pub(crate) use tail::MemoryTail;
 
 /// Tokio's clock (paused in tests: a sleep takes no time) and a counter for randomness.
 pub(crate) struct TestEnv {
@@ -76,6 +78,8 @@ pub(crate) enum Fault {
     NoSpace,
     /// A read comes back with its last byte missing.
     Truncate,
+    /// The store forgets the upload in parts that the request is about.
+    Forget,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -85,6 +89,9 @@ pub(crate) enum Op {
     Size,
     Delete,
     List,
+    Start,
+    Part,
+    Complete,
 }
 
 /// A bucket in memory with scripted faults and counted requests.
@@ -183,6 +190,23 @@ impl FaultyBucket {
         let mut bytes = self.bytes(key).await.to_vec();
         bytes[position] ^= 0xff;
         self.tamper(key, Some(Bytes::from(bytes))).await;
+    }
+
+    /// Makes a request unless it never arrives, and loses its answer if that is the fault.
+    async fn faulted<T>(
+        &self,
+        fault: Option<Fault>,
+        key: &str,
+        request: BoxFuture<'_, Result<T, BucketError>>,
+    ) -> Result<T, BucketError> {
+        match fault {
+            None => request.await,
+            Some(Fault::LoseAnswer) => {
+                let _outcome = request.await;
+                Err(error(Fault::LoseAnswer, key))
+            }
+            Some(fault) => Err(error(fault, key)),
+        }
     }
 
     fn fault(&self, op: Op, key: &str) -> Option<Fault> {
@@ -286,102 +310,61 @@ impl Bucket for FaultyBucket {
             }
         })
     }
-}
 
-/// A tail in memory: what a stream-store would hold.
-#[derive(Default)]
-pub(crate) struct MemoryTail {
-    streams: Mutex<BTreeMap<StreamId, TailStream>>,
-    changed: Notify,
-    pub(crate) reports: Mutex<Vec<CommitReport>>,
-}
-
-#[derive(Default)]
-struct TailStream {
-    epoch: Epoch,
-    entries: VecDeque<Entry>,
-    snapshot: Option<StateSnapshot>,
-}
-
-impl MemoryTail {
-    pub(crate) fn append(&self, stream: StreamId, epoch: Epoch, entries: Vec<Entry>) {
-        let mut streams = self.streams.lock();
-        let tail = streams.entry(stream).or_default();
-        tail.epoch = epoch;
-        tail.entries.extend(entries);
-        drop(streams);
-        self.changed.notify_one();
+    fn multipart(&self) -> Option<MultipartLimits> {
+        self.store.multipart()
     }
 
-    pub(crate) fn attach(&self, stream: StreamId, snapshot: StateSnapshot) {
-        self.streams.lock().entry(stream).or_default().snapshot = Some(snapshot);
-    }
-}
-
-impl Tail for MemoryTail {
-    fn pending(&self) -> Pending {
-        let streams = self.streams.lock();
-        let with_entries = streams.values().filter(|tail| !tail.entries.is_empty());
-        let num_bytes = with_entries
-            .clone()
-            .flat_map(|tail| &tail.entries)
-            .map(|entry| entry.payload.len() as u64)
-            .sum();
-        let streams = with_entries.count();
-        // All that is pending is as old as the test.
-        Pending {
-            num_bytes,
-            oldest: (streams > 0).then_some(Instant(0)),
-            streams,
-        }
+    fn create_multipart<'a>(
+        &'a self,
+        purpose: Purpose,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<MultipartId, BucketError>> {
+        Box::pin(async move {
+            let fault = self.fault(Op::Start, key);
+            self.faulted(fault, key, self.store.create_multipart(purpose, key))
+                .await
+        })
     }
 
-    fn changed(&self) -> BoxFuture<'_, ()> {
-        Box::pin(self.changed.notified())
+    fn put_part<'a>(
+        &'a self,
+        purpose: Purpose,
+        part: Part<'a>,
+        body: Vec<Bytes>,
+    ) -> BoxFuture<'a, Result<PartTag, BucketError>> {
+        Box::pin(async move {
+            let fault = self.fault(Op::Part, part.key);
+            self.faulted(fault, part.key, self.store.put_part(purpose, part, body))
+                .await
+        })
     }
 
-    fn seal(&self, bytes_max: u64) -> SealedBatch {
-        let (mut room, mut ranges) = (bytes_max, Vec::new());
-        for (stream, tail) in &mut *self.streams.lock() {
-            let mut entries = Vec::new();
-            for entry in &tail.entries {
-                let size = entry.payload.len() as u64;
-                if size > room && !(entries.is_empty() && ranges.is_empty()) {
-                    break;
-                }
-                room = room.saturating_sub(size);
-                entries.push(entry.clone());
+    fn complete_multipart<'a>(
+        &'a self,
+        purpose: Purpose,
+        key: &'a str,
+        upload: &'a MultipartId,
+        parts: &'a [PartTag],
+    ) -> BoxFuture<'a, Result<(), BucketError>> {
+        Box::pin(async move {
+            let fault = self.fault(Op::Complete, key);
+            if fault == Some(Fault::Forget) {
+                self.store.abort_multipart(purpose, key, upload).await?;
             }
-            let end = entries.last().map(Entry::end_offset);
-            let snapshot = tail
-                .snapshot
-                .clone()
-                .filter(|snapshot| Some(snapshot.as_of) <= end);
-            if !entries.is_empty() {
-                ranges.push(SealedRange {
-                    stream: *stream,
-                    stream_epoch: tail.epoch,
-                    entries,
-                    snapshot,
-                });
-            }
-        }
-        SealedBatch { ranges }
+            let fault = fault.filter(|fault| *fault != Fault::Forget);
+            let request = self.store.complete_multipart(purpose, key, upload, parts);
+            self.faulted(fault, key, request).await
+        })
     }
 
-    fn committed(&self, report: &CommitReport) {
-        let mut streams = self.streams.lock();
-        for (stream, range) in report.committed.iter().chain(&report.dropped) {
-            let tail = streams.get_mut(stream).expect("it sealed the stream");
-            while tail
-                .entries
-                .front()
-                .is_some_and(|entry| entry.base_offset < range.end())
-            {
-                tail.entries.pop_front();
-            }
-        }
-        self.reports.lock().push(report.clone());
+    fn abort_multipart<'a>(
+        &'a self,
+        purpose: Purpose,
+        key: &'a str,
+        upload: &'a MultipartId,
+    ) -> BoxFuture<'a, Result<(), BucketError>> {
+        self.store.abort_multipart(purpose, key, upload)
     }
 }
 

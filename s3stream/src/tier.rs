@@ -26,8 +26,10 @@ use crate::object_id::COMPACTION_COUNTERS;
 use crate::read::fetch::{Fetched, Reads};
 use crate::read::source::Source;
 use crate::tail::Tail;
+use crate::upload::control::Shared;
+use crate::upload::pace::Pacer;
 use crate::upload::store::ObjectStorer;
-use crate::upload::uploader::{Shared, UploadLoop, Uploader};
+use crate::upload::uploader::{UploadLoop, Uploader};
 
 /// Streams in a bucket. Clones share everything.
 #[derive(Clone)]
@@ -58,6 +60,7 @@ impl Tier {
             field: err.field,
             range: err.range,
         })?;
+        check_parts(&*bucket, &config)?;
         let metadata =
             Metadata::open(Arc::clone(&bucket), Arc::clone(&env), config.meta.clone()).await?;
         let source = Source {
@@ -153,7 +156,8 @@ impl Tier {
             reads,
             ..
         } = &*self.inner;
-        let shared = Arc::<Shared>::default();
+        let pacer = Pacer::new(Arc::clone(env), config.upload.pace_percent);
+        let shared = Shared::new(Arc::clone(&pacer));
         let known = reads.metadata.read(|state| state.node(node).copied());
         let last_counter = known
             .filter(|known| known.epoch == node_epoch)
@@ -168,6 +172,9 @@ impl Tier {
             block_bytes: config.block_bytes,
             last_counter: AtomicU64::new(last_counter),
             purpose: Purpose::Upload,
+            upload: config.upload.clone(),
+            parallel: config.upload_parallel,
+            pacer,
         };
         let background = Arc::downgrade(&tail);
         let upload = UploadLoop {
@@ -273,6 +280,10 @@ impl Tier {
             block_bytes: config.block_bytes,
             last_counter: AtomicU64::new(COMPACTION_COUNTERS),
             purpose: Purpose::Compaction,
+            upload: config.upload.clone(),
+            parallel: config.upload_parallel,
+            // Its own pace is that of its reads.
+            pacer: Pacer::new(Arc::clone(env), 0),
         };
         storer.skip_condemned(&reads.metadata);
         let made = Arc::new(Compactor::new(
@@ -304,4 +315,20 @@ impl Tier {
 async fn until_stopped(shared: Arc<Shared>, work: impl Future<Output = ()>) {
     let (stopped, work) = (std::pin::pin!(shared.stopped()), std::pin::pin!(work));
     select(stopped, work).await;
+}
+
+/// A store that takes parts must take the configured ones: better refused now than at the first
+/// large object.
+fn check_parts(bucket: &dyn Bucket, config: &TierConfig) -> Result<(), MetaError> {
+    let part_bytes = config.upload.part_bytes;
+    let refused = bucket
+        .multipart()
+        .filter(|limits| !(limits.part_bytes_min..=limits.part_bytes_max).contains(&part_bytes));
+    match refused {
+        Some(_) => Err(MetaError::InvalidConfig {
+            field: "upload.part_bytes",
+            range: "what the bucket takes as a part (S3: 5 MiB to 5 GiB)",
+        }),
+        None => Ok(()),
+    }
 }

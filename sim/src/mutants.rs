@@ -155,6 +155,7 @@ pub const MUTANTS: &[Mutant] = &[
     upload(25, "offset delta overflows"),
     upload(27, "compare-and-swap retry applies a change twice"),
     upload(28, "WAL trimmed before the commit"),
+    upload(80, "uploads in flight are committed out of order"),
     metadata(26, "stale commit moves the end offset back"),
     metadata(40, "recovery replayed twice"),
     metadata(71, "log entries deleted without a durable boundary"),

@@ -1,12 +1,12 @@
 //! The upload queue: every durable entry that no object holds yet, in WAL order.
 //!
-//! *Owns*: which entries are sealed into the batch under way, and the WAL's trim point.
+//! *Owns*: which entries are sealed into the batches under way, and the WAL's trim point.
 //! *Does not own*: the entries' bytes (the streams' tails), the upload (the tier).
 //!
 //! Invariants
 //! 1. Items ascend by LSN.
 //! 2. The trim point never passes an item that is not committed.
-//! 3. At most one batch is sealed at a time.
+//! 3. Batches are sealed, and let go, in the order of the items.
 //!
 //! *IO: none*
 
@@ -33,12 +33,26 @@ pub(crate) struct Item {
 #[derive(Debug, Default)]
 pub(crate) struct UploadQueue {
     items: VecDeque<Item>,
+    /// The batches that are sealed and not let go, oldest first.
+    batches: VecDeque<Batch>,
+    /// Items in them.
     num_sealed: usize,
+    /// Bytes of all items.
     num_bytes: u64,
-    /// Items of each stream that has any.
+    /// Bytes of those that are not sealed.
+    num_bytes_unsealed: u64,
+    /// Items of each stream that are not sealed.
     streams: BTreeMap<StreamId, usize>,
     /// One past the frame of the last item ever pushed: everything below was pushed.
     pushed_end: Lsn,
+}
+
+/// A sealed batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Batch {
+    num_items: usize,
+    /// Nothing of it goes up: nobody will report it committed.
+    is_void: bool,
 }
 
 impl UploadQueue {
@@ -52,15 +66,17 @@ impl UploadQueue {
         );
         self.pushed_end = item.lsn_end;
         self.num_bytes += item.num_bytes;
+        self.num_bytes_unsealed += item.num_bytes;
         *self.streams.entry(item.stream).or_default() += 1;
         self.items.push_back(item);
     }
 
-    /// Bytes and age of the items that are not committed, and of how many streams they are.
+    /// Bytes and age of the items that are not sealed, and of how many streams they are.
     pub(crate) fn pending(&self) -> (u64, Option<Instant>, usize) {
+        let oldest = self.items.get(self.num_sealed);
         (
-            self.num_bytes,
-            self.items.front().map(|item| item.durable_since),
+            self.num_bytes_unsealed,
+            oldest.map(|item| item.durable_since),
             self.streams.len(),
         )
     }
@@ -76,36 +92,82 @@ impl UploadQueue {
         self.num_bytes
     }
 
-    /// Seals the oldest items, at least one, up to `bytes_max`. The last seal's items come again
-    /// if it was never committed.
-    pub(crate) fn seal(&mut self, bytes_max: u64) -> Vec<Item> {
-        let mut num_bytes = 0;
+    /// What was sealed and not let go is unsealed again.
+    pub(crate) fn unseal(&mut self) {
+        for item in self.items.iter().take(self.num_sealed) {
+            self.num_bytes_unsealed += item.num_bytes;
+            *self.streams.entry(item.stream).or_default() += 1;
+        }
         self.num_sealed = 0;
-        for item in &self.items {
-            if self.num_sealed > 0 && num_bytes + item.num_bytes > bytes_max {
+        self.batches.clear();
+    }
+
+    /// Seals the oldest unsealed items as the next batch, at least one, up to `bytes_max`.
+    pub(crate) fn seal(&mut self, bytes_max: u64) -> Vec<Item> {
+        let (mut num_bytes, mut batch) = (0, Vec::new());
+        for item in self.items.iter().skip(self.num_sealed) {
+            if !batch.is_empty() && num_bytes + item.num_bytes > bytes_max {
                 break;
             }
             num_bytes += item.num_bytes;
-            self.num_sealed += 1;
-        }
-        self.items.iter().take(self.num_sealed).copied().collect()
-    }
-
-    /// The sealed items are committed (or given up): removes them.
-    pub(crate) fn commit_sealed(&mut self) -> Vec<Item> {
-        let done: Vec<Item> = self.items.drain(..self.num_sealed).collect();
-        self.num_sealed = 0;
-        for item in &done {
-            self.num_bytes -= item.num_bytes;
+            batch.push(*item);
             let left = self
                 .streams
                 .get_mut(&item.stream)
-                .expect("a stream with items");
+                .expect("a stream with unsealed items");
             *left -= 1;
             if *left == 0 {
                 self.streams.remove(&item.stream);
             }
         }
+        if !batch.is_empty() {
+            self.num_bytes_unsealed -= num_bytes;
+            self.num_sealed += batch.len();
+            self.batches.push_back(Batch {
+                num_items: batch.len(),
+                is_void: false,
+            });
+        }
+        batch
+    }
+
+    /// Nothing of the batch sealed last goes up; it goes with the ones before it.
+    pub(crate) fn last_is_void(&mut self) {
+        self.batches.back_mut().expect("a sealed batch").is_void = true;
+    }
+
+    /// The items of the oldest sealed batch, which is to be committed next.
+    pub(crate) fn oldest_batch(&self) -> impl Iterator<Item = &Item> {
+        let num_items = self.batches.front().map_or(0, |batch| batch.num_items);
+        self.items.iter().take(num_items)
+    }
+
+    /// The oldest sealed batch is committed: removes it, and the void ones behind it.
+    pub(crate) fn commit_sealed(&mut self) -> Vec<Item> {
+        let mut num_items = self.batches.pop_front().map_or(0, |batch| batch.num_items);
+        num_items += self.pop_void();
+        self.let_go(num_items)
+    }
+
+    /// Removes the void batches that nothing under way is in front of.
+    pub(crate) fn let_go_void(&mut self) -> Vec<Item> {
+        let num_items = self.pop_void();
+        self.let_go(num_items)
+    }
+
+    fn pop_void(&mut self) -> usize {
+        let mut num_items = 0;
+        while let Some(batch) = self.batches.front().copied().filter(|batch| batch.is_void) {
+            num_items += batch.num_items;
+            self.batches.pop_front();
+        }
+        num_items
+    }
+
+    fn let_go(&mut self, num_items: usize) -> Vec<Item> {
+        let done: Vec<Item> = self.items.drain(..num_items).collect();
+        self.num_sealed -= num_items;
+        self.num_bytes -= done.iter().map(|item| item.num_bytes).sum::<u64>();
         done
     }
 
@@ -148,13 +210,37 @@ mod tests {
         assert_eq!(queue.seal(10).len(), 2);
         assert_eq!(queue.trim_point(), Lsn(10));
         assert_eq!(queue.sealed_end(), Lsn(30));
-        assert_eq!(queue.pending(), (15, Some(Instant(10)), 1));
+        assert_eq!(queue.pending(), (5, Some(Instant(30)), 1));
+        assert_eq!(queue.num_bytes(), 15);
+        assert_eq!(queue.seal(1).len(), 1);
+        assert_eq!(queue.pending(), (0, None, 0));
+        assert!(queue.seal(1).is_empty());
+        assert_eq!(queue.commit_sealed().len(), 2);
+        assert_eq!(queue.trim_point(), Lsn(30), "one batch at a time");
+        assert_eq!(queue.oldest_batch().count(), 1);
+        assert_eq!(queue.commit_sealed().len(), 1);
+        assert_eq!(queue.trim_point(), Lsn(37), "the last frame goes too");
+        assert_eq!(queue.num_bytes(), 0);
+    }
+
+    #[test]
+    fn a_void_batch_waits_for_those_before_it() {
+        let mut queue = UploadQueue::default();
+        for lsn in [10, 20, 30, 40] {
+            queue.push(item(lsn, 5));
+        }
+        queue.seal(5);
+        queue.seal(5);
+        queue.last_is_void();
+        assert!(queue.let_go_void().is_empty());
+        queue.seal(5);
         assert_eq!(queue.commit_sealed().len(), 2);
         assert_eq!(queue.trim_point(), Lsn(30));
-        assert_eq!(queue.seal(1).len(), 1);
         queue.commit_sealed();
-        assert_eq!(queue.trim_point(), Lsn(37), "the last frame goes too");
-        assert_eq!(queue.pending(), (0, None, 0));
+        queue.seal(5);
+        queue.last_is_void();
+        assert_eq!(queue.let_go_void().len(), 1);
+        assert_eq!(queue.trim_point(), Lsn(47));
     }
 
     #[test]
@@ -169,11 +255,16 @@ mod tests {
     }
 
     #[test]
-    fn an_uncommitted_seal_comes_again() {
+    fn what_was_never_committed_comes_again() {
         let mut queue = UploadQueue::default();
         queue.push(item(1, 5));
-        assert_eq!(queue.seal(100), queue.seal(100));
-        assert_eq!(queue.pending(), (5, Some(Instant(1)), 1));
+        queue.push(item(10, 5));
+        let (first, second) = (queue.seal(5), queue.seal(5));
+        queue.unseal();
+        assert_eq!(queue.pending(), (10, Some(Instant(1)), 1));
+        assert_eq!(queue.seal(5), first);
+        queue.commit_sealed();
+        assert_eq!(queue.seal(5), second);
     }
 
     #[test]

@@ -269,6 +269,13 @@ impl Shared {
         self.room.add_permits(free);
     }
 
+    /// Whether half of the room for what waits for its upload is taken. An append that waits for
+    /// room finds it so: none is larger than the other half.
+    pub(crate) fn is_room_short(&self) -> bool {
+        let free = self.room.available_permits() as u64;
+        free <= self.config.waiting_bytes_max / 2
+    }
+
     /// What recovery found takes its room, and what there is not is owed.
     pub(crate) fn take_recovered_room(&self) {
         let recovered = self.queue.lock().num_bytes();

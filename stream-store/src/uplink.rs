@@ -6,7 +6,10 @@
 //!
 //! Invariants
 //! 1. The WAL is trimmed only after the metadata commit of what it gives up.
-//! 2. A sealed range starts at its stream's committed end.
+//! 2. A sealed range starts where the one of its stream that was sealed before ends, or at the
+//!    committed end.
+//! 3. A stream that nobody can commit any more stands in nobody's way: its items are let go with
+//!    the batches around them.
 //!
 //! *IO: none* (through ports)
 
@@ -17,7 +20,7 @@ use std::sync::atomic::Ordering;
 use futures_util::FutureExt as _;
 use futures_util::future::{Either, select};
 use tidewater_s3stream::{CommitReport, Pending, SealedBatch, SealedRange, Tail as TailPort};
-use tidewater_types::{BoxFuture, StreamId, mutant, sometimes};
+use tidewater_types::{BoxFuture, Epoch, StreamId, mutant, sometimes};
 use tracing::warn;
 
 use crate::error::StoreError;
@@ -52,11 +55,16 @@ impl TailPort for Uplink {
             num_bytes,
             oldest,
             streams,
+            is_short: self.shared.is_room_short(),
         }
     }
 
     fn changed(&self) -> BoxFuture<'_, ()> {
         Box::pin(self.shared.queue_grew.notified())
+    }
+
+    fn start_over(&self) {
+        self.shared.queue.lock().unseal();
     }
 
     fn seal(&self, bytes_max: u64) -> SealedBatch {
@@ -73,12 +81,18 @@ impl TailPort for Uplink {
             }
             // Nothing of it will ever be committed: it must not stand in the way of the rest.
             sometimes!("store: a whole batch was of deleted streams");
-            self.let_go();
+            let done = {
+                let mut queue = self.shared.queue.lock();
+                queue.last_is_void();
+                queue.let_go_void()
+            };
+            self.let_go(&done);
         }
     }
 
     fn committed(&self, report: &CommitReport) {
         let shared = &self.shared;
+        let epochs = self.epochs_of_oldest();
         for (id, range) in &report.committed {
             let stream = shared.streams.lock().get(id).cloned();
             if let Some(stream) = stream {
@@ -91,12 +105,10 @@ impl TailPort for Uplink {
         }
         for (id, range) in &report.dropped {
             warn!(stream = id.0, %range, "the stream was deleted or moved on; its range was dropped");
-            if let Some(stream) = shared.streams.lock().remove(id) {
-                *stream.closed.lock() = Some(StoreError::NoStream { stream: *id });
-                stream.changed.notify_waiters();
-            }
+            self.close(*id, epochs.get(id).copied());
         }
-        let done = self.let_go();
+        let done = shared.queue.lock().commit_sealed();
+        self.let_go(&done);
         self.cache(&done);
         shared.queue_grew.notify_waiters();
     }
@@ -118,14 +130,35 @@ impl Uplink {
         by_stream.into_iter().filter_map(range).collect()
     }
 
-    /// The sealed items are in objects or will never be: the queue, the WAL and the room let go
+    /// The epochs under which the items of the oldest batch were appended.
+    fn epochs_of_oldest(&self) -> BTreeMap<StreamId, Epoch> {
+        let queue = self.shared.queue.lock();
+        let epochs = queue.oldest_batch();
+        epochs
+            .map(|item| (item.stream, item.stream_epoch))
+            .collect()
+    }
+
+    /// What was appended under `epoch` will never be in an object. A handle that was opened since
+    /// is another one, and stays.
+    fn close(&self, id: StreamId, epoch: Option<Epoch>) {
+        let mut streams = self.shared.streams.lock();
+        let is_it = |stream: &&Arc<StreamInner>| Some(stream.epoch) == epoch;
+        if streams.get(&id).filter(is_it).is_none() {
+            return;
+        }
+        let stream = streams.remove(&id).expect("looked at above");
+        drop(streams);
+        *stream.closed.lock() = Some(StoreError::NoStream { stream: id });
+        stream.changed.notify_waiters();
+    }
+
+    /// The items are in objects or will never be, and left the queue: the WAL and the room let go
     /// of them.
-    fn let_go(&self) -> Vec<Item> {
+    fn let_go(&self, done: &[Item]) {
         let shared = &self.shared;
-        let done = shared.queue.lock().commit_sealed();
         shared.trim_wal();
         shared.give_room_back(done.iter().map(|item| item.num_bytes).sum());
-        done
     }
 
     /// Keeps the committed entries for readers at the tail, within the budget.
@@ -180,7 +213,6 @@ pub(crate) async fn flush(shared: &Arc<Shared>) -> Result<(), StoreError> {
         };
         return Err(shared.failure().unwrap_or_else(closed));
     };
-    // A loop that died of a panic answers nobody.
     let flushed = std::pin::pin!(uploader.flush());
     let failed = std::pin::pin!(shared.failed());
     match select(flushed, failed).await {

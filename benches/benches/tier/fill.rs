@@ -78,6 +78,7 @@ fn entry(offset: u64, noise: &Bytes) -> Entry {
 /// Durable entries of one stream that wait for their upload.
 struct OneStream {
     stream: StreamId,
+    /// Those that were not sealed yet.
     entries: Mutex<VecDeque<Entry>>,
     grew: Notify,
 }
@@ -100,6 +101,7 @@ impl Tail for OneStream {
             num_bytes: entries.iter().map(|entry| entry.payload.len() as u64).sum(),
             oldest: None,
             streams: usize::from(!entries.is_empty()),
+            is_short: false,
         }
     }
 
@@ -107,9 +109,14 @@ impl Tail for OneStream {
         Box::pin(self.grew.notified())
     }
 
+    /// One uploader is started in the life of a tail.
+    fn start_over(&self) {}
+
     fn seal(&self, bytes_max: u64) -> SealedBatch {
         let most = usize::try_from(bytes_max).unwrap_or(usize::MAX) / ENTRY_BYTES;
-        let entries: Vec<_> = self.lock().iter().take(most.max(1)).cloned().collect();
+        let mut waiting = self.lock();
+        let most = most.max(1).min(waiting.len());
+        let entries: Vec<_> = waiting.drain(..most).collect();
         if entries.is_empty() {
             return SealedBatch::default();
         }
@@ -124,9 +131,5 @@ impl Tail for OneStream {
         }
     }
 
-    fn committed(&self, report: &CommitReport) {
-        let ends = report.committed.iter().chain(&report.dropped);
-        let end = ends.map(|(_, range)| range.end()).max();
-        self.lock().retain(|entry| Some(entry.base_offset) >= end);
-    }
+    fn committed(&self, _report: &CommitReport) {}
 }

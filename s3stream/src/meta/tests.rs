@@ -302,7 +302,7 @@ async fn a_rejected_transaction_names_its_operation_and_changes_nothing() {
 async fn a_transaction_larger_than_an_entry_is_refused_at_once() {
     let bucket = FaultyBucket::new();
     let metadata = open(&bucket, 1).await;
-    let value = Bytes::from(vec![0; 2 << 20]);
+    let value = Bytes::from(vec![0; 5 << 20]);
     let op = MetaOp::PutKey {
         key: "key".to_owned(),
         value,

@@ -5,8 +5,13 @@
 //! *IO: none* (requests go through the bucket port)
 
 pub(crate) mod commits;
+mod committer;
+pub(crate) mod control;
 pub(crate) mod encode;
+pub(crate) mod pace;
+pub(crate) mod parts;
 pub(crate) mod plan;
+mod sealer;
 pub(crate) mod store;
 pub(crate) mod uploader;
 

@@ -18,12 +18,14 @@ use tidewater_bucket::{Bucket, BucketError, Purpose};
 use tidewater_types::{Env, Epoch, NodeId, sometimes};
 
 use crate::backoff::Backoff;
-use crate::config::MetaConfig;
+use crate::config::{MetaConfig, UploadConfig};
 use crate::counters::{Counters, add};
 use crate::meta::log::Metadata;
 use crate::object_id::ObjectId;
 
 use super::encode::{EncodedObject, encode};
+use super::pace::Pacer;
+use super::parts::{PartSender, PartsEnd};
 use super::plan::ObjectPlan;
 
 pub(crate) struct ObjectStorer {
@@ -37,6 +39,10 @@ pub(crate) struct ObjectStorer {
     pub(crate) last_counter: AtomicU64,
     /// Uploads and compaction are counted apart.
     pub(crate) purpose: Purpose,
+    pub(crate) upload: UploadConfig,
+    /// Parts of an object under way at a time.
+    pub(crate) parallel: usize,
+    pub(crate) pacer: Arc<Pacer>,
 }
 
 pub(crate) enum Sent {
@@ -50,15 +56,22 @@ impl ObjectStorer {
         Backoff::new(self.retry.backoff_min, self.retry.backoff_max)
     }
 
+    /// Counters for `count` objects: ids ascend in the order in which they are asked for here.
+    pub(crate) fn reserve(&self, count: usize) -> u64 {
+        self.last_counter.fetch_add(count as u64, Ordering::Relaxed) + 1
+    }
+
     /// An id that was never given.
     pub(crate) fn next_id(&self) -> ObjectId {
-        let counter = self.last_counter.fetch_add(1, Ordering::Relaxed) + 1;
-        let nonce = self.env.random("s3stream: object nonce");
+        self.id(self.reserve(1))
+    }
+
+    fn id(&self, counter: u64) -> ObjectId {
         ObjectId {
             node: self.node,
             epoch: self.node_epoch,
             counter,
-            nonce,
+            nonce: self.env.random("s3stream: object nonce"),
         }
     }
 
@@ -75,21 +88,22 @@ impl ObjectStorer {
         }
     }
 
-    /// Encodes the object under a new id.
-    pub(crate) fn prepare(&self, plan: &ObjectPlan) -> EncodedObject {
-        encode(self.next_id(), plan, self.block_bytes)
+    /// Encodes the object under the id of a reserved counter.
+    pub(crate) fn prepare(&self, plan: &ObjectPlan, counter: u64) -> EncodedObject {
+        encode(self.id(counter), plan, self.block_bytes)
     }
 
-    /// Uploads the planned object; never gives up.
-    pub(crate) async fn store(&self, plan: &ObjectPlan) -> EncodedObject {
+    /// Uploads the planned object under the id of a reserved counter; never gives up.
+    pub(crate) async fn store(&self, plan: &ObjectPlan, mut counter: u64) -> EncodedObject {
         loop {
-            let mut encoded = self.prepare(plan);
+            let mut encoded = self.prepare(plan, counter);
             if matches!(self.send(&encoded).await, Sent::Confirmed) {
                 // What was sent need not stay in memory until the commit.
                 encoded.body = Vec::new();
                 return encoded;
             }
             tracing::error!(object = %encoded.object.id, "a foreign object has the key of an upload");
+            counter = self.reserve(1);
         }
     }
 
@@ -100,7 +114,72 @@ impl ObjectStorer {
 
     /// Sends an object until its key is taken, by it or by something else.
     pub(crate) async fn send(&self, encoded: &EncodedObject) -> Sent {
+        let size = encoded.object.size;
+        let parts = self.part_sender();
+        let sent = if size >= self.upload.multipart_bytes && parts.fits(size).is_some() {
+            self.send_in_parts(&parts, encoded).await
+        } else {
+            self.send_whole(encoded).await
+        };
+        if matches!(sent, Sent::Confirmed) {
+            self.count(size);
+        }
+        sent
+    }
+
+    fn count(&self, size: u64) {
+        let counters = &self.counters;
+        let (objects, num_bytes) = if self.purpose == Purpose::Compaction {
+            (
+                &counters.compaction_objects,
+                &counters.compaction_bytes_written,
+            )
+        } else {
+            (&counters.uploads, &counters.upload_bytes)
+        };
+        add(objects, 1);
+        add(num_bytes, usize::try_from(size).unwrap_or(usize::MAX));
+    }
+
+    fn part_sender(&self) -> PartSender {
+        PartSender {
+            bucket: Arc::clone(&self.bucket),
+            env: Arc::clone(&self.env),
+            purpose: self.purpose,
+            backoff: self.backoff(),
+            part_bytes: self.upload.part_bytes,
+            parallel: self.parallel,
+            pacer: Arc::clone(&self.pacer),
+        }
+    }
+
+    async fn send_in_parts(&self, parts: &PartSender, encoded: &EncodedObject) -> Sent {
         let key = encoded.object.id.key();
+        let mut backoff = self.backoff();
+        loop {
+            if parts.send(&key, &encoded.body).await == PartsEnd::Completed {
+                return Sent::Confirmed;
+            }
+            loop {
+                match self.compare(&key, encoded).await {
+                    Ok(true) => {
+                        sometimes!("s3stream: lost answer of a completion resolved");
+                        return Sent::Confirmed;
+                    }
+                    Ok(false) => return Sent::Taken,
+                    // The upload was lost without an object: it begins anew.
+                    Err(BucketError::Absent { .. }) => break,
+                    Err(_) => backoff.wait(&*self.env).await,
+                }
+            }
+            backoff.wait(&*self.env).await;
+        }
+    }
+
+    async fn send_whole(&self, encoded: &EncodedObject) -> Sent {
+        let key = encoded.object.id.key();
+        let size = usize::try_from(encoded.object.size).unwrap_or(usize::MAX);
+        self.pacer.turn(size).await;
         let mut backoff = self.backoff();
         loop {
             let err = match self
@@ -108,11 +187,11 @@ impl ObjectStorer {
                 .create(self.purpose, &key, encoded.body.clone())
                 .await
             {
-                Ok(()) => break,
+                Ok(()) => return Sent::Confirmed,
                 Err(BucketError::Exists { .. }) => match self.compare(&key, encoded).await {
                     Ok(true) => {
                         sometimes!("s3stream: lost answer of an upload resolved");
-                        break;
+                        return Sent::Confirmed;
                     }
                     Ok(false) => return Sent::Taken,
                     Err(err) => err,
@@ -125,21 +204,6 @@ impl ObjectStorer {
             }
             backoff.wait(&*self.env).await;
         }
-        let counters = &self.counters;
-        let (objects, num_bytes) = if self.purpose == Purpose::Compaction {
-            (
-                &counters.compaction_objects,
-                &counters.compaction_bytes_written,
-            )
-        } else {
-            (&counters.uploads, &counters.upload_bytes)
-        };
-        add(objects, 1);
-        add(
-            num_bytes,
-            usize::try_from(encoded.object.size).unwrap_or(usize::MAX),
-        );
-        Sent::Confirmed
     }
 
     async fn compare(&self, key: &str, encoded: &EncodedObject) -> Result<bool, BucketError> {

@@ -544,8 +544,11 @@ impl crate::Tail for StuckTail {
             num_bytes: 1 << 30,
             oldest: Some(tidewater_types::Instant(0)),
             streams: 1,
+            is_short: false,
         }
     }
+
+    fn start_over(&self) {}
 
     fn changed(&self) -> tidewater_types::BoxFuture<'_, ()> {
         Box::pin(std::future::pending())
@@ -573,4 +576,203 @@ async fn a_tail_that_seals_nothing_is_not_asked_in_a_busy_loop() {
         11,
         "at once and after each upload age"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn twenty_thousand_small_streams_make_one_object_and_one_commit() {
+    let rig = Rig::new(TierConfig {
+        upload_age: HOUR,
+        ..TierConfig::default()
+    })
+    .await;
+    let metadata = rig.tier.metadata();
+    let first = metadata.read(|state| state.next_stream_id()).0;
+    let streams: Vec<StreamId> = (first..first + 20_000).map(StreamId).collect();
+    let (node, node_epoch, epoch) = (NODE, rig.node_epoch, Epoch(1));
+    for some in streams.chunks(2_000) {
+        let open = |stream| {
+            let create = MetaOp::CreateStream { stream };
+            let open = MetaOp::OpenStream {
+                stream,
+                node,
+                node_epoch,
+                epoch,
+            };
+            [create, open]
+        };
+        let txn = some.iter().copied().flat_map(open).collect();
+        metadata.propose(txn).await.unwrap();
+    }
+    let logged = rig.bucket.count(Op::Create, "meta/log/");
+    for stream in &streams {
+        rig.tail.append(*stream, epoch, entries(0, 2, 1, 10));
+        let bytes = Bytes::from_static(b"state");
+        let as_of = Offset(2);
+        rig.tail.attach(*stream, StateSnapshot { as_of, bytes });
+    }
+    rig.uploader.flush().await.unwrap();
+    let counters = rig.tier.counters();
+    assert_eq!((counters.uploads, counters.commits), (1, 1));
+    assert_eq!(rig.bucket.count(Op::Create, "meta/log/"), logged + 1);
+    assert!(streams.iter().all(|s| end(&rig.tier, *s) == Offset(2)));
+    let last = rig.tier.snapshot(streams[19_999]).await.unwrap().unwrap();
+    assert_eq!(last.bytes, "state");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_upload_holds_no_later_one_up_and_commits_keep_their_order() {
+    let rig = Rig::new(TierConfig {
+        upload_bytes: 1_024,
+        ..small_config()
+    })
+    .await;
+    let stream = rig.stream().await;
+    // The first object is refused for a while; the others are there at once.
+    rig.bucket
+        .script(Op::Create, "data/", &[Fault::Throttle; 8]);
+    rig.tail.append(stream, Epoch(1), entries(0, 40, 1, 100));
+    let flushed = rig.uploader.flush();
+    let watched = async {
+        while rig.bucket.keys("data/").await.len() < 3 {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        end(&rig.tier, stream)
+    };
+    let (flushed, reached) = tokio::join!(flushed, watched);
+    flushed.unwrap();
+    assert_eq!(
+        reached,
+        Offset(0),
+        "three objects are there, none is committed"
+    );
+    assert_eq!(end(&rig.tier, stream), Offset(40));
+    assert_eq!(rig.tier.counters().ranges_dropped, 0);
+    let ends: Vec<_> = rig
+        .tail
+        .reports
+        .lock()
+        .iter()
+        .map(|r| r.committed[0].1.end())
+        .collect();
+    assert!(ends.is_sorted() && ends.len() == 4, "{ends:?}");
+    assert_sound(&rig).await;
+}
+
+/// A tail that panics when it is asked for the next batch.
+struct BrokenTail;
+
+impl crate::Tail for BrokenTail {
+    fn pending(&self) -> crate::Pending {
+        crate::Pending {
+            num_bytes: 1,
+            ..crate::Pending::default()
+        }
+    }
+
+    fn changed(&self) -> tidewater_types::BoxFuture<'_, ()> {
+        Box::pin(std::future::pending())
+    }
+
+    fn start_over(&self) {}
+
+    fn seal(&self, _bytes_max: u64) -> crate::SealedBatch {
+        panic!("a bug in the tail");
+    }
+
+    fn committed(&self, _report: &crate::CommitReport) {}
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_uploader_that_panics_says_so_to_everybody() {
+    let rig = Rig::new(small_config()).await;
+    rig.uploader.stop().await;
+    let uploader = rig
+        .tier
+        .start_uploader(NODE, rig.node_epoch, Arc::new(BrokenTail));
+    assert_eq!(uploader.flush().await, Err(TierError::Died));
+    assert_eq!(uploader.flush().await, Err(TierError::Died));
+    assert_eq!(uploader.ended().await, TierError::Died);
+    uploader.stop().await;
+}
+
+/// A batch that holds what cannot be encoded: the task that sends it dies, not the loop.
+#[tokio::test(start_paused = true)]
+async fn an_upload_that_panics_ends_the_loop_with_a_reason() {
+    let rig = Rig::new(small_config()).await;
+    let stream = rig.stream().await;
+    let torn = vec![entry(0, 1, 10), entry(5, 1, 10)];
+    rig.tail.append(stream, Epoch(1), torn);
+    assert_eq!(rig.uploader.flush().await, Err(TierError::Died));
+    assert_eq!(rig.tail.reports.lock().len(), 0);
+}
+
+fn in_parts() -> TierConfig {
+    TierConfig {
+        upload: crate::UploadConfig {
+            multipart_bytes: 2_048,
+            part_bytes: 700,
+            ..crate::UploadConfig::default()
+        },
+        ..small_config()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_objects_go_in_parts_and_small_ones_whole() {
+    let rig = Rig::new(in_parts()).await;
+    let (small, large) = (rig.stream().await, rig.stream().await);
+    rig.tail.append(small, Epoch(1), entries(0, 3, 1, 100));
+    rig.upload(large, entries(0, 50, 1, 100)).await;
+    assert_eq!(rig.bucket.count(Op::Create, "data/"), 1);
+    assert_eq!(rig.bucket.count(Op::Start, "data/"), 1);
+    assert!(rig.bucket.count(Op::Part, "data/") > 5);
+    assert_eq!(rig.bucket.count(Op::Complete, "data/"), 1);
+    let read = rig.tier.fetch(large, Offset(0), 1 << 20).await.unwrap();
+    assert_eq!(read.entries, entries(0, 50, 1, 100));
+    assert_sound(&rig).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn lost_answers_of_parts_and_completions_are_resolved() {
+    for fault in [
+        Fault::LoseAnswer,
+        Fault::Vanish,
+        Fault::Throttle,
+        Fault::NoSpace,
+    ] {
+        let rig = Rig::new(in_parts()).await;
+        let large = rig.stream().await;
+        for op in [Op::Start, Op::Part, Op::Complete] {
+            rig.bucket.script(op, "data/", &[fault; 2]);
+        }
+        rig.bucket.script(Op::Size, "data/", &[Fault::Vanish]);
+        rig.upload(large, entries(0, 50, 1, 100)).await;
+        assert_eq!(end(&rig.tier, large), Offset(50), "{fault:?}");
+        assert_eq!(rig.bucket.keys("data/").await.len(), 1, "{fault:?}");
+        assert_sound(&rig).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_upload_in_parts_that_the_store_lost_begins_anew() {
+    let rig = Rig::new(in_parts()).await;
+    let large = rig.stream().await;
+    rig.bucket
+        .script(Op::Complete, "data/", &[Fault::Forget; 2]);
+    rig.upload(large, entries(0, 50, 1, 100)).await;
+    assert_eq!(rig.bucket.count(Op::Start, "data/"), 3);
+    assert_eq!(rig.bucket.keys("data/").await.len(), 1);
+    assert_sound(&rig).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn parts_that_a_store_does_not_take_are_refused_at_open() {
+    let mut config = in_parts();
+    config.upload.part_bytes = 32;
+    let bucket = FaultyBucket::new();
+    let env = crate::testing::TestEnv::shared(1);
+    let refused = Tier::open(bucket.clone(), env.clone(), config.clone()).await;
+    assert!(matches!(refused, Err(TierError::Meta(_))));
+    config.upload.part_bytes = 6 << 30;
+    assert!(Tier::open(bucket, env, config).await.is_err());
 }

@@ -19,7 +19,7 @@ use tidewater_bucket::{BucketError, MultipartLimits, PartTag};
 pub(super) const LIMITS: MultipartLimits = MultipartLimits {
     part_bytes_min: 64,
     part_bytes_max: 1 << 20,
-    parts_max: 1_000,
+    parts_max: 10_000,
 };
 
 /// An upload, also after its end.

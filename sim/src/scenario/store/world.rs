@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidewater_bucket::Bucket;
-use tidewater_s3stream::{MetaConfig, TierConfig};
+use tidewater_s3stream::{MetaConfig, TierConfig, UploadConfig};
 use tidewater_stream_store::StoreConfig;
 use tidewater_types::{ClusterId, StreamId};
 
@@ -146,6 +146,7 @@ pub(in crate::scenario) fn store_config(plan: &Plan, accept_data_loss: bool) -> 
         stream_set_streams: 2,
         block_cache_bytes: 64 << 10,
         index_cache_bytes: 64 << 10,
+        upload: upload_config(plan),
         ..TierConfig::default()
     };
     StoreConfig {
@@ -156,5 +157,16 @@ pub(in crate::scenario) fn store_config(plan: &Plan, accept_data_loss: bool) -> 
         append_bytes_max: 16 << 10,
         append_wait_ms_max: 100,
         accept_data_loss,
+    }
+}
+
+/// One upload or several under way, objects whole or in parts, at a pace or at once.
+fn upload_config(plan: &Plan) -> UploadConfig {
+    let mut rng = Rng::new(plan.seed, "upload");
+    UploadConfig {
+        batches_parallel: [1, 2, 4][rng.index(3)],
+        pace_percent: [0, 110, 200][rng.index(3)],
+        multipart_bytes: if rng.chance(500) { 2 << 10 } else { 1 << 20 },
+        part_bytes: [64, 700, 4 << 10][rng.index(3)],
     }
 }
