@@ -13,6 +13,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures_util::future::{Either, select};
 use tidewater_protocol::ErrorCode;
 use tidewater_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest};
@@ -28,6 +29,9 @@ use crate::refusal::Refusal;
 use crate::topics::names;
 use crate::topics::registry::Topic;
 
+/// From this size on records may stay in the buffer of their request: what is around them there
+/// is small beside them.
+const OWN_BUFFER_BYTES: usize = 64 << 10;
 /// The client id Kafka's own tools write internal topics with.
 const ADMIN_CLIENT: &str = "__admin_client";
 
@@ -62,6 +66,7 @@ pub(crate) async fn handle(call: Call, request: ProduceRequest) -> Staged {
         ..
     } = request;
     let mut topics = Vec::new();
+    let is_alone = matches!(&topic_data[..], [topic] if topic.partition_data.len() == 1);
     for topic in topic_data {
         let found = if call.header.api_version >= 13 {
             call.broker
@@ -82,7 +87,7 @@ pub(crate) async fn handle(call: Call, request: ProduceRequest) -> Staged {
                 }
                 _ if transactional_id.is_some() => Err(no_transactions().into()),
                 Err(code) => Err(Refusal::new(*code, "no such topic").into()),
-                Ok(found) => append(&call, found, data).await,
+                Ok(found) => append(&call, found, data, is_alone).await,
             };
             parts.push(part(index, appended));
         }
@@ -142,6 +147,7 @@ async fn append(
     call: &Call,
     topic: &Topic,
     data: PartitionProduceData,
+    is_alone: bool,
 ) -> Result<(Arc<Partition>, Placed), Fault> {
     // The group coordinator writes its log itself and keeps its state with it: what another wrote
     // there it would not know, and the producers' state would take the place of the groups'.
@@ -172,7 +178,7 @@ async fn append(
         timestamp_after_ms_max: config.timestamp_after_ms_max,
         now_ms,
     };
-    let bytes = data.records.unwrap_or_default().into_bytes();
+    let bytes = owned(data.records.unwrap_or_default().into_bytes(), is_alone);
     let batch = validate_produce(&bytes, &rules).map_err(|fault| Fault {
         refusal: Refusal::new(ErrorCode(fault.code()), fault.to_string()),
         record_errors: fault
@@ -191,6 +197,16 @@ async fn append(
     }
     let placed = partition.append(batch, now_ms).await?;
     Ok((Arc::clone(partition), placed))
+}
+
+/// Records in a buffer of about their size. A slice keeps the whole buffer of its request in
+/// memory, for as long as the records stay there, and nobody would count that: only what is nearly
+/// all of a large buffer is kept as it came.
+fn owned(records: Bytes, is_alone: bool) -> Bytes {
+    if is_alone && records.len() >= OWN_BUFFER_BYTES {
+        return records;
+    }
+    Bytes::copy_from_slice(&records)
 }
 
 /// Waits until everything is durable, at most for the request's time-out, and answers.

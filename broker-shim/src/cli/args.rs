@@ -255,7 +255,8 @@ struct ServeArgs {
     )]
     upload_interval_ms: Option<String>,
 
-    /// Upload once this much waits, 1 KiB to 1 GiB. [default: 64MiB]
+    /// Upload once this much waits, 1 KiB to 1 GiB and at most 7.5 % of --memory.
+    /// [default: 3.75 % of --memory, at most 64MiB]
     #[arg(
         long,
         env = "TIDEWATER_UPLOAD_BYTES",
@@ -265,15 +266,18 @@ struct ServeArgs {
     )]
     upload_bytes: Option<String>,
 
-    /// Memory for records kept for readers, 1 MiB to 1 TiB. [default: 128MiB]
+    /// Memory for everything that grows with the load, 128 MiB to 16 TiB: 30 % for records that wait
+    /// for their upload, 35 % for the WAL's buffers (at most 64 MiB) and blocks read from the bucket,
+    /// 10 % for records kept for readers, 5 % for indices, 10 % for the requests of a connection,
+    /// 10 % for the process. Producers are slowed when it runs short. [default: 512MiB]
     #[arg(
         long,
-        env = "TIDEWATER_CACHE_BYTES",
+        env = "TIDEWATER_MEMORY",
         hide_env_values = true,
         value_name = "SIZE",
         help_heading = "Tuning"
     )]
-    cache_bytes: Option<String>,
+    memory: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]

@@ -29,7 +29,7 @@ pub(crate) const SETTINGS: &[&str] = &[
     "accept-data-loss",
     "upload-interval-ms",
     "upload-bytes",
-    "cache-bytes",
+    "memory",
     "max-connections",
     "max-request-bytes",
 ];

@@ -17,6 +17,7 @@ mod address;
 mod error;
 mod file;
 mod layers;
+mod memory;
 mod serve;
 #[cfg(test)]
 mod tests;

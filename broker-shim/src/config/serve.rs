@@ -19,7 +19,8 @@ use tidewater_stream_store::bucket::{BucketOptions, BucketUrl};
 use super::address::HostPort;
 use super::error::{ConfigError, Source};
 use super::layers::Layers;
-use super::values::refuse;
+use super::memory::{MEMORY_DEFAULT, MEMORY_MAX, MEMORY_MIN, Memory};
+use super::values::{print_size, refuse};
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
@@ -118,8 +119,8 @@ pub(crate) struct ServeConfig {
     pub(crate) upload_interval: Duration,
     /// Upload once this many bytes wait.
     pub(crate) upload_bytes: u64,
-    /// Memory for records and blocks kept for readers.
-    pub(crate) cache_bytes: u64,
+    /// The budget of memory and its shares.
+    pub(crate) memory: Memory,
     /// Connections open at a time.
     pub(crate) max_connections: usize,
     /// Largest request.
@@ -143,6 +144,8 @@ impl ServeConfig {
         let bucket = bucket(layers, &data_dir, &wal)?;
         let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
         let connections = layers.integer("max-connections", 1..=1_000_000, 10_000)?;
+        let memory = layers.size("memory", MEMORY_MIN..=MEMORY_MAX, MEMORY_DEFAULT)?;
+        let memory = Memory::of(memory);
         let request = layers.size("max-request-bytes", KIB..=GIB, 100 * MIB)?;
         Ok(Self {
             listen,
@@ -165,11 +168,28 @@ impl ServeConfig {
                 1..=86_400_000,
                 10_000,
             )?),
-            upload_bytes: layers.size("upload-bytes", KIB..=GIB, 64 * MIB)?,
-            cache_bytes: layers.size("cache-bytes", MIB..=TIB, 128 * MIB)?,
+            upload_bytes: upload_bytes(layers, &memory)?,
+            memory,
             max_connections: usize::try_from(connections).expect("in range"),
             max_request_bytes: usize::try_from(request).expect("in range"),
         })
+    }
+}
+
+/// Several uploads are under way at a time, and all of what they hold waits.
+fn upload_bytes(layers: &Layers, memory: &Memory) -> Result<u64, ConfigError> {
+    let given = layers.size("upload-bytes", KIB..=GIB, memory.upload_bytes())?;
+    let max = memory.upload_bytes_max();
+    match layers.get("upload-bytes") {
+        Some((text, source)) if given > max => {
+            let budget = print_size(memory.budget);
+            let expected = format!(
+                "at most {} (a quarter of what may wait for its upload with --memory {budget})",
+                print_size(max)
+            );
+            Err(refuse(source, expected, text))
+        }
+        _ => Ok(given),
     }
 }
 

@@ -66,7 +66,7 @@ fn every_setting_reaches_its_field() {
         ("accept-data-loss", "true"),
         ("upload-interval-ms", "250"),
         ("upload-bytes", "8 MiB"),
-        ("cache-bytes", "1073741824"),
+        ("memory", "1073741824"),
         ("max-connections", "5"),
         ("max-request-bytes", "1MiB"),
     ])
@@ -85,7 +85,7 @@ fn every_setting_reaches_its_field() {
     assert_eq!(config.log_level, "info,tidewater_broker::net=debug");
     assert_eq!(config.upload_interval, Duration::from_millis(250));
     assert_eq!(config.upload_bytes, 8 << 20);
-    assert_eq!(config.cache_bytes, 1 << 30);
+    assert_eq!(config.memory, super::memory::Memory::of(1 << 30));
     assert_eq!(
         (config.max_connections, config.max_request_bytes),
         (5, 1 << 20)
@@ -151,7 +151,8 @@ fn each_bad_value_is_refused_with_its_source_its_range_and_itself() {
         ("accept-data-loss", "1", "one of true, false"),
         ("upload-interval-ms", "0", "from 1 to 86400000"),
         ("upload-bytes", "1023", "from 1 KiB to 1 GiB"),
-        ("cache-bytes", "1", "from 1 MiB to 1 TiB"),
+        ("memory", "127MiB", "from 128 MiB to 16 TiB"),
+        ("upload-bytes", "40MiB", "a quarter of what may wait"),
         ("max-connections", "0", "from 1 to 1000000"),
         ("max-request-bytes", "2GiB", "from 1 KiB to 1 GiB"),
     ] {

@@ -60,13 +60,20 @@ impl Frames {
             // A large frame: double what has arrived, but stop at its end, so that its
             // allocation is not shared with what follows.
             if spare < missing.min(CHUNK_LEAST) {
-                self.buffer
-                    .reserve(missing.min(self.buffer.len().max(CHUNK)));
+                self.grow(missing.min(self.buffer.len().max(CHUNK)));
             }
         } else if spare < CHUNK_LEAST {
             self.buffer.reserve(CHUNK);
         }
         &mut self.buffer
+    }
+
+    /// Makes room for exactly `more` bytes: `reserve` would round up to twice what there is, and
+    /// records keep the buffer they came in.
+    fn grow(&mut self, more: usize) {
+        let mut grown = BytesMut::with_capacity(self.buffer.len() + more);
+        grown.extend_from_slice(&self.buffer);
+        self.buffer = grown;
     }
 
     /// The next whole frame without its length, if it has arrived.
@@ -208,5 +215,7 @@ mod tests {
         );
         assert_eq!(found, vec![frame]);
         assert!(!frames.is_partial());
+        let kept = found.into_iter().next().unwrap().try_into_mut().unwrap();
+        assert!(kept.capacity() <= 300_000 + CHUNK, "{}", kept.capacity());
     }
 }

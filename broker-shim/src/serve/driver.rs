@@ -40,6 +40,7 @@ use crate::signals::stop_on_signals;
 
 mod choice;
 mod datadir;
+mod machine;
 
 use choice::{Choice, WalKind};
 use datadir::DataDir;
@@ -56,6 +57,7 @@ const PROBE_PAUSE: Duration = Duration::from_millis(200);
 pub(crate) async fn run(config: ServeConfig) -> Result<(), Exit> {
     let started = Instant::now();
     let environment = |cause: &dyn std::fmt::Display| Exit::because(Code::Environment, cause);
+    machine::check(config.memory.budget)?;
     let bound = net::bind(&config.listen).map_err(|e| environment(&e))?;
     let choice = choice::choose(&config)?;
     let mut stop = stop_on_signals().map_err(|e| environment(&e))?;
@@ -78,6 +80,7 @@ pub(crate) async fn run(config: ServeConfig) -> Result<(), Exit> {
     let limits = Limits {
         connections_max: config.max_connections,
         frame_bytes_max: config.max_request_bytes,
+        in_flight_bytes_max: usize::try_from(config.memory.connection).unwrap_or(usize::MAX),
         ..Limits::default()
     };
     let listener = bound.accepting().map_err(|e| environment(&e))?;
@@ -215,7 +218,9 @@ fn wal_opener(
     let env = Arc::clone(env);
     let path = match wal {
         WalKind::Memory => {
-            let capacity_bytes = usize::try_from(config.wal_bytes).unwrap_or(usize::MAX);
+            // What it holds is what waits for its upload.
+            let capacity_bytes = config.wal_bytes.min(config.memory.waiting);
+            let capacity_bytes = usize::try_from(capacity_bytes).unwrap_or(usize::MAX);
             return Ok(Box::new(MemoryWalOpener {
                 capacity_bytes,
                 reserve_ms_max: APPEND_WAIT_MS,
@@ -227,6 +232,7 @@ fn wal_opener(
                 bucket,
                 node: NodeId(config.node_id),
                 config: ObjectWalConfig {
+                    pool_bytes: config.memory.wal_pool,
                     reserve_ms_max: APPEND_WAIT_MS,
                     ..ObjectWalConfig::default()
                 },
@@ -240,6 +246,7 @@ fn wal_opener(
     }
     let device = DeviceWalConfig {
         capacity_bytes: config.wal_bytes,
+        pool_bytes: config.memory.wal_pool,
         mode: config.wal_mode,
         reserve_ms_max: APPEND_WAIT_MS,
         ..DeviceWalConfig::default()
@@ -269,13 +276,15 @@ fn store_config(config: &ServeConfig) -> StoreConfig {
     let tier = TierConfig {
         upload_bytes: config.upload_bytes,
         upload_age: config.upload_interval,
-        block_cache_bytes: config.cache_bytes / 2,
+        block_cache_bytes: config.memory.block_cache,
+        index_cache_bytes: config.memory.index_cache,
         ..TierConfig::default()
     };
     StoreConfig {
         node: NodeId(config.node_id),
         tier,
-        tail_cache_bytes_max: config.cache_bytes / 2,
+        waiting_bytes_max: config.memory.waiting,
+        tail_cache_bytes_max: config.memory.tail_cache,
         append_wait_ms_max: APPEND_WAIT_MS,
         accept_data_loss: config.accept_data_loss,
         ..StoreConfig::default()

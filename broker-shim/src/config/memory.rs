@@ -1,0 +1,116 @@
+//! One budget of memory and its shares.
+//!
+//! *Owns*: who gets how much, and the least budget that works.
+//! *Does not own*: keeping to a share; each part does that itself.
+//!
+//! Invariants
+//! 1. The shares and what is left to the process itself are the budget, to the byte.
+//! 2. Every budget from [`MEMORY_MIN`] on gives each part what it needs.
+//!
+//! *IO: none*
+
+const MIB: u64 = 1 << 20;
+
+/// The least budget.
+pub(crate) const MEMORY_MIN: u64 = 128 * MIB;
+/// The greatest budget.
+pub(crate) const MEMORY_MAX: u64 = 16 << 40;
+/// The budget if nothing is said.
+pub(crate) const MEMORY_DEFAULT: u64 = 512 * MIB;
+/// More buffers than this make a log no faster.
+const WAL_POOL_MAX: u64 = 64 * MIB;
+/// Larger uploads make objects larger and commits no cheaper.
+const UPLOAD_BYTES_MAX: u64 = 64 * MIB;
+/// Uploads that fit beside each other into what waits.
+const UPLOADS: u64 = 4;
+/// The least that may wait: two of the largest appends.
+const WAITING_MIN: u64 = 32 * MIB;
+
+/// Who gets how much of the budget, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Memory {
+    /// The whole.
+    pub(crate) budget: u64,
+    /// Records that are durable and not in the bucket yet, those under way to it among them.
+    pub(crate) waiting: u64,
+    /// Buffers of the write-ahead log.
+    pub(crate) wal_pool: u64,
+    /// Records kept for readers at the tail after they went to the bucket.
+    pub(crate) tail_cache: u64,
+    /// Blocks read from the bucket.
+    pub(crate) block_cache: u64,
+    /// Indices of objects.
+    pub(crate) index_cache: u64,
+    /// Requests and responses of one connection.
+    pub(crate) connection: u64,
+}
+
+impl Memory {
+    /// Divides `budget`, which is in range.
+    pub(crate) fn of(budget: u64) -> Self {
+        let percent = |share: u64| budget / 100 * share;
+        let waiting = percent(30).max(WAITING_MIN);
+        let wal_pool = percent(20).min(WAL_POOL_MAX);
+        let (tail_cache, index_cache, connection) = (percent(10), percent(5), percent(10));
+        // What the log does not need goes to readers; a tenth stays for the process itself.
+        let block_cache = percent(35) - wal_pool;
+        Self {
+            budget,
+            waiting,
+            wal_pool,
+            tail_cache,
+            block_cache,
+            index_cache,
+            connection,
+        }
+    }
+
+    /// Most bytes of one upload: so many fit beside each other into what waits.
+    pub(crate) fn upload_bytes_max(&self) -> u64 {
+        self.waiting / UPLOADS
+    }
+
+    /// Bytes of one upload, if nothing is said.
+    pub(crate) fn upload_bytes(&self) -> u64 {
+        (self.waiting / (2 * UPLOADS)).min(UPLOAD_BYTES_MAX)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shares_never_pass_the_budget_and_each_part_has_what_it_needs() {
+        for budget in [
+            MEMORY_MIN,
+            200 * MIB + 7,
+            MEMORY_DEFAULT,
+            5 << 30,
+            MEMORY_MAX,
+        ] {
+            let memory = Memory::of(budget);
+            let shares = [
+                memory.waiting,
+                memory.wal_pool,
+                memory.tail_cache,
+                memory.block_cache,
+                memory.index_cache,
+                memory.connection,
+            ];
+            let sum: u64 = shares.iter().sum();
+            assert!(sum <= budget - budget / 20, "{memory:?}");
+            let device = tidewater_stream_store::DeviceWalConfig {
+                pool_bytes: memory.wal_pool,
+                ..Default::default()
+            };
+            device
+                .validate()
+                .unwrap_or_else(|e| panic!("{memory:?}: {e}"));
+            assert!(memory.upload_bytes() <= memory.upload_bytes_max());
+            assert!(memory.block_cache >= 16 * MIB && memory.index_cache >= 4 * MIB);
+        }
+        let least = Memory::of(MEMORY_MIN);
+        assert!(least.waiting / 2 >= 16 * MIB, "the largest append fits");
+    }
+}
