@@ -23,12 +23,16 @@ pub(super) struct LifeTail {
     pub(super) world: Arc<World>,
     pub(super) env: Arc<dyn Env>,
     streams: Mutex<BTreeMap<StreamId, Owned>>,
+    /// The epochs under which the streams of each batch were sealed, oldest batch first.
+    sealed: Mutex<VecDeque<BTreeMap<StreamId, Epoch>>>,
     changed: Notify,
 }
 
 struct Owned {
     epoch: Epoch,
     entries: VecDeque<Entry>,
+    /// How many of them are in sealed batches.
+    num_sealed: usize,
     oldest: Instant,
 }
 
@@ -38,6 +42,7 @@ impl LifeTail {
             world,
             env,
             streams: Mutex::default(),
+            sealed: Mutex::default(),
             changed: Notify::new(),
         }
     }
@@ -47,6 +52,7 @@ impl LifeTail {
         let owned = Owned {
             epoch,
             entries: entries.into(),
+            num_sealed: 0,
             oldest: self.env.now(),
         };
         self.streams.lock().insert(stream, owned);
@@ -55,7 +61,7 @@ impl LifeTail {
 
     pub(super) fn push(&self, stream: StreamId, entry: Entry) {
         if let Some(owned) = self.streams.lock().get_mut(&stream) {
-            if owned.entries.is_empty() {
+            if owned.entries.len() == owned.num_sealed {
                 owned.oldest = self.env.now();
             }
             owned.entries.push_back(entry);
@@ -81,10 +87,12 @@ impl Tail for LifeTail {
     fn pending(&self) -> Pending {
         let streams = self.streams.lock();
         let mut pending = Pending::default();
-        for owned in streams.values().filter(|owned| !owned.entries.is_empty()) {
+        let unsealed = |owned: &&Owned| owned.entries.len() > owned.num_sealed;
+        for owned in streams.values().filter(unsealed) {
             pending.num_bytes += owned
                 .entries
                 .iter()
+                .skip(owned.num_sealed)
                 .map(|entry| entry.payload.len() as u64)
                 .sum::<u64>();
             pending.oldest = Some(
@@ -101,11 +109,18 @@ impl Tail for LifeTail {
         Box::pin(self.changed.notified())
     }
 
+    fn start_over(&self) {
+        self.sealed.lock().clear();
+        for owned in self.streams.lock().values_mut() {
+            owned.num_sealed = 0;
+        }
+    }
+
     fn seal(&self, bytes_max: u64) -> SealedBatch {
         let (mut room, mut ranges) = (bytes_max, Vec::new());
-        for (stream, owned) in &*self.streams.lock() {
+        for (stream, owned) in &mut *self.streams.lock() {
             let mut entries = Vec::new();
-            for entry in &owned.entries {
+            for entry in owned.entries.iter().skip(owned.num_sealed) {
                 let size = entry.payload.len() as u64;
                 if size > room && !(entries.is_empty() && ranges.is_empty()) {
                     break;
@@ -113,6 +128,7 @@ impl Tail for LifeTail {
                 room = room.saturating_sub(size);
                 entries.push(entry.clone());
             }
+            owned.num_sealed += entries.len();
             let Some(end) = entries.last().map(Entry::end_offset) else {
                 continue;
             };
@@ -127,13 +143,21 @@ impl Tail for LifeTail {
                 snapshot,
             });
         }
+        let epochs = |range: &SealedRange| (range.stream, range.stream_epoch);
+        if !ranges.is_empty() {
+            let epochs = ranges.iter().map(epochs).collect();
+            self.sealed.lock().push_back(epochs);
+        }
         SealedBatch { ranges }
     }
 
     fn committed(&self, report: &CommitReport) {
+        let epochs = self.sealed.lock().pop_front().expect("a sealed batch");
         let mut streams = self.streams.lock();
+        // What was opened again since does not hold what an older epoch sealed.
+        let is_it = |id: &StreamId, owned: &Owned| epochs.get(id) == Some(&owned.epoch);
         for (stream, range) in report.committed.iter().chain(&report.dropped) {
-            let Some(owned) = streams.get_mut(stream) else {
+            let Some(owned) = streams.get_mut(stream).filter(|owned| is_it(stream, owned)) else {
                 continue;
             };
             while owned
@@ -142,11 +166,17 @@ impl Tail for LifeTail {
                 .is_some_and(|entry| entry.base_offset < range.end())
             {
                 owned.entries.pop_front();
+                owned.num_sealed -= 1;
             }
         }
         for (stream, _) in &report.dropped {
             // Somebody else has it: its new owner takes the rest from the durable tail.
-            streams.remove(stream);
+            if streams
+                .get(stream)
+                .is_some_and(|owned| is_it(stream, owned))
+            {
+                streams.remove(stream);
+            }
         }
         drop(streams);
         let is_healed = self.world.model.lock().is_healed;
