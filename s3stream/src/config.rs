@@ -9,14 +9,18 @@
 //! *IO: none*
 
 mod compact;
+mod pace;
 mod range;
+mod read;
 mod upload;
 
 use std::time::Duration;
 
 pub use compact::CompactConfig;
+pub(crate) use pace::PaceConfig;
 pub use range::ConfigError;
 use range::check;
+pub(crate) use read::ReadConfig;
 pub use upload::UploadConfig;
 
 /// How the metadata log behaves.
@@ -196,6 +200,10 @@ pub struct TierConfig {
     pub compact: CompactConfig,
     /// How uploads are spread over time and over requests.
     pub upload: UploadConfig,
+    /// How requests are joined, repeated and made ahead of their reader.
+    pub read: ReadConfig,
+    /// Who may ask the bucket for how much.
+    pub pace: PaceConfig,
 }
 
 impl Default for TierConfig {
@@ -215,6 +223,8 @@ impl Default for TierConfig {
             delete_delay: Duration::from_secs(600),
             compact: CompactConfig::default(),
             upload: UploadConfig::default(),
+            read: ReadConfig::default(),
+            pace: PaceConfig::default(),
         }
     }
 }
@@ -231,6 +241,8 @@ impl TierConfig {
         self.meta.validate()?;
         self.compact.validate()?;
         self.upload.validate()?;
+        self.read.validate()?;
+        self.pace.validate()?;
         check(
             (1 << 10..=1 << 30).contains(&self.upload_bytes),
             "upload_bytes",

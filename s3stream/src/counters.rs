@@ -25,8 +25,24 @@ pub struct TierCounters {
     pub ranges_dropped: u64,
     /// Data blocks served from memory.
     pub blocks_from_memory: u64,
+    /// Data blocks read from the disk cache.
+    pub blocks_from_disk: u64,
     /// Data blocks read from the bucket.
     pub blocks_from_bucket: u64,
+    /// Data blocks among these that were read ahead of their reader.
+    pub blocks_ahead: u64,
+    /// Object indices read from the bucket.
+    pub indices_from_bucket: u64,
+    /// Requests that brought several blocks.
+    pub reads_joined: u64,
+    /// Second requests for what was slow to come.
+    pub hedges: u64,
+    /// Blocks written to the disk cache.
+    pub disk_blocks_written: u64,
+    /// Blocks of the disk cache that did not hold what they should; they were read from the bucket.
+    pub disk_blocks_damaged: u64,
+    /// Reads and writes that the disk of the cache failed, or took too long for.
+    pub disk_errors: u64,
     /// Dead objects deleted.
     pub objects_deleted: u64,
     /// Objects that compaction wrote.
@@ -61,7 +77,15 @@ pub(crate) struct Counters {
     pub(crate) ranges_committed: AtomicU64,
     pub(crate) ranges_dropped: AtomicU64,
     pub(crate) blocks_from_memory: AtomicU64,
+    pub(crate) blocks_from_disk: AtomicU64,
     pub(crate) blocks_from_bucket: AtomicU64,
+    pub(crate) blocks_ahead: AtomicU64,
+    pub(crate) indices_from_bucket: AtomicU64,
+    pub(crate) reads_joined: AtomicU64,
+    pub(crate) hedges: AtomicU64,
+    pub(crate) disk_blocks_written: AtomicU64,
+    pub(crate) disk_blocks_damaged: AtomicU64,
+    pub(crate) disk_errors: AtomicU64,
     pub(crate) objects_deleted: AtomicU64,
     pub(crate) compaction_objects: AtomicU64,
     pub(crate) compaction_bytes_written: AtomicU64,
@@ -86,6 +110,14 @@ impl Counters {
             ranges_dropped: self.ranges_dropped.load(Relaxed),
             blocks_from_memory: self.blocks_from_memory.load(Relaxed),
             blocks_from_bucket: self.blocks_from_bucket.load(Relaxed),
+            blocks_from_disk: self.blocks_from_disk.load(Relaxed),
+            blocks_ahead: self.blocks_ahead.load(Relaxed),
+            indices_from_bucket: self.indices_from_bucket.load(Relaxed),
+            reads_joined: self.reads_joined.load(Relaxed),
+            hedges: self.hedges.load(Relaxed),
+            disk_blocks_written: self.disk_blocks_written.load(Relaxed),
+            disk_blocks_damaged: self.disk_blocks_damaged.load(Relaxed),
+            disk_errors: self.disk_errors.load(Relaxed),
             objects_deleted: self.objects_deleted.load(Relaxed),
             compaction_objects: self.compaction_objects.load(Relaxed),
             compaction_bytes_written: self.compaction_bytes_written.load(Relaxed),

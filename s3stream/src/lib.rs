@@ -33,6 +33,7 @@ mod meta;
 #[cfg(all(test, feature = "mutants"))]
 mod mutants;
 mod object_id;
+mod pace;
 mod read;
 mod reader;
 mod tail;
@@ -54,6 +55,8 @@ pub use meta::state::{MetaState, NodeState, ObjectState, RangeState, SnapshotRef
 pub use meta::watch::Watch;
 pub use meta::watched::Watched;
 pub use object_id::{ObjectId, ObjectKind};
+pub use read::disk::driver::CacheFile;
+pub use read::disk::port::CacheDisk;
 pub use read::fetch::Fetched;
 pub use tail::{Pending, SealedBatch, SealedRange, Tail};
 pub use tier::Tier;

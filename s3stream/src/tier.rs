@@ -16,14 +16,19 @@ use tidewater_types::{Env, Epoch, NodeId, Offset, StreamId};
 
 use crate::compact::compactor::Compactor;
 use crate::config::TierConfig;
-use crate::counters::TierCounters;
+use crate::counters::{Counters, TierCounters};
 use crate::entry::{Entry, StateSnapshot};
 use crate::error::{MetaError, TierError};
 use crate::gc::Sweeper;
 use crate::gc::orphans::Orphans;
 use crate::meta::log::Metadata;
 use crate::object_id::COMPACTION_COUNTERS;
-use crate::read::fetch::{Fetched, Reads};
+use crate::pace::core::Class;
+use crate::pace::paced::Paced;
+use crate::read::disk::port::CacheDisk;
+use crate::read::disk::store::DiskCache;
+use crate::read::fetch::{Fetched, Reads, Sources};
+use crate::read::hedge::Hedged;
 use crate::read::source::Source;
 use crate::tail::Tail;
 use crate::upload::control::Shared;
@@ -41,7 +46,7 @@ struct Inner {
     bucket: Arc<dyn Bucket>,
     env: Arc<dyn Env>,
     config: TierConfig,
-    reads: Reads,
+    reads: Arc<Reads>,
     /// The compactor of the node epoch that this process acts under: ids are given by it alone.
     compactor: Mutex<Option<Arc<Compactor>>>,
 }
@@ -61,15 +66,13 @@ impl Tier {
             range: err.range,
         })?;
         check_parts(&*bucket, &config)?;
+        let paced = Paced::new(bucket, Arc::clone(&env), &config.pace);
+        let bucket: Arc<dyn Bucket> = Arc::new(paced.clone());
         let metadata =
             Metadata::open(Arc::clone(&bucket), Arc::clone(&env), config.meta.clone()).await?;
-        let source = Source {
-            bucket: Arc::clone(&bucket),
-            env: Arc::clone(&env),
-            config: config.meta.clone(),
-            purpose: Purpose::Read,
-        };
-        let reads = Reads::new(metadata, source, &config);
+        let counters = Arc::<Counters>::default();
+        let sources = sources(&paced, &env, &config, &counters);
+        let reads = Arc::new(Reads::new(metadata, sources, &config, counters));
         Ok(Self {
             inner: Arc::new(Inner {
                 bucket,
@@ -79,6 +82,20 @@ impl Tier {
                 compactor: Mutex::default(),
             }),
         })
+    }
+
+    /// Keeps blocks that are read again on `disk`, too, and looks there before it asks the bucket.
+    /// What an earlier life left there is found in the background. Damage costs a request.
+    ///
+    /// # Panics
+    /// If the tier has such a cache already.
+    pub fn attach_cache(&self, disk: Arc<dyn CacheDisk>) {
+        let Inner {
+            env, config, reads, ..
+        } = &*self.inner;
+        let counters = Arc::clone(&reads.counters);
+        let cache = DiskCache::start(disk, Arc::clone(env), &config.read, counters);
+        reads.loader.attach(cache);
     }
 
     /// The metadata of the cluster.
@@ -330,5 +347,27 @@ fn check_parts(bucket: &dyn Bucket, config: &TierConfig) -> Result<(), MetaError
             range: "what the bucket takes as a part (S3: 5 MiB to 5 GiB)",
         }),
         None => Ok(()),
+    }
+}
+
+/// The ways of readers to the bucket: slow requests are sent twice, on one budget.
+fn sources(
+    paced: &Paced,
+    env: &Arc<dyn Env>,
+    config: &TierConfig,
+    counters: &Arc<Counters>,
+) -> Sources {
+    let tail: Arc<dyn Bucket> = Arc::new(paced.of_class(Class::Tail));
+    let tail = Hedged::new(tail, Arc::clone(env), &config.read, Arc::clone(counters));
+    let catch_up = tail.over(Arc::new(paced.of_class(Class::CatchUp)));
+    let source = |bucket: Hedged| Source {
+        bucket: Arc::new(bucket),
+        env: Arc::clone(env),
+        config: config.meta.clone(),
+        purpose: Purpose::Read,
+    };
+    Sources {
+        tail: source(tail),
+        catch_up: source(catch_up),
     }
 }

@@ -56,7 +56,8 @@ impl Part for ColdRead {
             let (read, gets, raw) = rig.quiet.measure(|| -> Result<_, Failure> {
                 let read = runtime.block_on(read(log.clone(), env.clone(), stream))?;
                 let gets = log.take();
-                let raw = runtime.block_on(replay_gets(ways.far.clone(), &gets))?;
+                let raw =
+                    runtime.block_on(replay_gets(ways.far.clone(), &gets, kind != Kind::Local))?;
                 Ok((read, gets, raw))
             })?;
             if read.num_bytes != plan.num_bytes {

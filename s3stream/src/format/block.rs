@@ -235,6 +235,19 @@ pub(crate) struct DataBlock {
 }
 
 impl DataBlock {
+    /// The block as it is stored.
+    pub(crate) fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// The same block in bytes of its own.
+    pub(crate) fn copied(&self) -> Self {
+        Self {
+            bytes: Bytes::copy_from_slice(&self.bytes),
+            ..*self
+        }
+    }
+
     /// Size in memory, in bytes.
     pub(crate) fn num_bytes(&self) -> usize {
         self.bytes.len()

@@ -1,6 +1,6 @@
-//! Codecs of data objects.
+//! Codecs of data objects, and of the slots of the disk cache.
 //!
-//! *Owns*: the bytes of header, footer, index and blocks.
+//! *Owns*: the bytes of header, footer, index, blocks and slots.
 //! *Does not own*: I/O; which object is read and what a caller does about damage.
 //!
 //! *IO: none*
@@ -8,3 +8,4 @@
 pub(crate) mod block;
 pub(crate) mod index;
 pub(crate) mod object;
+pub(crate) mod slot;

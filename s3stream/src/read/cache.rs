@@ -1,8 +1,8 @@
 //! The memory cache of blocks and indices.
 //!
-//! *Owns*: scan-resistant eviction by bytes, and that a block is loaded once
+//! *Owns*: what names a block, scan-resistant eviction by bytes, and that an index is loaded once
 //! however many readers want it.
-//! *Does not own*: how a block is loaded and checked.
+//! *Does not own*: how a block is loaded and checked, that it is loaded once (`flight.rs`).
 //!
 //! Invariants
 //! 1. The key names the object for ever: an entry is never stale.
@@ -15,11 +15,33 @@ use std::future::Future;
 use quick_cache::sync::{Cache as QuickCache, DefaultLifecycle};
 use quick_cache::{OptionsBuilder, Weighter};
 use rustc_hash::FxBuildHasher;
+use tidewater_types::{Epoch, mutant};
 
 use crate::object_id::ObjectId;
 
-/// An object and a position in it.
-type Key = (ObjectId, u64);
+/// A block: its object and its position in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Key {
+    pub(crate) object: ObjectId,
+    pub(crate) position: u64,
+}
+
+impl Key {
+    pub(crate) fn new(object: ObjectId, position: u64) -> Self {
+        let object = if mutant!(34) {
+            // Counters begin again with each epoch of a node.
+            let (epoch, nonce) = (Epoch(0), 0);
+            ObjectId {
+                epoch,
+                nonce,
+                ..object
+            }
+        } else {
+            object
+        };
+        Self { object, position }
+    }
+}
 
 /// Something whose size in memory is known.
 pub(crate) trait NumBytes {
@@ -60,19 +82,23 @@ impl<V: NumBytes + Clone> Cache<V> {
         Self { entries }
     }
 
+    /// The value, if it is in memory.
+    pub(crate) fn get(&self, key: &Key) -> Option<V> {
+        self.entries.get(key)
+    }
+
+    pub(crate) fn insert(&self, key: Key, value: V) {
+        self.entries.insert(key, value);
+    }
+
     /// The value, and whether it was in memory. Of several callers one runs `load`; if that
     /// fails, the next one tries.
     pub(crate) async fn get_or_load<E>(
         &self,
-        object: ObjectId,
-        position: u64,
+        key: Key,
         load: impl Future<Output = Result<V, E>>,
     ) -> Result<(V, bool), E> {
-        match self
-            .entries
-            .get_value_or_guard_async(&(object, position))
-            .await
-        {
+        match self.entries.get_value_or_guard_async(&key).await {
             Ok(value) => Ok((value, true)),
             Err(guard) => {
                 let value = load.await?;

@@ -13,7 +13,7 @@
 
 use std::sync::Arc;
 
-use futures_util::{StreamExt, stream};
+use parking_lot::Mutex;
 use tidewater_types::{Offset, StreamId, sometimes};
 
 use crate::counters::{Counters, add};
@@ -25,7 +25,9 @@ use crate::meta::log::Metadata;
 use crate::meta::state::{MetaState, ObjectState, RangeState};
 use crate::object_id::ObjectId;
 
-use super::cache::{Cache, NumBytes};
+use super::ahead::{Grant, Readers};
+use super::cache::{Cache, Key, NumBytes};
+use super::loader::{For, Loader, Origin};
 use super::source::Source;
 
 /// Entries read from objects.
@@ -35,14 +37,10 @@ pub struct Fetched {
     pub entries: Vec<Entry>,
     /// Data blocks that were in memory.
     pub from_memory: u32,
+    /// Data blocks that were read from the disk cache.
+    pub from_disk: u32,
     /// Data blocks that were read from the bucket.
     pub from_bucket: u32,
-}
-
-impl NumBytes for DataBlock {
-    fn num_bytes(&self) -> usize {
-        DataBlock::num_bytes(self)
-    }
 }
 
 impl NumBytes for Arc<ObjectIndex> {
@@ -54,12 +52,19 @@ impl NumBytes for Arc<ObjectIndex> {
 /// Reads of one tier.
 pub(crate) struct Reads {
     pub(crate) metadata: Metadata,
-    pub(crate) source: Source,
-    pub(crate) blocks: Cache<DataBlock>,
+    pub(crate) sources: Sources,
+    pub(crate) loader: Loader,
     pub(crate) indices: Cache<Arc<ObjectIndex>>,
     pub(crate) counters: Arc<Counters>,
-    /// Blocks of one fetch read at a time.
-    pub(crate) parallel: usize,
+    readers: Mutex<Readers>,
+}
+
+/// The ways to the bucket.
+pub(crate) struct Sources {
+    /// For readers at the end of their stream.
+    pub(crate) tail: Source,
+    /// For all others, and for reading ahead.
+    pub(crate) catch_up: Source,
 }
 
 /// Where a range of the stream lies.
@@ -67,38 +72,57 @@ struct Place {
     id: ObjectId,
     object: ObjectState,
     range: RangeState,
+    /// Whether nothing of the stream is committed behind it.
+    is_last: bool,
 }
 
 impl Reads {
     pub(crate) fn new(
         metadata: Metadata,
-        source: Source,
+        sources: Sources,
         config: &crate::config::TierConfig,
+        counters: Arc<Counters>,
     ) -> Self {
         // An object of the default upload size has about this many blocks.
         const ROWS_TYPICAL: u64 = 128;
         Self {
             metadata,
-            source,
-            blocks: Cache::new(config.block_cache_bytes, config.block_bytes as u64),
+            sources,
+            loader: Loader::new(config, Arc::clone(&counters)),
             indices: Cache::new(config.index_cache_bytes, ROWS_TYPICAL * ROW_SIZE as u64),
-            counters: Arc::default(),
-            parallel: config.read_parallel,
+            counters,
+            readers: Mutex::new(Readers::new(&config.read)),
         }
     }
 
+    /// As [`Reads::try_fetch`], and reads ahead of those who read in sequence.
     pub(crate) async fn fetch(
-        &self,
+        self: &Arc<Self>,
         stream: StreamId,
         offset: Offset,
         bytes_max: usize,
     ) -> Result<Fetched, TierError> {
         let first = self.try_fetch(stream, offset, bytes_max).await;
-        let Err(TierError::Missing { .. }) = first else {
-            return first;
+        let fetched = if let Err(TierError::Missing { .. }) = first {
+            self.believe_missing().await?;
+            self.try_fetch(stream, offset, bytes_max).await?
+        } else {
+            first?
         };
-        self.believe_missing().await?;
-        self.try_fetch(stream, offset, bytes_max).await
+        if let Some(last) = fetched.entries.last() {
+            let next = last.end_offset();
+            let num_bytes: usize = fetched.entries.iter().map(|e| e.payload.len()).sum();
+            let env = &self.sources.catch_up.env;
+            let range = (offset, next);
+            let mut readers = self.readers.lock();
+            let grant = readers.fetched(env.now(), stream, range, num_bytes as u64);
+            drop(readers);
+            if let Some(grant) = grant {
+                let ahead = Arc::clone(self).read_ahead(grant);
+                env.spawn("s3stream: read ahead", Box::pin(ahead));
+            }
+        }
+        Ok(fetched)
     }
 
     pub(crate) async fn find_timestamp(
@@ -151,14 +175,14 @@ impl Reads {
             let Some(place) = self.place(stream, next, |_| true) else {
                 break;
             };
-            let index = self.index(&place).await?;
+            let source = self.source(&place);
+            let index = self.index(source, &place).await?;
             let rows = rows_to_read(&index, stream, next, bytes_max - gathered.num_bytes);
-            // By value: a closure over borrowed rows makes a future that no executor can send.
-            let reads = rows.iter().copied();
-            let reads = reads.map(|row| async move { self.block(place.id, &row).await });
-            let mut reads = std::pin::pin!(stream::iter(reads).buffered(self.parallel));
-            while let Some(read) = reads.next().await {
-                gathered.take(read?);
+            let mut claims = self.loader.claim(place.id, &rows, For::Reader);
+            self.loader.load(source, &mut claims).await;
+            for (row, asked) in claims.into_asked() {
+                let landed = self.loader.arrive(source, place.id, &row, asked).await;
+                gathered.take(landed?);
                 if gathered.is_full() {
                     return Ok(gathered.fetched);
                 }
@@ -185,12 +209,13 @@ impl Reads {
         while let Some(place) =
             self.place(stream, next, |range| range.timestamp_ms_max >= timestamp_ms)
         {
-            let index = self.index(&place).await?;
+            let source = self.source(&place);
+            let index = self.index(source, &place).await?;
             for row in index
                 .blocks_from(stream, next)
                 .filter(|row| row.timestamp_ms_max >= timestamp_ms)
             {
-                let (block, _) = self.block(place.id, row).await?;
+                let block = self.block(source, place.id, row).await?;
                 let found = block
                     .entries_from(next)
                     .find(|entry| entry.timestamp_ms_max >= timestamp_ms);
@@ -210,7 +235,7 @@ impl Reads {
         let Some(snapshot) = known.ok_or(TierError::UnknownStream { stream })? else {
             return Ok(None);
         };
-        let bytes = self.source.snapshot(stream, &snapshot).await?;
+        let bytes = self.sources.tail.snapshot(stream, &snapshot).await?;
         Ok(Some(StateSnapshot {
             as_of: snapshot.as_of,
             bytes,
@@ -227,6 +252,7 @@ impl Reads {
         self.metadata.read(|state| {
             let mut ranges = state.stream(stream)?.ranges_from(offset);
             let (_, range) = ranges.find(|(_, range)| wanted(range))?;
+            let is_last = ranges.next().is_none();
             let object = *state
                 .object(range.object)
                 .expect("ranges reference known objects");
@@ -234,6 +260,7 @@ impl Reads {
                 id: range.object,
                 object,
                 range: *range,
+                is_last,
             })
         })
     }
@@ -244,38 +271,73 @@ impl Reads {
         let known = self.metadata.read(|state| state.object(id).copied());
         let object = known.ok_or_else(|| TierError::Missing { object: id.key() })?;
         let range = *range;
-        self.index(&Place { id, object, range }).await
+        let place = Place {
+            id,
+            object,
+            range,
+            is_last: false,
+        };
+        self.index(self.source(&place), &place).await
     }
 
-    async fn index(&self, place: &Place) -> Result<Arc<ObjectIndex>, TierError> {
+    /// Those who read the last object of a stream are about to be at its tail.
+    fn source(&self, place: &Place) -> &Source {
+        if place.is_last {
+            &self.sources.tail
+        } else {
+            &self.sources.catch_up
+        }
+    }
+
+    async fn index(&self, source: &Source, place: &Place) -> Result<Arc<ObjectIndex>, TierError> {
         let load = async {
-            self.source
-                .index(place.id, &place.object)
-                .await
-                .map(Arc::new)
+            let index = source.index(place.id, &place.object).await?;
+            add(&self.counters.indices_from_bucket, 1);
+            Ok::<_, TierError>(Arc::new(index))
         };
-        let (index, _) = self
-            .indices
-            .get_or_load(place.id, place.object.index_position, load)
-            .await?;
+        let key = Key::new(place.id, place.object.index_position);
+        let (index, _) = self.indices.get_or_load(key, load).await?;
         Ok(index)
     }
 
-    async fn block(&self, id: ObjectId, row: &IndexRow) -> Result<(DataBlock, bool), TierError> {
-        let (block, from_memory) = self
-            .blocks
-            .get_or_load(id, row.position, self.source.block(id, row))
-            .await?;
-        let counters = &self.counters;
-        add(
-            if from_memory {
-                &counters.blocks_from_memory
-            } else {
-                &counters.blocks_from_bucket
-            },
-            1,
-        );
-        Ok((block, from_memory))
+    async fn block(
+        &self,
+        source: &Source,
+        id: ObjectId,
+        row: &IndexRow,
+    ) -> Result<DataBlock, TierError> {
+        let mut claims = self
+            .loader
+            .claim(id, std::slice::from_ref(row), For::Reader);
+        self.loader.load(source, &mut claims).await;
+        let (_, asked) = claims.into_asked().next().expect("one was asked for");
+        let (block, _) = self.loader.arrive(source, id, row, asked).await?;
+        Ok(block)
+    }
+
+    /// Loads the blocks that a reader will want next. What fails is told to whoever waits for it;
+    /// the reader will ask again.
+    async fn read_ahead(self: Arc<Self>, grant: Grant) {
+        let (mut next, mut num_bytes) = (grant.from, 0u64);
+        let source = &self.sources.catch_up;
+        while num_bytes < grant.num_bytes {
+            let Some(place) = self.place(grant.stream, next, |_| true) else {
+                break;
+            };
+            let Ok(index) = self.index(source, &place).await else {
+                break;
+            };
+            let wanted = usize::try_from(grant.num_bytes - num_bytes).unwrap_or(usize::MAX);
+            let rows = rows_to_read(&index, grant.stream, next, wanted);
+            let mut claims = self.loader.claim(place.id, &rows, For::Ahead);
+            add(&self.counters.blocks_ahead, claims.num_own());
+            self.loader.load(source, &mut claims).await;
+            num_bytes += rows.iter().map(|row| u64::from(row.size)).sum::<u64>();
+            let done = rows.last().map_or(place.range.end, IndexRow::end_offset);
+            let whole = index.blocks_from(grant.stream, done).next().is_none();
+            next = next.max(if whole { place.range.end } else { done });
+        }
+        self.readers.lock().done(&grant, next, num_bytes);
     }
 }
 
@@ -323,11 +385,11 @@ struct Gathered {
 
 impl Gathered {
     /// Takes the entries that fit; the first one always does.
-    fn take(&mut self, (block, from_memory): (DataBlock, bool)) {
-        let count = if from_memory {
-            &mut self.fetched.from_memory
-        } else {
-            &mut self.fetched.from_bucket
+    fn take(&mut self, (block, origin): (DataBlock, Origin)) {
+        let count = match origin {
+            Origin::Memory => &mut self.fetched.from_memory,
+            Origin::Disk => &mut self.fetched.from_disk,
+            Origin::Bucket => &mut self.fetched.from_bucket,
         };
         *count += 1;
         for entry in block.entries_from(self.next) {

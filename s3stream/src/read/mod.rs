@@ -4,9 +4,15 @@
 //!
 //! *IO: none* (requests go through the bucket port)
 
+mod ahead;
 pub(crate) mod cache;
+pub(crate) mod disk;
 pub(crate) mod fetch;
+mod flight;
+pub(crate) mod hedge;
+mod loader;
 mod retain;
+mod runs;
 pub(crate) mod source;
 
 #[cfg(test)]

@@ -4,8 +4,7 @@
 //! *Does not own*: caching, which part is wanted.
 //!
 //! Invariants
-//! 1. A range read asks for exactly the block: no block pins another in memory.
-//! 2. Damage counts only if a second read shows it too; an answer may be cut short.
+//! 1. Damage counts only if a second read shows it too; an answer may be cut short.
 //!
 //! *IO: none* (requests go through the bucket port)
 
@@ -112,7 +111,8 @@ impl Source {
         }
     }
 
-    async fn range(&self, key: &str, start: u64, end: u64) -> Result<Bytes, TierError> {
+    /// Bytes `[start, end)` of the object as they come, unchecked.
+    pub(crate) async fn range(&self, key: &str, start: u64, end: u64) -> Result<Bytes, TierError> {
         let mut backoff = self.backoff();
         loop {
             match self.bucket.get(self.purpose, key, Some(start..end)).await {

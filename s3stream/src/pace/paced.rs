@@ -1,0 +1,217 @@
+//! A bucket whose requests wait for their turn.
+//!
+//! *Owns*: asking for the turn, waiting, telling how a request ended.
+//! *Does not own*: whose turn it is (`core.rs`), retries.
+//!
+//! Invariants
+//! 1. A request that is given up, waiting or under way, is in nobody's way.
+//! 2. One call is still one request.
+//!
+//! *IO: none* (requests go through the bucket port)
+
+use std::future::Future;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::select;
+use parking_lot::Mutex;
+use tidewater_bucket::{Bucket, BucketError, ListPage, Purpose};
+use tidewater_types::{BoxFuture, Env, sometimes};
+use tokio::sync::Notify;
+
+use super::core::{Class, Cost, Pace, Ticket, Verdict};
+use crate::config::PaceConfig;
+
+/// Clones share the pace.
+#[derive(Clone)]
+pub(crate) struct Paced {
+    inner: Arc<dyn Bucket>,
+    shared: Arc<Shared>,
+    /// Of all requests, whatever their purpose.
+    class: Option<Class>,
+}
+
+struct Shared {
+    env: Arc<dyn Env>,
+    pace: Mutex<Pace>,
+    changed: Notify,
+}
+
+/// In the queue; leaves it when dropped.
+struct Waiting<'a> {
+    shared: &'a Shared,
+    ticket: Ticket,
+    has_gone: bool,
+}
+
+/// Under way until dropped.
+struct UnderWay<'a> {
+    shared: &'a Shared,
+    class: Class,
+}
+
+impl Paced {
+    pub(crate) fn new(inner: Arc<dyn Bucket>, env: Arc<dyn Env>, config: &PaceConfig) -> Self {
+        let shared = Shared {
+            env,
+            pace: Mutex::new(Pace::new(config)),
+            changed: Notify::new(),
+        };
+        Self {
+            inner,
+            shared: Arc::new(shared),
+            class: None,
+        }
+    }
+
+    /// The same bucket and pace, where every request is of `class`.
+    pub(crate) fn of_class(&self, class: Class) -> Self {
+        Self {
+            class: Some(class),
+            ..self.clone()
+        }
+    }
+
+    async fn go<T>(
+        &self,
+        purpose: Purpose,
+        key: &str,
+        cost: Cost,
+        request: impl Future<Output = Result<T, BucketError>>,
+    ) -> Result<T, BucketError> {
+        let shared = &*self.shared;
+        let class = self.class.unwrap_or(Class::of(purpose));
+        let under_way = shared.turn(class, key, cost).await;
+        let outcome = request.await;
+        drop(under_way);
+        let now = shared.env.now();
+        match &outcome {
+            Err(BucketError::Throttled { .. }) => shared.pace.lock().throttled(now, key),
+            // No answer says nothing about the pace.
+            Err(BucketError::Unknown { .. }) => {}
+            _ => shared.pace.lock().answered(now, key),
+        }
+        outcome
+    }
+}
+
+impl Shared {
+    async fn turn(&self, class: Class, key: &str, cost: Cost) -> UnderWay<'_> {
+        loop {
+            let pause = self.pace.lock().pause(self.env.now(), key);
+            if pause.is_zero() {
+                break;
+            }
+            sometimes!("s3stream: request waits for a throttled prefix");
+            self.env.sleep(self.spread(pause)).await;
+        }
+        let mut waiting = Waiting {
+            shared: self,
+            ticket: self.pace.lock().enter(class),
+            has_gone: false,
+        };
+        loop {
+            let mut changed = std::pin::pin!(self.changed.notified());
+            changed.as_mut().enable();
+            let verdict = (self.pace.lock()).ask(self.env.now(), waiting.ticket, cost);
+            match verdict {
+                Verdict::Go => break,
+                Verdict::WaitForOthers => changed.await,
+                Verdict::Wait(wait) => _ = select(changed, self.env.sleep(wait)).await,
+            }
+        }
+        waiting.has_gone = true;
+        UnderWay {
+            shared: self,
+            class,
+        }
+    }
+
+    /// Those who wait for the same prefix shall not all come at once.
+    fn spread(&self, pause: Duration) -> Duration {
+        let quarter = u64::try_from(pause.as_nanos() / 4).unwrap_or(u64::MAX);
+        let more = self.env.random("s3stream: pause") % quarter.max(1);
+        pause + Duration::from_nanos(more)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        if !self.has_gone {
+            self.shared.pace.lock().leave(self.ticket);
+        }
+        self.shared.changed.notify_waiters();
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.shared.pace.lock().ended(self.class);
+        self.shared.changed.notify_waiters();
+    }
+}
+
+impl Bucket for Paced {
+    fn create<'a>(
+        &'a self,
+        purpose: Purpose,
+        key: &'a str,
+        body: Vec<Bytes>,
+    ) -> BoxFuture<'a, Result<(), BucketError>> {
+        let cost = Cost {
+            bytes_out: body.iter().map(|part| part.len() as u64).sum(),
+            bytes_in: 0,
+        };
+        Box::pin(self.go(purpose, key, cost, self.inner.create(purpose, key, body)))
+    }
+
+    fn get<'a>(
+        &'a self,
+        purpose: Purpose,
+        key: &'a str,
+        range: Option<Range<u64>>,
+    ) -> BoxFuture<'a, Result<Bytes, BucketError>> {
+        // A read of an object whose size is not known takes at least a byte.
+        let known = (range.as_ref()).map_or(1, |range| range.end.saturating_sub(range.start));
+        let cost = Cost {
+            bytes_in: known,
+            bytes_out: 0,
+        };
+        Box::pin(async move {
+            let request = self.inner.get(purpose, key, range);
+            let bytes = self.go(purpose, key, cost, request).await?;
+            self.shared.pace.lock().was_read(known, bytes.len() as u64);
+            Ok(bytes)
+        })
+    }
+
+    fn size<'a>(
+        &'a self,
+        purpose: Purpose,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<u64, BucketError>> {
+        let request = self.inner.size(purpose, key);
+        Box::pin(self.go(purpose, key, Cost::default(), request))
+    }
+
+    fn delete<'a>(
+        &'a self,
+        purpose: Purpose,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<(), BucketError>> {
+        let request = self.inner.delete(purpose, key);
+        Box::pin(self.go(purpose, key, Cost::default(), request))
+    }
+
+    fn list<'a>(
+        &'a self,
+        purpose: Purpose,
+        prefix: &'a str,
+        after: Option<&'a str>,
+    ) -> BoxFuture<'a, Result<ListPage, BucketError>> {
+        let request = self.inner.list(purpose, prefix, after);
+        Box::pin(self.go(purpose, prefix, Cost::default(), request))
+    }
+}

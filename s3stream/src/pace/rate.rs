@@ -1,0 +1,157 @@
+//! A rate that classes share, with a floor for the last of them.
+//!
+//! *Owns*: how many tokens there are. *Does not own*: who is next (`core.rs`).
+//!
+//! Invariants
+//! 1. Over any time, what is taken is at most the rate times that time, a burst of a tenth of a
+//!    second, and the last thing taken from each share.
+//! 2. What the floor does not need goes to the others.
+//!
+//! *IO: none*
+
+use std::time::Duration;
+
+use tidewater_types::Instant;
+
+/// Parts of a token: a rate of one in a second gains one part in a nanosecond.
+const PARTS: i128 = 1_000_000_000;
+/// Time whose tokens can be saved up.
+const BURST_NS: i128 = 100_000_000;
+
+/// Which share tokens are taken from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Share {
+    /// Everybody's.
+    Main,
+    /// Kept for compaction.
+    Floor,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Tokens {
+    per_s: i128,
+    parts: i128,
+}
+
+/// Tokens that come at a rate. What is taken may be more than there is: then nothing can be taken
+/// before that is made up for.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rate {
+    main: Tokens,
+    floor: Tokens,
+    filled: Instant,
+}
+
+impl Tokens {
+    fn new(per_s: i128) -> Self {
+        let mut tokens = Self { per_s, parts: 0 };
+        tokens.parts = tokens.most();
+        tokens
+    }
+
+    fn most(&self) -> i128 {
+        (self.per_s * BURST_NS).max(PARTS)
+    }
+
+    /// Adds parts; what there is no room for.
+    fn add(&mut self, parts: i128) -> i128 {
+        let sum = self.parts + parts;
+        self.parts = sum.min(self.most());
+        sum - self.parts
+    }
+}
+
+impl Rate {
+    /// `per_s` tokens a second, `floor_percent` of them for the floor.
+    pub(crate) fn new(per_s: u64, floor_percent: u32) -> Self {
+        let per_s = i128::from(per_s);
+        let floor = per_s * i128::from(floor_percent) / 100;
+        Self {
+            main: Tokens::new(per_s - floor),
+            floor: Tokens::new(floor),
+            filled: Instant::default(),
+        }
+    }
+
+    pub(crate) fn fill(&mut self, now: Instant) {
+        let ns = i128::try_from(now.since(self.filled).as_nanos()).unwrap_or(i128::MAX / PARTS);
+        self.filled = now;
+        let spare = self.floor.add(ns * self.floor.per_s);
+        self.main.add(ns * self.main.per_s + spare);
+    }
+
+    /// How long until something can be taken from a share; zero if it can now, `None` if never.
+    pub(crate) fn wait(&self, share: Share) -> Option<Duration> {
+        let tokens = match share {
+            Share::Main => &self.main,
+            Share::Floor => &self.floor,
+        };
+        if share == Share::Floor && tokens.per_s == 0 {
+            return None;
+        }
+        let missing = 1 - tokens.parts;
+        if missing <= 0 {
+            return Some(Duration::ZERO);
+        }
+        let ns = missing.div_euclid(tokens.per_s) + 1;
+        Some(Duration::from_nanos(u64::try_from(ns).unwrap_or(u64::MAX)))
+    }
+
+    pub(crate) fn take(&mut self, share: Share, count: u64) {
+        let tokens = match share {
+            Share::Main => &mut self.main,
+            Share::Floor => &mut self.floor,
+        };
+        tokens.parts -= i128::from(count) * PARTS;
+    }
+
+    /// Less was needed than was taken.
+    pub(crate) fn give_back(&mut self, count: u64) {
+        self.main.add(i128::from(count) * PARTS);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Takes `count` at a time from a share whenever it can, for so many seconds; how much that was.
+    fn taken(rate: &mut Rate, share: Share, count: u64, seconds: u64) -> u64 {
+        let (mut sum, mut now) = (0, rate.filled);
+        let end = now.after(Duration::from_secs(seconds));
+        while now < end {
+            rate.fill(now);
+            let wait = rate.wait(share).unwrap();
+            if wait.is_zero() {
+                rate.take(share, count);
+                sum += count;
+            } else {
+                now = now.after(wait);
+            }
+        }
+        sum
+    }
+
+    #[test]
+    fn what_is_taken_follows_the_rate_whatever_its_size() {
+        for (per_s, count) in [(1, 1), (10, 3), (1_000_000, 1), (1_000_000, 5_000_000)] {
+            let sum = taken(&mut Rate::new(per_s, 0), Share::Main, count, 100);
+            let most = per_s * 100 + per_s / 10 + 1 + count;
+            assert!(
+                (per_s * 100..=most).contains(&sum),
+                "{sum} at {per_s} by {count}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_floor_is_there_and_what_it_does_not_need_goes_to_all() {
+        let mut rate = Rate::new(1_000, 10);
+        let main = taken(&mut rate, Share::Main, 10, 100);
+        assert!((99_900..100_300).contains(&main), "{main}");
+        let mut rate = Rate::new(1_000, 10);
+        let floor = taken(&mut rate, Share::Floor, 10, 100);
+        assert!((9_990..10_050).contains(&floor), "{floor}");
+        assert_eq!(Rate::new(1_000, 0).wait(Share::Floor), None);
+    }
+}

@@ -1,0 +1,143 @@
+//! One load a block, however many want it.
+//!
+//! *Owns*: which blocks are being loaded, and that those who want one of them hear of its end.
+//! *Does not own*: loading, keeping.
+//!
+//! Invariants
+//! 1. A key has at most one flight; whoever holds its [`Takeoff`] is the one who loads.
+//! 2. A flight that is dropped instead of landed tells its passengers, and the key is free again.
+//!
+//! *IO: none*
+
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use rustc_hash::FxHashMap;
+use tokio::sync::watch;
+
+use super::cache::Key;
+
+/// The flights under way, for values of type `V`.
+pub(crate) struct Flights<V> {
+    under_way: Mutex<FxHashMap<Key, watch::Receiver<Option<V>>>>,
+}
+
+/// What became of a claim on a key.
+pub(crate) enum Claim<V> {
+    /// It is in memory.
+    Ready(V),
+    /// Somebody loads it.
+    Joined(Passenger<V>),
+    /// The caller loads it, and is a passenger of its own flight.
+    Mine(Takeoff<V>, Passenger<V>),
+}
+
+/// Waits for the end of a flight.
+pub(crate) struct Passenger<V>(watch::Receiver<Option<V>>);
+
+/// The duty to load.
+pub(crate) struct Takeoff<V> {
+    key: Key,
+    sender: watch::Sender<Option<V>>,
+    flights: Arc<Flights<V>>,
+}
+
+impl<V> Default for Flights<V> {
+    fn default() -> Self {
+        Self {
+            under_way: Mutex::default(),
+        }
+    }
+}
+
+impl<V: Clone> Flights<V> {
+    /// Claims `key`. `known` looks into memory; it is asked while nobody else can claim or land.
+    pub(crate) fn claim(self: &Arc<Self>, key: Key, known: impl FnOnce() -> Option<V>) -> Claim<V> {
+        let mut under_way = self.under_way.lock();
+        if let Some(flight) = under_way.get(&key) {
+            return Claim::Joined(Passenger(flight.clone()));
+        }
+        if let Some(value) = known() {
+            return Claim::Ready(value);
+        }
+        let (sender, receiver) = watch::channel(None);
+        under_way.insert(key, receiver.clone());
+        let flights = Arc::clone(self);
+        let takeoff = Takeoff {
+            key,
+            sender,
+            flights,
+        };
+        Claim::Mine(takeoff, Passenger(receiver))
+    }
+}
+
+impl<V: Clone> Passenger<V> {
+    /// What was landed; `None` if the flight was given up.
+    pub(crate) async fn arrive(mut self) -> Option<V> {
+        let landed = self.0.wait_for(Option::is_some).await.ok()?;
+        landed.clone()
+    }
+}
+
+impl<V> Takeoff<V> {
+    /// Tells the passengers. What shall be found in memory must be there before.
+    pub(crate) fn land(self, value: V) {
+        self.sender.send_replace(Some(value));
+    }
+}
+
+impl<V> Drop for Takeoff<V> {
+    fn drop(&mut self) {
+        self.flights.under_way.lock().remove(&self.key);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::object_id::ObjectId;
+    use tidewater_types::{Epoch, NodeId};
+
+    fn key(position: u64) -> Key {
+        let id = ObjectId {
+            node: NodeId(1),
+            epoch: Epoch(1),
+            counter: 1,
+            nonce: 1,
+        };
+        Key::new(id, position)
+    }
+
+    fn mine(claim: Claim<u8>) -> (Takeoff<u8>, Passenger<u8>) {
+        match claim {
+            Claim::Mine(takeoff, passenger) => (takeoff, passenger),
+            Claim::Ready(_) | Claim::Joined(_) => panic!("not mine"),
+        }
+    }
+
+    #[tokio::test]
+    async fn everybody_who_joined_hears_of_the_landing() {
+        let flights = Arc::<Flights<u8>>::default();
+        let (takeoff, own) = mine(flights.claim(key(1), || None));
+        let Claim::Joined(other) = flights.claim(key(1), || unreachable!()) else {
+            panic!("a second flight")
+        };
+        let _elsewhere = mine(flights.claim(key(2), || None));
+        takeoff.land(7);
+        assert_eq!(
+            (own.arrive().await, other.arrive().await),
+            (Some(7), Some(7))
+        );
+        assert!(matches!(flights.claim(key(1), || Some(7)), Claim::Ready(7)));
+    }
+
+    #[tokio::test]
+    async fn a_flight_given_up_frees_its_key() {
+        let flights = Arc::<Flights<u8>>::default();
+        let (takeoff, own) = mine(flights.claim(key(1), || None));
+        drop(takeoff);
+        assert_eq!(own.arrive().await, None);
+        let _again = mine(flights.claim(key(1), || None));
+    }
+}

@@ -1,0 +1,328 @@
+//! Blocks from wherever they are: memory, a load under way, the disk cache, the bucket.
+//!
+//! *Owns*: the order in which these are asked, that a block is loaded once, requests for several
+//! neighbouring blocks.
+//! *Does not own*: which blocks are wanted, retries and checksums (`source.rs`).
+//!
+//! Invariants
+//! 1. Whoever claimed a block loads it before waiting for blocks that others load: nobody waits
+//!    in a circle.
+//! 2. Blocks that one request brought share its bytes until one of them is read again: that one
+//!    gets bytes of its own, so that what stays in memory for long keeps nothing else alive.
+//! 3. What the disk cache gives is held against the object's index like what the bucket gives. If
+//!    it does not hold, it was not there.
+//!
+//! *IO: none* (requests go through the bucket port and the port of the disk cache)
+
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use tidewater_types::{mutant, sometimes};
+
+use super::disk::store::DiskCache;
+use crate::config::TierConfig;
+use crate::counters::{Counters, add};
+use crate::error::TierError;
+use crate::format::block::{self, DataBlock};
+use crate::format::index::IndexRow;
+use crate::object_id::ObjectId;
+
+use super::cache::{Cache, Key, NumBytes};
+use super::flight::{Claim, Flights, Passenger, Takeoff};
+use super::runs::{Run, runs};
+use super::source::{Source, tier_error};
+
+/// Where a block came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Origin {
+    Memory,
+    Disk,
+    Bucket,
+}
+
+pub(crate) type Landed = Result<(DataBlock, Origin), TierError>;
+
+/// A block in memory.
+#[derive(Clone)]
+struct Kept {
+    block: DataBlock,
+    /// Of a block that shares its bytes with others: whether a reader had it.
+    was_read: Option<Arc<AtomicBool>>,
+}
+
+impl NumBytes for Kept {
+    fn num_bytes(&self) -> usize {
+        self.block.num_bytes()
+    }
+}
+
+/// Who wants blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum For {
+    /// A reader, now.
+    Reader,
+    /// A reader, later.
+    Ahead,
+}
+
+/// Loads blocks of one tier.
+pub(crate) struct Loader {
+    memory: Cache<Kept>,
+    flights: Arc<Flights<Landed>>,
+    disk: OnceLock<DiskCache>,
+    counters: Arc<Counters>,
+    request_bytes_max: u64,
+    gap_bytes_max: u64,
+    /// Requests of one fetch under way at a time.
+    parallel: usize,
+}
+
+/// A block that was asked for.
+pub(crate) enum Asked {
+    /// It is there.
+    Ready(Landed),
+    /// Somebody else loads it.
+    Joined(Passenger<Landed>),
+    /// The caller loads it.
+    Own(Passenger<Landed>),
+}
+
+/// Blocks of one object that were asked for, and those among them that the caller has to load.
+pub(crate) struct Claims {
+    object: ObjectId,
+    wanted: For,
+    asked: Vec<(IndexRow, Asked)>,
+    own: Vec<(IndexRow, Takeoff<Landed>)>,
+}
+
+/// A piece of the work on claimed blocks.
+enum Piece {
+    Disk(IndexRow, Takeoff<Landed>),
+    Run(Run<Takeoff<Landed>>),
+}
+
+impl Loader {
+    pub(crate) fn new(config: &TierConfig, counters: Arc<Counters>) -> Self {
+        Self {
+            memory: Cache::new(config.block_cache_bytes, config.block_bytes as u64),
+            flights: Arc::default(),
+            disk: OnceLock::new(),
+            counters,
+            request_bytes_max: config.read.request_bytes_max,
+            gap_bytes_max: config.read.gap_bytes_max,
+            parallel: config.read_parallel,
+        }
+    }
+
+    /// Blocks that memory does not have are looked for in `disk` from now on. Only once.
+    pub(crate) fn attach(&self, disk: DiskCache) {
+        let attached = self.disk.set(disk);
+        assert!(attached.is_ok(), "a tier has one disk cache");
+    }
+
+    /// Asks for blocks of an object, in the order of their positions.
+    pub(crate) fn claim(&self, object: ObjectId, rows: &[IndexRow], wanted: For) -> Claims {
+        let (mut asked, mut own) = (Vec::with_capacity(rows.len()), Vec::new());
+        for row in rows {
+            let key = Key::new(object, row.position);
+            let ask = match self.flights.claim(key, || self.known(key, wanted)) {
+                Claim::Ready(landed) => Asked::Ready(landed),
+                Claim::Joined(passenger) => Asked::Joined(passenger),
+                Claim::Mine(takeoff, passenger) => {
+                    own.push((*row, takeoff));
+                    Asked::Own(passenger)
+                }
+            };
+            asked.push((*row, ask));
+        }
+        Claims {
+            object,
+            wanted,
+            asked,
+            own,
+        }
+    }
+
+    fn known(&self, key: Key, wanted: For) -> Option<Landed> {
+        let Kept { block, was_read } = self.memory.get(&key)?;
+        let is_again = |was_read: &Arc<AtomicBool>| was_read.swap(true, Relaxed);
+        if wanted == For::Reader && was_read.as_ref().is_some_and(is_again) {
+            let block = block.copied();
+            let kept = Kept {
+                block: block.clone(),
+                was_read: None,
+            };
+            self.memory.insert(key, kept);
+            return Some(Ok((block, Origin::Memory)));
+        }
+        Some(Ok((block, Origin::Memory)))
+    }
+
+    /// Loads what the caller has to, and tells everybody who waits for it.
+    pub(crate) async fn load(&self, source: &Source, claims: &mut Claims) {
+        let own = std::mem::take(&mut claims.own);
+        let (object, wanted) = (claims.object, claims.wanted);
+        let on_disk = |row: &IndexRow| {
+            let disk = self.disk.get();
+            disk.is_some_and(|disk| disk.holds(&Key::new(object, row.position)))
+        };
+        let (on_disk, absent): (Vec<_>, Vec<_>) =
+            own.into_iter().partition(|(row, _)| on_disk(row));
+        let on_disk = on_disk.into_iter();
+        let pieces = on_disk.map(|(row, takeoff)| Piece::Disk(row, takeoff));
+        let runs = runs(absent, self.request_bytes_max, self.gap_bytes_max);
+        let pieces = pieces.chain(runs.into_iter().map(Piece::Run));
+        let pieces = pieces.map(|piece| self.piece(source, object, piece, wanted));
+        let pieces = stream::iter(pieces).buffer_unordered(self.parallel);
+        pieces.collect::<()>().await;
+    }
+
+    /// The blocks that were asked for, in order; those that others load are waited for.
+    pub(crate) async fn arrive(
+        &self,
+        source: &Source,
+        object: ObjectId,
+        row: &IndexRow,
+        asked: Asked,
+    ) -> Landed {
+        let mut asked = asked;
+        loop {
+            let (passenger, is_own) = match asked {
+                Asked::Ready(landed) => {
+                    add(&self.counters.blocks_from_memory, 1);
+                    return landed;
+                }
+                Asked::Joined(passenger) => (passenger, false),
+                Asked::Own(passenger) => (passenger, true),
+            };
+            if let Some(landed) = passenger.arrive().await {
+                return landed.map(|(block, origin)| {
+                    // Who joined a load found the block where it was going to be anyway.
+                    if is_own {
+                        return (block, origin);
+                    }
+                    add(&self.counters.blocks_from_memory, 1);
+                    (block, Origin::Memory)
+                });
+            }
+            sometimes!("s3stream: a load was given up under others who waited");
+            let mut again = self.claim(object, std::slice::from_ref(row), For::Reader);
+            self.load(source, &mut again).await;
+            let (_, ask) = again.asked.pop().expect("one was asked for");
+            asked = ask;
+        }
+    }
+
+    async fn piece(&self, source: &Source, object: ObjectId, piece: Piece, wanted: For) {
+        match piece {
+            Piece::Disk(row, takeoff) => {
+                let landed = match self.try_disk(object, &row).await {
+                    Some(landed) => landed,
+                    None => self.ask_bucket(source, object, &row).await,
+                };
+                self.land(object, &row, takeoff, landed, None);
+            }
+            Piece::Run(run) => self.run(source, object, run, wanted).await,
+        }
+    }
+
+    async fn try_disk(&self, object: ObjectId, row: &IndexRow) -> Option<Landed> {
+        let disk = self.disk.get()?;
+        let key = Key::new(object, row.position);
+        let bytes = disk.read(&key).await?;
+        match block::decode_data(bytes, row, object.nonce) {
+            Ok(block) => Some(Ok((block, Origin::Disk))),
+            Err(error) if mutant!(70) => {
+                let error = tier_error(&object.key(), row.position, error);
+                Some(Err(error))
+            }
+            Err(_) => {
+                disk.forget_damaged(&key);
+                None
+            }
+        }
+    }
+
+    async fn ask_bucket(&self, source: &Source, object: ObjectId, row: &IndexRow) -> Landed {
+        let block = source.block(object, row).await?;
+        Ok((block, Origin::Bucket))
+    }
+
+    async fn run(&self, source: &Source, object: ObjectId, run: Run<Takeoff<Landed>>, wanted: For) {
+        let Run { start, end, blocks } = run;
+        let bytes = if blocks.len() == 1 {
+            Ok(Bytes::new())
+        } else {
+            add(&self.counters.reads_joined, 1);
+            source.range(&object.key(), start, end).await
+        };
+        for (row, takeoff) in blocks {
+            let part = |bytes: &Bytes| {
+                let bytes = part(bytes, row.position - start, row.size)?;
+                block::decode_data(bytes, &row, object.nonce).ok()
+            };
+            let (landed, shared) = match &bytes {
+                Err(error) => (Err(error.clone()), None),
+                Ok(bytes) => match part(bytes) {
+                    Some(block) => (Ok((block, Origin::Bucket)), Some(wanted)),
+                    // A single block, an answer cut short, or damage, which counts only if a second
+                    // read shows it too.
+                    None => (self.ask_bucket(source, object, &row).await, None),
+                },
+            };
+            self.land(object, &row, takeoff, landed, shared);
+        }
+    }
+
+    /// `shared` is for whom a block was loaded that shares its bytes with others.
+    fn land(
+        &self,
+        object: ObjectId,
+        row: &IndexRow,
+        takeoff: Takeoff<Landed>,
+        landed: Landed,
+        shared: Option<For>,
+    ) {
+        if let Ok((block, origin)) = &landed {
+            let key = Key::new(object, row.position);
+            let counter = match origin {
+                Origin::Disk => &self.counters.blocks_from_disk,
+                Origin::Bucket | Origin::Memory => &self.counters.blocks_from_bucket,
+            };
+            add(counter, 1);
+            if *origin == Origin::Bucket
+                && let Some(disk) = self.disk.get()
+            {
+                disk.offer(key, block.bytes());
+            }
+            let was_read = |wanted| Arc::new(AtomicBool::new(wanted == For::Reader));
+            let kept = Kept {
+                block: block.clone(),
+                was_read: shared.map(was_read),
+            };
+            self.memory.insert(key, kept);
+        }
+        takeoff.land(landed);
+    }
+}
+
+impl Claims {
+    /// How many of the blocks the caller has to load.
+    pub(crate) fn num_own(&self) -> usize {
+        self.own.len()
+    }
+
+    /// The blocks, in the order they were asked for.
+    pub(crate) fn into_asked(self) -> impl Iterator<Item = (IndexRow, Asked)> {
+        self.asked.into_iter()
+    }
+}
+
+/// A part of an answer, if the answer reaches that far.
+fn part(bytes: &Bytes, position: u64, size: u32) -> Option<Bytes> {
+    let start = usize::try_from(position).ok()?;
+    let part = bytes.get(start..start.checked_add(size as usize)?)?;
+    Some(bytes.slice_ref(part))
+}
