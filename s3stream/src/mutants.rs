@@ -340,3 +340,26 @@ async fn mutant_81_believes_a_completion_that_the_store_forgot() {
     assert!(rig.bucket.keys("data/").await.is_empty());
     assert!(rig.tier.fetch(stream, Offset(0), 1_000).await.is_err());
 }
+
+#[tokio::test(start_paused = true)]
+async fn mutant_34_takes_the_block_of_another_life_for_its_own() {
+    let first = Rig::new(small_config()).await;
+    let stream = first.stream().await;
+    first.upload(stream, entries(0, 4, 1, 10)).await;
+    first.uploader.stop().await;
+    let second = Rig::on(first.bucket.clone(), 2, small_config()).await;
+    let open = MetaOp::OpenStream {
+        stream,
+        node: crate::testing::NODE,
+        node_epoch: second.node_epoch,
+        epoch: Epoch(2),
+    };
+    second.tier.metadata().propose(vec![open]).await.unwrap();
+    let more = entries(4, 4, 1, 10);
+    second.tail.append(stream, Epoch(2), more);
+    second.uploader.flush().await.unwrap();
+    let _mutant = Active::new(34);
+    let fetched = second.tier.fetch(stream, Offset(0), 1_000).await;
+    let is_right = fetched.is_ok_and(|fetched| fetched.entries == entries(0, 8, 1, 10));
+    assert!(!is_right, "the first object of each life is its object 1");
+}

@@ -98,6 +98,12 @@ impl Tier {
         reads.loader.attach(cache);
     }
 
+    /// As after a restart: blocks in memory are forgotten.
+    #[cfg(test)]
+    pub(crate) fn forget_blocks(&self) {
+        self.inner.reads.loader.forget_all();
+    }
+
     /// The metadata of the cluster.
     #[must_use]
     pub fn metadata(&self) -> &Metadata {

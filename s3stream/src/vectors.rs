@@ -11,6 +11,7 @@ use crate::entry::{Entry, StateSnapshot};
 use crate::format::block;
 use crate::format::index::BlockKind;
 use crate::format::object::{FOOTER_SIZE, HEADER_SIZE, decode_footer, decode_header};
+use crate::format::slot::{self, SlotHeader};
 use crate::meta::format::{boundary, entry, op, snapshot};
 use crate::meta::op::{MetaOp, MovedSnapshot, NewObject, Replacement, SourceRange, TargetRange};
 use crate::meta::state::ObjectState;
@@ -33,6 +34,8 @@ const BOUNDARY: &str = include_str!("../../docs/formats/vectors/metadata-boundar
 const LOG_COMPACTION: &str =
     include_str!("../../docs/formats/vectors/metadata-log-compaction-v1.hex");
 const SNAPSHOT: &str = include_str!("../../docs/formats/vectors/metadata-snapshot-v1.hex");
+
+const CACHE: &str = include_str!("../../docs/formats/vectors/block-cache-v1.hex");
 
 struct Vector {
     name: String,
@@ -431,4 +434,26 @@ fn compaction_txns() -> Vec<Vec<MetaOp>> {
         vec![replace],
         vec![condemn(9), condemn(COMPACTION_COUNTERS + 4)],
     ]
+}
+
+#[test]
+fn slot_headers_of_the_block_cache() {
+    let decode = |bytes: Bytes| slot::decode(bytes, 4096);
+    check(CACHE, decode, |header| slot::encode(&header));
+    let sound = parse(CACHE).remove(0).bytes;
+    let object = ObjectId {
+        node: NodeId(1),
+        epoch: Epoch(2),
+        counter: 3,
+        nonce: 0x0405_0607_0809_0a0b,
+    };
+    let expected = SlotHeader {
+        object,
+        block_position: 64,
+        payload_size: 5,
+        payload_crc: tidewater_types::crc32c(&[b"block"]),
+        slot_position: 4096,
+        sequence: 7,
+    };
+    assert_eq!(decode(sound), Ok(expected));
 }

@@ -87,6 +87,11 @@ impl<V: NumBytes + Clone> Cache<V> {
         self.entries.get(key)
     }
 
+    #[cfg(test)]
+    pub(crate) fn clear(&self) {
+        self.entries.clear();
+    }
+
     pub(crate) fn insert(&self, key: Key, value: V) {
         self.entries.insert(key, value);
     }

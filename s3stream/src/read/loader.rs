@@ -122,6 +122,11 @@ impl Loader {
         assert!(attached.is_ok(), "a tier has one disk cache");
     }
 
+    #[cfg(test)]
+    pub(crate) fn forget_all(&self) {
+        self.memory.clear();
+    }
+
     /// Asks for blocks of an object, in the order of their positions.
     pub(crate) fn claim(&self, object: ObjectId, rows: &[IndexRow], wanted: For) -> Claims {
         let (mut asked, mut own) = (Vec::with_capacity(rows.len()), Vec::new());

@@ -396,3 +396,93 @@ async fn a_reader_with_old_metadata_learns_of_a_trim_by_the_missing_object() {
         all[20..21]
     );
 }
+
+/// One object of 134 blocks.
+async fn long_stream(config: TierConfig) -> (Rig, StreamId, Vec<Entry>) {
+    let rig = Rig::new(config).await;
+    let stream = rig.stream().await;
+    let all = entries(0, 400, 1, 100);
+    rig.upload(stream, all.clone()).await;
+    (rig, stream, all)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_in_sequence_is_read_ahead_of_and_a_random_one_is_not() {
+    let (rig, stream, all) = long_stream(small_config()).await;
+    for offset in [7u64, 300, 50, 222, 111] {
+        rig.tier.fetch(stream, Offset(offset), 1).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(rig.tier.counters().blocks_ahead, 0);
+    let gets = rig.bucket.count(Op::Get, "data/");
+    let (mut next, mut read) = (Offset(0), Vec::new());
+    while next < Offset(400) {
+        let fetched = rig.tier.fetch(stream, next, 400).await.unwrap();
+        next = fetched.entries.last().unwrap().end_offset();
+        read.extend(fetched.entries);
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    assert_eq!(read, all);
+    let counters = rig.tier.counters();
+    assert!(counters.blocks_ahead > 80, "{counters:?}");
+    let gets = rig.bucket.count(Op::Get, "data/") - gets;
+    assert!(gets < 30, "{gets} requests for 134 blocks");
+    // 400 entries, three a block; what was read at random is in memory already.
+    assert_eq!(counters.blocks_from_bucket, 134, "each block once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_are_bounded_in_size() {
+    let mut config = small_config();
+    config.read.request_bytes_max = 4 << 10;
+    let (rig, stream, all) = long_stream(config).await;
+    let fetched = rig.tier.fetch(stream, Offset(0), usize::MAX).await.unwrap();
+    assert_eq!(fetched.entries, all);
+    // Blocks of 436 bytes: nine in 4 KiB.
+    let gets = rig.bucket.count(Op::Get, "data/") - 1;
+    assert_eq!((fetched.from_bucket, gets), (134, 15));
+    assert_eq!(rig.tier.counters().reads_joined, gets as u64);
+}
+
+#[tokio::test(start_paused = true)]
+async fn damage_in_one_of_several_joined_blocks_is_told_of_that_one_alone() {
+    let (rig, stream, all) = long_stream(small_config()).await;
+    let key = objects(&rig.tier, stream).await[0].key();
+    rig.bucket.flip(&key, 6_000).await;
+    let err = rig
+        .tier
+        .fetch(stream, Offset(0), usize::MAX)
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(
+            err,
+            TierError::Corrupt {
+                what: "checksum",
+                ..
+            }
+        ),
+        "{err}"
+    );
+    let start = rig.tier.fetch(stream, Offset(0), 1_000).await.unwrap();
+    assert_eq!(start.entries, all[..10]);
+    let end = rig
+        .tier
+        .fetch(stream, Offset(200), usize::MAX)
+        .await
+        .unwrap();
+    assert_eq!(end.entries, all[200..]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_throttled_prefix_is_left_alone_by_the_next_request() {
+    let (rig, stream, all) = long_stream(small_config()).await;
+    rig.bucket.script(Op::Get, "data/", &[Fault::Throttle; 3]);
+    let begun = tokio::time::Instant::now();
+    let fetched = rig.tier.fetch(stream, Offset(0), 1).await.unwrap();
+    assert_eq!(fetched.entries, all[..1]);
+    // 50, 100 and 200 ms, and up to a quarter more.
+    let waited = begun.elapsed();
+    let expected = Duration::from_millis(350)..Duration::from_millis(700);
+    assert!(expected.contains(&waited), "{waited:?}");
+}
