@@ -65,7 +65,17 @@ pub(crate) struct Pumped {
 pub(crate) struct ReadCounts {
     pub(crate) tail: AtomicU64,
     pub(crate) memory: AtomicU64,
+    pub(crate) disk: AtomicU64,
     pub(crate) bucket: AtomicU64,
+}
+
+impl ReadCounts {
+    /// Adds the blocks of one fetch.
+    pub(crate) fn count(&self, memory: u32, disk: u32, bucket: u32) {
+        Shared::count(&self.memory, memory.into());
+        Shared::count(&self.disk, disk.into());
+        Shared::count(&self.bucket, bucket.into());
+    }
 }
 
 /// The store's inside.

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tidewater_bucket::Bucket;
-use tidewater_s3stream::{MetaError, MetaOp, Metadata, TierCounters};
+use tidewater_s3stream::{CacheDisk, MetaError, MetaOp, Metadata, TierCounters};
 use tidewater_types::{ClusterId, Env, Epoch, NodeId, StreamId};
 use tidewater_wal::{WalCounters, Watermarks};
 
@@ -40,6 +40,8 @@ pub struct StoreCounters {
     pub reads_from_tail: u64,
     /// Blocks answered from the memory cache.
     pub reads_from_memory: u64,
+    /// Blocks read from the cache on a disk.
+    pub reads_from_nvme: u64,
     /// Blocks read from the bucket.
     pub reads_from_bucket: u64,
     /// Payload bytes waiting for their upload.
@@ -73,6 +75,15 @@ impl StreamStore {
             shared,
             recovery: report.map(Arc::from),
         })
+    }
+
+    /// Keeps blocks that are read again on `disk`, too, and looks there before it asks the bucket.
+    /// Whatever happens to the disk costs requests and nothing else.
+    ///
+    /// # Panics
+    /// If the store has such a cache already.
+    pub fn attach_cache(&self, disk: Arc<dyn CacheDisk>) {
+        self.shared.tier.attach_cache(disk);
     }
 
     /// The cluster the bucket holds.
@@ -210,6 +221,7 @@ impl StreamStore {
             lsn_uploaded,
             reads_from_tail: load(&shared.reads.tail),
             reads_from_memory: load(&shared.reads.memory),
+            reads_from_nvme: load(&shared.reads.disk),
             reads_from_bucket: load(&shared.reads.bucket),
             waiting_bytes,
             tier: shared.tier.counters(),

@@ -361,8 +361,8 @@ impl Stream {
             Found::InObjects => {
                 let tier = &self.shared.tier;
                 let mut fetched = tier.fetch(self.inner.id, offset, bytes_max).await?;
-                Shared::count(&self.shared.reads.memory, fetched.from_memory.into());
-                Shared::count(&self.shared.reads.bucket, fetched.from_bucket.into());
+                let reads = &self.shared.reads;
+                reads.count(fetched.from_memory, fetched.from_disk, fetched.from_bucket);
                 // Commits and trims went on meanwhile, and the objects were chosen after them.
                 let tail = self.inner.tail.lock();
                 (start, high_watermark) = (tail.start(), tail.high_watermark());

@@ -53,6 +53,7 @@ pub(crate) fn json(broker: &Broker) -> String {
         "reads_from": [
             reads("tail", counters.reads_from_tail),
             reads("memory", counters.reads_from_memory),
+            reads("nvme", counters.reads_from_nvme),
             reads("bucket", counters.reads_from_bucket),
         ],
         "objects": [

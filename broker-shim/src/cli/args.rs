@@ -278,6 +278,27 @@ struct ServeArgs {
         help_heading = "Tuning"
     )]
     memory: Option<String>,
+
+    /// A folder on a disk of this machine that also keeps what is read again. It may be lost or
+    /// damaged at any time: that costs reads of the bucket. [default: none]
+    #[arg(
+        long,
+        env = "TIDEWATER_CACHE_DIR",
+        hide_env_values = true,
+        value_name = "DIR",
+        help_heading = "Tuning"
+    )]
+    cache_dir: Option<String>,
+
+    /// How much that folder may hold, 16 MiB to 64 TiB. [default: 10GiB]
+    #[arg(
+        long,
+        env = "TIDEWATER_CACHE_DIR_BYTES",
+        hide_env_values = true,
+        value_name = "SIZE",
+        help_heading = "Tuning"
+    )]
+    cache_dir_bytes: Option<String>,
 }
 
 #[derive(Debug, clap::Args)]

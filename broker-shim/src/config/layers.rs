@@ -30,6 +30,8 @@ pub(crate) const SETTINGS: &[&str] = &[
     "upload-interval-ms",
     "upload-bytes",
     "memory",
+    "cache-dir",
+    "cache-dir-bytes",
     "max-connections",
     "max-request-bytes",
 ];

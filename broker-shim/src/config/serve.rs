@@ -121,6 +121,8 @@ pub(crate) struct ServeConfig {
     pub(crate) upload_bytes: u64,
     /// The budget of memory and its shares.
     pub(crate) memory: Memory,
+    /// A folder on a disk of this machine for blocks that are read again, and how much it may hold.
+    pub(crate) disk_cache: Option<(PathBuf, u64)>,
     /// Connections open at a time.
     pub(crate) max_connections: usize,
     /// Largest request.
@@ -170,6 +172,7 @@ impl ServeConfig {
             )?),
             upload_bytes: upload_bytes(layers, &memory)?,
             memory,
+            disk_cache: disk_cache(layers)?,
             max_connections: usize::try_from(connections).expect("in range"),
             max_request_bytes: usize::try_from(request).expect("in range"),
         })
@@ -190,6 +193,17 @@ fn upload_bytes(layers: &Layers, memory: &Memory) -> Result<u64, ConfigError> {
             Err(refuse(source, expected, text))
         }
         _ => Ok(given),
+    }
+}
+
+fn disk_cache(layers: &Layers) -> Result<Option<(PathBuf, u64)>, ConfigError> {
+    let num_bytes = layers.size("cache-dir-bytes", 16 * MIB..=64 * TIB, 10 * GIB)?;
+    if let Some(folder) = layers.path("cache-dir")? {
+        return Ok(Some((folder, num_bytes)));
+    }
+    match layers.get("cache-dir-bytes") {
+        Some((text, source)) => Err(refuse(source, "cache-dir beside it".to_owned(), text)),
+        None => Ok(None),
     }
 }
 

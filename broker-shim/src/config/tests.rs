@@ -44,7 +44,7 @@ fn nothing_given_is_a_broker_on_loopback_with_its_data_below_the_working_directo
     assert_eq!((config.node_id, config.default_partitions), (1, 1));
     assert!(config.auto_create_topics && !config.accept_data_loss);
     assert_eq!(config.log_format, LogFormat::Text);
-    assert_eq!(config.ready_file, None);
+    assert_eq!((config.ready_file, config.disk_cache), (None, None));
 }
 
 #[test]
@@ -67,6 +67,8 @@ fn every_setting_reaches_its_field() {
         ("upload-interval-ms", "250"),
         ("upload-bytes", "8 MiB"),
         ("memory", "1073741824"),
+        ("cache-dir", "/nvme/cache"),
+        ("cache-dir-bytes", "100GiB"),
         ("max-connections", "5"),
         ("max-request-bytes", "1MiB"),
     ])
@@ -86,6 +88,8 @@ fn every_setting_reaches_its_field() {
     assert_eq!(config.upload_interval, Duration::from_millis(250));
     assert_eq!(config.upload_bytes, 8 << 20);
     assert_eq!(config.memory, super::memory::Memory::of(1 << 30));
+    let disk_cache = (PathBuf::from("/nvme/cache"), 100 << 30);
+    assert_eq!(config.disk_cache, Some(disk_cache));
     assert_eq!(
         (config.max_connections, config.max_request_bytes),
         (5, 1 << 20)
@@ -153,6 +157,9 @@ fn each_bad_value_is_refused_with_its_source_its_range_and_itself() {
         ("upload-bytes", "1023", "from 1 KiB to 1 GiB"),
         ("memory", "127MiB", "from 128 MiB to 16 TiB"),
         ("upload-bytes", "40MiB", "a quarter of what may wait"),
+        ("cache-dir", "", "a path"),
+        ("cache-dir-bytes", "1MiB", "from 16 MiB to 64 TiB"),
+        ("cache-dir-bytes", "1GiB", "cache-dir beside it"),
         ("max-connections", "0", "from 1 to 1000000"),
         ("max-request-bytes", "2GiB", "from 1 KiB to 1 GiB"),
     ] {

@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use tidewater_stream_store::bucket::{self, BucketUrl, Metered};
 use tidewater_stream_store::{
-    DeviceWalConfig, DeviceWalOpener, MemoryWalOpener, ObjectWalConfig, ObjectWalOpener,
+    CacheFile, DeviceWalConfig, DeviceWalOpener, MemoryWalOpener, ObjectWalConfig, ObjectWalOpener,
     StoreConfig, StoreError, TierConfig, TokioEnv, WalOpener,
 };
 use tidewater_types::{Env, ErrorKind, NodeId};
@@ -179,6 +179,40 @@ async fn open(
             }
             OpenError::Topic { .. } => Exit::because(Code::Damage, error),
         })
+    // Before anything is written: a cache in use is a sign of a second broker.
+    let cache = cache_file(config)?;
+    let broker = Broker::open(parts).await.map_err(|error| match error {
+        OpenError::Store(failure) => exit_of_store(&failure),
+        OpenError::Topic { ref cause, .. } if cause.is_newer() => {
+            Exit::because(Code::Foreign, error)
+        }
+        OpenError::Topic { .. } => Exit::because(Code::Damage, error),
+    })?;
+    if let Some(cache) = cache {
+        broker.store.attach_cache(Arc::new(cache));
+    }
+    Ok(broker)
+}
+
+/// The cache on a disk, if one was asked for.
+fn cache_file(config: &ServeConfig) -> Result<Option<CacheFile>, Exit> {
+    let Some((folder, num_bytes)) = &config.disk_cache else {
+        return Ok(None);
+    };
+    create_dir(folder)?;
+    let path = folder.join("blocks.cache");
+    let opened = CacheFile::open(&path, *num_bytes).map_err(|cause| {
+        let expected = "a file for the cache that no other process uses";
+        let place = path.display();
+        Exit::new(
+            Code::Environment,
+            "cannot open the cache",
+            place,
+            expected,
+            cause,
+        )
+    })?;
+    Ok(Some(opened))
 }
 
 /// A store that replaces what it must not is found out before anything is trusted to it. Ours need

@@ -34,9 +34,9 @@ pub struct ReadConfig {
     /// Bytes that are read ahead of one sequential reader, at most. Default 16 MiB; 0 (never) to
     /// 1 GiB.
     pub ahead_bytes_max: u64,
-    /// Bytes that are read ahead of all readers together. Default 32 MiB; 0 (never) to 1 TiB, at
-    /// most the memory for blocks: what does not stay there until it is read is read twice.
-    pub ahead_bytes_total: u64,
+    /// What is read ahead of all readers together, in percent of the memory for blocks. Default 50;
+    /// 0 (never) to 100. What does not stay there until it is read is read twice.
+    pub ahead_percent: u32,
     /// How far ahead, in the reader's own time: a reader that takes 10 MB in a second and a horizon
     /// of 2 s make 20 MB. Default 2 s; 1 ms to 10 min.
     pub ahead_horizon: Duration,
@@ -58,7 +58,7 @@ impl Default for ReadConfig {
             hedge_percent: 5,
             hedge_delay_min: Duration::from_millis(20),
             ahead_bytes_max: 16 << 20,
-            ahead_bytes_total: 32 << 20,
+            ahead_percent: 50,
             ahead_horizon: Duration::from_secs(2),
             disk_segment_bytes: 16 << 20,
             disk_waiting_bytes_max: 32 << 20,
@@ -96,11 +96,7 @@ impl ReadConfig {
             "read.ahead_bytes_max",
             "0 to 1 GiB",
         )?;
-        check(
-            self.ahead_bytes_total <= 1 << 40,
-            "read.ahead_bytes_total",
-            "0 to 1 TiB",
-        )?;
+        check(self.ahead_percent <= 100, "read.ahead_percent", "0 to 100")?;
         check(
             (ms..=Duration::from_secs(600)).contains(&self.ahead_horizon),
             "read.ahead_horizon",

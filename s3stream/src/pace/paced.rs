@@ -17,7 +17,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::select;
 use parking_lot::Mutex;
-use tidewater_bucket::{Bucket, BucketError, ListPage, Purpose};
+use tidewater_bucket::{
+    Bucket, BucketError, ListPage, MultipartId, MultipartLimits, Part, PartTag, Purpose,
+};
 use tidewater_types::{BoxFuture, Env, sometimes};
 use tokio::sync::Notify;
 
@@ -213,5 +215,107 @@ impl Bucket for Paced {
     ) -> BoxFuture<'a, Result<ListPage, BucketError>> {
         let request = self.inner.list(purpose, prefix, after);
         Box::pin(self.go(purpose, prefix, Cost::default(), request))
+    }
+
+    fn multipart(&self) -> Option<MultipartLimits> {
+        self.inner.multipart()
+    }
+
+    fn create_multipart<'a>(
+        &'a self,
+        purpose: Purpose,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<MultipartId, BucketError>> {
+        let request = self.inner.create_multipart(purpose, key);
+        Box::pin(self.go(purpose, key, Cost::default(), request))
+    }
+
+    fn put_part<'a>(
+        &'a self,
+        purpose: Purpose,
+        part: Part<'a>,
+        body: Vec<Bytes>,
+    ) -> BoxFuture<'a, Result<PartTag, BucketError>> {
+        let cost = Cost {
+            bytes_out: body.iter().map(|part| part.len() as u64).sum(),
+            bytes_in: 0,
+        };
+        let request = self.inner.put_part(purpose, part, body);
+        Box::pin(self.go(purpose, part.key, cost, request))
+    }
+
+    fn copy_part<'a>(
+        &'a self,
+        purpose: Purpose,
+        part: Part<'a>,
+        source: &'a str,
+        range: Range<u64>,
+    ) -> BoxFuture<'a, Result<PartTag, BucketError>> {
+        // Its bytes do not pass through here.
+        let request = self.inner.copy_part(purpose, part, source, range);
+        Box::pin(self.go(purpose, part.key, Cost::default(), request))
+    }
+
+    fn complete_multipart<'a>(
+        &'a self,
+        purpose: Purpose,
+        key: &'a str,
+        upload: &'a MultipartId,
+        parts: &'a [PartTag],
+    ) -> BoxFuture<'a, Result<(), BucketError>> {
+        let request = self.inner.complete_multipart(purpose, key, upload, parts);
+        Box::pin(self.go(purpose, key, Cost::default(), request))
+    }
+
+    fn abort_multipart<'a>(
+        &'a self,
+        purpose: Purpose,
+        key: &'a str,
+        upload: &'a MultipartId,
+    ) -> BoxFuture<'a, Result<(), BucketError>> {
+        let request = self.inner.abort_multipart(purpose, key, upload);
+        Box::pin(self.go(purpose, key, Cost::default(), request))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{FaultyBucket, Op, TestEnv};
+    use tidewater_bucket::{MemoryBucket, conformance};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_paced_bucket_conforms() {
+        let config = PaceConfig {
+            requests_per_s: 100,
+            bytes_in_per_s: 1 << 20,
+            bytes_out_per_s: 1 << 20,
+            ..PaceConfig::default()
+        };
+        let paced = Paced::new(Arc::new(MemoryBucket::new()), TestEnv::shared(1), &config);
+        conformance::run(&paced, "t").await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_given_up_frees_its_place() {
+        let bucket = FaultyBucket::new();
+        let config = PaceConfig {
+            requests_per_s: 1,
+            compaction_floor_percent: 0,
+            compaction_parallel: 1,
+            ..PaceConfig::default()
+        };
+        let paced = Paced::new(bucket.clone(), TestEnv::shared(1), &config);
+        let list = |purpose| paced.list(purpose, "x/", None);
+        // The second one is lent by the next second.
+        list(Purpose::Gc).await.unwrap();
+        list(Purpose::Gc).await.unwrap();
+        let waiting = list(Purpose::Read);
+        let soon = tokio::time::timeout(Duration::from_millis(100), waiting);
+        assert!(soon.await.is_err(), "one request in a second");
+        let begun = tokio::time::Instant::now();
+        list(Purpose::Gc).await.unwrap();
+        assert!(begun.elapsed() < Duration::from_secs(1));
+        assert_eq!(bucket.count(Op::List, "x/"), 3);
     }
 }

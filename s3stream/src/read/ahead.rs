@@ -60,10 +60,11 @@ pub(crate) struct Readers {
 }
 
 impl Readers {
-    pub(crate) fn new(config: &ReadConfig) -> Self {
+    /// `memory_bytes` is what all blocks in memory may take.
+    pub(crate) fn new(config: &ReadConfig, memory_bytes: u64) -> Self {
         Self {
             window_max: config.ahead_bytes_max,
-            total_max: config.ahead_bytes_total,
+            total_max: memory_bytes / 100 * u64::from(config.ahead_percent),
             horizon: config.ahead_horizon,
             readers: BTreeMap::new(),
             by_position: FxHashMap::default(),
@@ -218,12 +219,13 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn readers(window_max: u64, total_max: u64) -> Readers {
-        Readers::new(&ReadConfig {
+        let config = ReadConfig {
             ahead_bytes_max: window_max,
-            ahead_bytes_total: total_max,
+            ahead_percent: 100,
             ahead_horizon: Duration::from_secs(2),
             ..ReadConfig::default()
-        })
+        };
+        Readers::new(&config, total_max)
     }
 
     fn at(ms: u64) -> Instant {

@@ -91,7 +91,7 @@ impl Reads {
             loader: Loader::new(config, Arc::clone(&counters)),
             indices: Cache::new(config.index_cache_bytes, ROWS_TYPICAL * ROW_SIZE as u64),
             counters,
-            readers: Mutex::new(Readers::new(&config.read)),
+            readers: Mutex::new(Readers::new(&config.read, config.block_cache_bytes)),
         }
     }
 
