@@ -15,6 +15,7 @@
 #![doc = include_str!("../README.md")]
 
 mod bucket;
+mod cache_disk;
 mod check;
 mod crash;
 mod disk;
@@ -29,6 +30,7 @@ mod scenario;
 mod trace;
 
 pub use bucket::{BucketFaults, SimBucket};
+pub use cache_disk::CacheFaults;
 pub use check::Violation;
 pub use crash::main as crash_main;
 pub use disk::{CrashStyle, Device, DiskFaults, DiskShape, SimDisk};

@@ -179,6 +179,18 @@ pub const MUTANTS: &[Mutant] = &[
     groups(48, "stale-generation commit accepted"),
     groups(49, "commit acked before it is durable"),
     groups(50, "offsets partly loaded"),
+    store(34, "cache", "cache keyed without epoch"),
+    store(
+        35,
+        "cache",
+        "off by one at the seam of WAL cache and object",
+    ),
+    store(
+        70,
+        "cache",
+        "damage on the cache's disk is told to the reader",
+    ),
+    store(91, "cache", "the disk cache goes beyond its bytes"),
 ];
 
 /// The bug with this number.

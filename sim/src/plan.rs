@@ -19,6 +19,7 @@ pub(crate) mod shrink;
 use serde::{Deserialize, Serialize};
 
 use crate::bucket::BucketFaults;
+use crate::cache_disk::CacheFaults;
 use crate::disk::{DiskFaults, DiskShape};
 use crate::rng::Rng;
 
@@ -109,6 +110,9 @@ pub struct Plan {
     pub disk_faults: DiskFaults,
     /// Faults of the bucket.
     pub bucket: BucketFaults,
+    /// Faults of the disk of the block cache (store); without it there is no such cache.
+    #[serde(default)]
+    pub cache: Option<CacheFaults>,
     /// Bytes of a WAL segment.
     pub segment_bytes: u64,
     /// Segments in the ring.
@@ -167,6 +171,7 @@ impl Plan {
                 ..disk_shape(&mut rng)
             },
             disk_faults: device_faults(&mut device, disk_faults(&mut rng)),
+            cache: cache_faults(seed),
             bucket: BucketFaults {
                 completion_replaces: Rng::new(seed, "plan: parts").chance(500),
                 conflict: rate(&mut Rng::new(seed, "plan: conflicts"), 1000),
@@ -278,6 +283,22 @@ fn device_faults(rng: &mut Rng, faults: DiskFaults) -> DiskFaults {
         cancelled: seldom(5),
         ..faults
     }
+}
+
+/// They draw from a stream of their own: the plans of old seeds stay as they were.
+fn cache_faults(seed: u64) -> Option<CacheFaults> {
+    let mut rng = Rng::new(seed, "plan: cache");
+    if rng.chance(300) {
+        return None;
+    }
+    Some(CacheFaults {
+        eio: rate(&mut rng, 40),
+        lost_write: rate(&mut rng, 200),
+        torn_write: rate(&mut rng, 200),
+        misdirected: rate(&mut rng, 100),
+        bit_rot: rate(&mut rng, 200),
+        slow: rate(&mut rng, 20),
+    })
 }
 
 fn bucket_faults(rng: &mut Rng) -> BucketFaults {

@@ -40,6 +40,9 @@ pub struct ReadConfig {
     /// How far ahead, in the reader's own time: a reader that takes 10 MB in a second and a horizon
     /// of 2 s make 20 MB. Default 2 s; 1 ms to 10 min.
     pub ahead_horizon: Duration,
+    /// Which request for a block from the bucket makes the disk cache keep it. Default 2, so that a
+    /// single scan leaves no trace; 1 (keep everything) to 2.
+    pub disk_keep_at: u32,
     /// The disk cache is written and let go of in pieces of this many bytes; it has at least four.
     /// Default 16 MiB; 16 KiB to 1 GiB. A larger block stays out of it.
     pub disk_segment_bytes: u64,
@@ -60,6 +63,7 @@ impl Default for ReadConfig {
             ahead_bytes_max: 16 << 20,
             ahead_percent: 50,
             ahead_horizon: Duration::from_secs(2),
+            disk_keep_at: 2,
             disk_segment_bytes: 16 << 20,
             disk_waiting_bytes_max: 32 << 20,
             disk_wait_max: Duration::from_millis(500),
@@ -101,6 +105,11 @@ impl ReadConfig {
             (ms..=Duration::from_secs(600)).contains(&self.ahead_horizon),
             "read.ahead_horizon",
             "1 ms to 10 min",
+        )?;
+        check(
+            (1..=2).contains(&self.disk_keep_at),
+            "read.disk_keep_at",
+            "1 to 2",
         )?;
         check(
             (16 << 10..=1 << 30).contains(&self.disk_segment_bytes),

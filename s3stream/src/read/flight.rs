@@ -13,13 +13,25 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use rustc_hash::FxHashMap;
-use tokio::sync::watch;
+use tokio::sync::Notify;
 
 use super::cache::Key;
 
 /// The flights under way, for values of type `V`.
 pub(crate) struct Flights<V> {
-    under_way: Mutex<FxHashMap<Key, watch::Receiver<Option<V>>>>,
+    under_way: Mutex<FxHashMap<Key, Arc<Flight<V>>>>,
+}
+
+/// A watch channel would do, but wakes in an order that differs from run to run.
+struct Flight<V> {
+    end: Mutex<Option<End<V>>>,
+    ended: Notify,
+}
+
+#[derive(Clone)]
+enum End<V> {
+    Landed(V),
+    GivenUp,
 }
 
 /// What became of a claim on a key.
@@ -33,12 +45,12 @@ pub(crate) enum Claim<V> {
 }
 
 /// Waits for the end of a flight.
-pub(crate) struct Passenger<V>(watch::Receiver<Option<V>>);
+pub(crate) struct Passenger<V>(Arc<Flight<V>>);
 
 /// The duty to load.
 pub(crate) struct Takeoff<V> {
     key: Key,
-    sender: watch::Sender<Option<V>>,
+    flight: Arc<Flight<V>>,
     flights: Arc<Flights<V>>,
 }
 
@@ -60,36 +72,48 @@ impl<V: Clone> Flights<V> {
         if let Some(value) = known() {
             return Claim::Ready(value);
         }
-        let (sender, receiver) = watch::channel(None);
-        under_way.insert(key, receiver.clone());
-        let flights = Arc::clone(self);
+        let flight = Arc::new(Flight {
+            end: Mutex::new(None),
+            ended: Notify::new(),
+        });
+        under_way.insert(key, Arc::clone(&flight));
         let takeoff = Takeoff {
             key,
-            sender,
-            flights,
+            flight: Arc::clone(&flight),
+            flights: Arc::clone(self),
         };
-        Claim::Mine(takeoff, Passenger(receiver))
+        Claim::Mine(takeoff, Passenger(flight))
     }
 }
 
 impl<V: Clone> Passenger<V> {
     /// What was landed; `None` if the flight was given up.
-    pub(crate) async fn arrive(mut self) -> Option<V> {
-        let landed = self.0.wait_for(Option::is_some).await.ok()?;
-        landed.clone()
+    pub(crate) async fn arrive(self) -> Option<V> {
+        loop {
+            let mut ended = std::pin::pin!(self.0.ended.notified());
+            ended.as_mut().enable();
+            match self.0.end.lock().clone() {
+                Some(End::Landed(value)) => return Some(value),
+                Some(End::GivenUp) => return None,
+                None => {}
+            }
+            ended.await;
+        }
     }
 }
 
 impl<V> Takeoff<V> {
     /// Tells the passengers. What shall be found in memory must be there before.
     pub(crate) fn land(self, value: V) {
-        self.sender.send_replace(Some(value));
+        *self.flight.end.lock() = Some(End::Landed(value));
     }
 }
 
 impl<V> Drop for Takeoff<V> {
     fn drop(&mut self) {
         self.flights.under_way.lock().remove(&self.key);
+        self.flight.end.lock().get_or_insert(End::GivenUp);
+        self.flight.ended.notify_waiters();
     }
 }
 

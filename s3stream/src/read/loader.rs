@@ -239,7 +239,7 @@ impl Loader {
         let bytes = disk.read(&key).await?;
         match block::decode_data(bytes, row, object.nonce) {
             Ok(block) => Some(Ok((block, Origin::Disk))),
-            Err(error) if mutant!(70) => {
+            Err(error) if mutant!(90) => {
                 let error = tier_error(&object.key(), row.position, error);
                 Some(Err(error))
             }

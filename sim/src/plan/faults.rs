@@ -14,6 +14,7 @@
 use serde::Serialize;
 
 use crate::bucket::BucketFaults;
+use crate::cache_disk::CacheFaults;
 use crate::disk::DiskFaults;
 use crate::net::NetFaults;
 
@@ -52,6 +53,7 @@ pub(crate) fn names() -> Vec<String> {
     names.extend(probabilities("disk", &DiskFaults::default()));
     names.extend(probabilities("bucket", &BucketFaults::default()));
     names.extend(probabilities("net", &NetFaults::default()));
+    names.extend(probabilities("cache", &CacheFaults::default()));
     names.sort_unstable();
     names
 }

@@ -28,6 +28,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 
 use crate::bucket::{BucketFaults, SimBucket};
+use crate::cache_disk::CacheImage;
 use crate::check::Violation;
 use crate::disk::{Device, DiskFaults};
 use crate::exec::{Executor, Stop};
@@ -46,6 +47,7 @@ pub(crate) fn run(executor: &Executor, plan: &Plan) -> Outcome {
     let handle = executor.handle();
     let device = Device::new(handle.clone(), plan.seed, plan.disk, plan.disk_faults);
     let bucket = SimBucket::new(handle.clone(), plan.seed, plan.bucket);
+    let cache = (plan.cache).map(|faults| CacheImage::new(handle.clone(), plan.seed, faults));
     let rng = Some(Rng::new(plan.seed, "workload"));
     let model = Mutex::new(Model {
         rng,
@@ -56,6 +58,7 @@ pub(crate) fn run(executor: &Executor, plan: &Plan) -> Outcome {
         plan: plan.clone(),
         device,
         bucket,
+        cache,
         model,
     });
     let outcome = executor.run(LIMITS, lives(Arc::clone(&world)));

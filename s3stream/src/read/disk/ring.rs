@@ -6,7 +6,8 @@
 //! Invariants
 //! 1. A slot lies in one segment; a segment is let go of whole, before anything is written to it.
 //! 2. Nothing is placed at or beyond the end of the disk.
-//! 3. A block is admitted when it is asked for the second time: a single scan leaves no trace.
+//! 3. A block is admitted when it is asked for the second time, unless the first is enough: a
+//!    single scan leaves no trace.
 //! 4. A segment has at most one slot for each 64 KiB, or 64, and so has the map.
 //!
 //! *IO: none*
@@ -54,7 +55,7 @@ pub(crate) struct Ring {
     map: FxHashMap<Key, Slot>,
     /// Given a place, not written yet.
     pending: FxHashSet<Key>,
-    ghost: Ghost,
+    ghost: Option<Ghost>,
     current: usize,
     used: u64,
     num_slots: u64,
@@ -65,21 +66,22 @@ pub(crate) struct Ring {
 
 impl Ring {
     /// A ring on a disk of `num_bytes`. Segments are smaller than asked for if there would be
-    /// fewer than four.
-    pub(crate) fn new(num_bytes: u64, segment_bytes: u64) -> Self {
+    /// fewer than four. With `keep_at` 1 everything is admitted that is asked for.
+    pub(crate) fn new(num_bytes: u64, segment_bytes: u64, keep_at: u32) -> Self {
         let quarter = num_bytes / 4 / ALIGNMENT * ALIGNMENT;
         let segment_bytes = segment_bytes.next_multiple_of(ALIGNMENT).min(quarter);
         let most = num_bytes.checked_div(segment_bytes).unwrap_or(0);
-        let most = if mutant!(71) { most + 1 } else { most };
+        let most = if mutant!(91) { most + 1 } else { most };
         let slots_max = (segment_bytes >> 16).max(SLOTS_PER_SEGMENT);
         let ghosts = (most * slots_max * GHOSTS_PER_SLOT).min(GHOSTS_MAX);
+        let ghosts = usize::try_from(ghosts).expect("at most a million");
         Self {
             segment_bytes,
             segments: (0..most).map(|_| Segment::default()).collect(),
             slots_max,
             map: FxHashMap::default(),
             pending: FxHashSet::default(),
-            ghost: Ghost::new(usize::try_from(ghosts).expect("at most a million")),
+            ghost: (keep_at > 1).then(|| Ghost::new(ghosts)),
             current: 0,
             used: 0,
             num_slots: 0,
@@ -146,7 +148,8 @@ impl Ring {
         if self.segments.is_empty() || is_known || size > self.segment_bytes || !self.is_scanned {
             return None;
         }
-        if !self.ghost.was_asked_for(&key) {
+        let ghost = self.ghost.as_mut();
+        if ghost.is_some_and(|ghost| !ghost.was_asked_for(&key)) {
             return None;
         }
         if self.used + size > self.segment_bytes || self.num_slots == self.slots_max {
@@ -216,7 +219,7 @@ mod tests {
     }
 
     fn ring() -> Ring {
-        let mut ring = Ring::new(1 << 20, 64 << 10);
+        let mut ring = Ring::new(1 << 20, 64 << 10, 2);
         ring.scanned();
         ring
     }
@@ -278,7 +281,7 @@ mod tests {
 
     #[test]
     fn small_blocks_do_not_make_a_large_map() {
-        let mut ring = Ring::new(64 << 20, 16 << 20);
+        let mut ring = Ring::new(64 << 20, 16 << 20, 2);
         ring.scanned();
         for number in 0..2_000 {
             keep(&mut ring, number, 10).unwrap();
@@ -288,7 +291,7 @@ mod tests {
 
     #[test]
     fn a_disk_that_is_too_small_holds_nothing() {
-        let mut ring = Ring::new(8_000, 64 << 10);
+        let mut ring = Ring::new(8_000, 64 << 10, 2);
         assert_eq!(ring.num_segments(), 0);
         ring.scanned();
         ring.place(key(1), 10);
@@ -302,7 +305,7 @@ mod tests {
             segment_bytes in 4_096u64..100_000,
             sizes in proptest::collection::vec(1u32..30_000, 1..200),
         ) {
-            let mut ring = Ring::new(num_bytes, segment_bytes);
+            let mut ring = Ring::new(num_bytes, segment_bytes, 2);
             ring.scanned();
             for (number, size) in sizes.iter().enumerate() {
                 keep(&mut ring, number as u64, *size);

@@ -61,7 +61,11 @@ impl DiskCache {
         config: &ReadConfig,
         counters: Arc<Counters>,
     ) -> Self {
-        let ring = Ring::new(disk.num_bytes(), config.disk_segment_bytes);
+        let ring = Ring::new(
+            disk.num_bytes(),
+            config.disk_segment_bytes,
+            config.disk_keep_at,
+        );
         let inner = Inner {
             disk,
             env: Arc::clone(&env),
@@ -208,7 +212,7 @@ impl Inner {
 
 /// The payload of the slot, if it is this block's and whole.
 fn payload(bytes: Bytes, key: &Key, slot: Slot) -> Option<Bytes> {
-    if mutant!(70) {
+    if mutant!(90) {
         return Some(bytes.slice(HEADER_SIZE..));
     }
     let header = slot::decode(bytes.clone(), slot.position).ok()?;

@@ -49,6 +49,9 @@ pub(super) async fn body(world: Arc<World>, began: Began, life: Life) {
             return world.model.lock().owners.gave_up(tag);
         }
     };
+    if let Some(cache) = world.cache.clone() {
+        store.attach_cache(Arc::new(cache));
+    }
     let wal = opened.lock().take();
     if world.plan.object_wal {
         let mut model = world.model.lock();

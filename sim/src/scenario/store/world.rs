@@ -17,6 +17,7 @@ use tidewater_types::{ClusterId, StreamId};
 
 use super::owners::{NODE, Owners};
 use crate::bucket::SimBucket;
+use crate::cache_disk::CacheImage;
 use crate::check::Violation;
 use crate::check::streams::StreamModel;
 use crate::disk::{CrashStyle, Device};
@@ -40,6 +41,7 @@ pub(super) struct World {
     pub(super) plan: Plan,
     pub(super) device: Device,
     pub(super) bucket: SimBucket,
+    pub(super) cache: Option<CacheImage>,
     pub(super) model: Mutex<Model>,
 }
 
@@ -99,6 +101,7 @@ impl World {
             End::PowerLoss => {
                 self.handle.kill(tag);
                 self.device.power_loss(style);
+                self.cache.iter().for_each(CacheImage::power_loss);
             }
             End::Kill | End::Close => {
                 self.device.kill();
@@ -137,7 +140,7 @@ pub(in crate::scenario) fn store_config(plan: &Plan, accept_data_loss: bool) -> 
         read_attempts: 20,
         ..MetaConfig::default()
     };
-    let tier = TierConfig {
+    let mut tier = TierConfig {
         meta,
         upload_bytes: if small { 2 << 10 } else { 32 << 10 },
         upload_age: Duration::from_millis(if small { 2 } else { 40 }),
@@ -149,6 +152,9 @@ pub(in crate::scenario) fn store_config(plan: &Plan, accept_data_loss: bool) -> 
         upload: upload_config(plan),
         ..TierConfig::default()
     };
+    tier.read.request_bytes_max = 4 << 10;
+    tier.read.disk_segment_bytes = 16 << 10;
+    tier.read.disk_keep_at = if plan.seed.is_multiple_of(4) { 2 } else { 1 };
     StoreConfig {
         node: NODE,
         tier,
