@@ -18,7 +18,7 @@ use std::time::Duration;
 
 pub use compact::CompactConfig;
 pub(crate) use pace::PaceConfig;
-pub use range::ConfigError;
+pub(crate) use range::ConfigError;
 use range::check;
 pub(crate) use read::ReadConfig;
 pub use upload::UploadConfig;

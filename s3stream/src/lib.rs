@@ -44,7 +44,7 @@ mod upload;
 #[cfg(test)]
 mod vectors;
 
-pub use config::{CompactConfig, ConfigError, MetaConfig, TierConfig, UploadConfig};
+pub use config::{CompactConfig, MetaConfig, TierConfig, UploadConfig};
 pub use counters::TierCounters;
 pub use entry::{CommitReport, Entry, StateSnapshot};
 pub use error::{MetaError, Rejection, TierError};

@@ -186,7 +186,7 @@ pub const MUTANTS: &[Mutant] = &[
         "off by one at the seam of WAL cache and object",
     ),
     store(
-        70,
+        90,
         "cache",
         "damage on the cache's disk is told to the reader",
     ),
