@@ -51,7 +51,7 @@ pub use error::{MetaError, Rejection, TierError};
 pub use fsck::{Finding, FindingKind, FsckOptions, FsckProgress, FsckReport, Severity, fsck};
 pub use meta::log::Metadata;
 pub use meta::op::{MetaOp, NewObject, NewRange, NewSnapshot};
-pub use meta::state::{MetaState, NodeState, ObjectState, RangeState, SnapshotRef, StreamState};
+pub use meta::state::{MetaState, ObjectState, RangeState, StreamState};
 pub use meta::watch::Watch;
 pub use meta::watched::Watched;
 pub use object_id::{ObjectId, ObjectKind};

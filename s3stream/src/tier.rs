@@ -290,8 +290,10 @@ impl Tier {
             ..
         } = &*self.inner;
         let source = Source {
+            bucket: Arc::clone(bucket),
+            env: Arc::clone(env),
+            config: config.meta.clone(),
             purpose: Purpose::Compaction,
-            ..reads.source.clone()
         };
         let storer = ObjectStorer {
             bucket: Arc::clone(bucket),
@@ -321,7 +323,7 @@ impl Tier {
 
     #[cfg(test)]
     pub(crate) fn source(&self) -> &Source {
-        &self.inner.reads.source
+        &self.inner.reads.sources.catch_up
     }
 
     /// What was done since the tier was opened, and what it holds.
