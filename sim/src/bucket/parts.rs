@@ -18,7 +18,7 @@ use tidewater_bucket::{BucketError, MultipartLimits, PartTag};
 /// Small, so that small objects have many parts.
 pub(super) const LIMITS: MultipartLimits = MultipartLimits {
     part_bytes_min: 64,
-    part_bytes_max: 1 << 20,
+    part_bytes_max: 1 << 30,
     parts_max: 10_000,
 };
 

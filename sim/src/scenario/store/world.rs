@@ -173,6 +173,6 @@ fn upload_config(plan: &Plan) -> UploadConfig {
         batches_parallel: [1, 2, 4][rng.index(3)],
         pace_percent: [0, 110, 200][rng.index(3)],
         multipart_bytes: if rng.chance(500) { 2 << 10 } else { 1 << 20 },
-        part_bytes: [64, 700, 4 << 10][rng.index(3)],
+        part_bytes: [700, 2 << 10, 4 << 10][rng.index(3)],
     }
 }

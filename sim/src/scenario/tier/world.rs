@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tidewater_s3stream::{Entry, MetaConfig, TierConfig};
+use tidewater_s3stream::{Entry, MetaConfig, TierConfig, UploadConfig};
 use tidewater_types::{Epoch, Offset, StreamId};
 
 use crate::bucket::SimBucket;
@@ -198,5 +198,12 @@ fn config(rng: &mut Rng, is_patient: bool) -> TierConfig {
     config.compact.pause = Duration::from_millis(1);
     config.compact.orphan_age = Duration::from_millis(rng.below(10));
     config.compact.background = rng.chance(700);
+    // Several batches under way, objects in parts or whole, at a pace or at once.
+    config.upload = UploadConfig {
+        batches_parallel: [1, 2, 4][rng.index(3)],
+        pace_percent: [0, 150][rng.index(2)],
+        multipart_bytes: [1 << 10, 1 << 20][rng.index(2)],
+        part_bytes: [64, 700][rng.index(2)],
+    };
     config
 }
