@@ -170,7 +170,9 @@ async fn open(
             auto_create_topics: config.auto_create_topics,
         },
     };
-    EmbeddedBroker::open(parts)
+    // Before anything is written: a cache in use is a sign of a second broker.
+    let cache = cache_file(config)?;
+    let broker = EmbeddedBroker::open(parts)
         .await
         .map_err(|error| match error {
             OpenError::Store(failure) => exit_of_store(&failure),
@@ -178,18 +180,9 @@ async fn open(
                 Exit::because(Code::Foreign, error)
             }
             OpenError::Topic { .. } => Exit::because(Code::Damage, error),
-        })
-    // Before anything is written: a cache in use is a sign of a second broker.
-    let cache = cache_file(config)?;
-    let broker = Broker::open(parts).await.map_err(|error| match error {
-        OpenError::Store(failure) => exit_of_store(&failure),
-        OpenError::Topic { ref cause, .. } if cause.is_newer() => {
-            Exit::because(Code::Foreign, error)
-        }
-        OpenError::Topic { .. } => Exit::because(Code::Damage, error),
-    })?;
+        })?;
     if let Some(cache) = cache {
-        broker.store.attach_cache(Arc::new(cache));
+        broker.store().attach_cache(Arc::new(cache));
     }
     Ok(broker)
 }

@@ -628,8 +628,7 @@ async fn a_slow_upload_holds_no_later_one_up_and_commits_keep_their_order() {
     .await;
     let stream = rig.stream().await;
     // The first requests are lost; the others are there at once.
-    rig.bucket
-        .script(Op::Create, "data/", &[Fault::Vanish; 8]);
+    rig.bucket.script(Op::Create, "data/", &[Fault::Vanish; 8]);
     rig.tail.append(stream, Epoch(1), entries(0, 40, 1, 100));
     let flushed = rig.uploader.flush();
     let watched = async {
