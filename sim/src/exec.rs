@@ -16,11 +16,12 @@
 //! *IO: none*
 
 mod queue;
-mod sleep;
+mod stop;
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Wake, Waker};
@@ -32,47 +33,11 @@ use tidewater_types::{BoxFuture, Instant};
 use crate::rng::Rng;
 use crate::trace::{Event, Keep, Line, Trace};
 use queue::{Due, Ready, Scheduled, TaskKey, TaskWaker};
-use sleep::Sleep;
+pub use stop::{Limits, Stop};
 
 /// Whose tasks die together: one life of one node. 0 is the world, which never dies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Tag(pub u32);
-
-/// Why a run ended without the answer of its root.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Stop {
-    /// Nothing is ready and nothing will ever happen.
-    #[error("deadlock at {now_ns} ns: nothing is ready and no event is due")]
-    Deadlock {
-        /// Virtual time.
-        now_ns: u64,
-    },
-    /// The run took more polls or virtual time than it may.
-    #[error("no end after {polls} polls and {now_ns} ns of virtual time")]
-    Endless {
-        /// Polls made.
-        polls: u64,
-        /// Virtual time.
-        now_ns: u64,
-    },
-    /// A task panicked.
-    #[error("task {label} panicked: {message}")]
-    Panic {
-        /// The task's label.
-        label: &'static str,
-        /// The panic's message.
-        message: String,
-    },
-}
-
-/// How long a run may take.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Polls.
-    pub polls: u64,
-    /// Virtual time.
-    pub time: Duration,
-}
 
 /// The executor; dropping it drops every task and event.
 pub struct Executor {
@@ -466,6 +431,37 @@ impl Handle {
     /// Counts that a fault of the plan struck.
     pub fn strike(&self, fault: &'static str) {
         *self.core.state.lock().strikes.entry(fault).or_default() += 1;
+    }
+}
+
+/// The future of [`Handle::sleep`].
+pub struct Sleep {
+    handle: Handle,
+    until: Instant,
+    waker: Option<Waker>,
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        let handle = self.handle.clone();
+        let mut state = handle.core.state.lock();
+        if state.now_ns >= self.until.0 {
+            return Poll::Ready(());
+        }
+        let known = self
+            .waker
+            .as_ref()
+            .is_some_and(|waker| waker.will_wake(context.waker()));
+        if !known {
+            // A timer cannot be taken back; an old one wakes a task for nothing, which it must bear.
+            let waker = context.waker().clone();
+            state.schedule(self.until.0, Due::Wake(waker.clone()));
+            drop(state);
+            self.waker = Some(waker);
+        }
+        Poll::Pending
     }
 }
 

@@ -1,7 +1,7 @@
 //! The simulated network: hosts, addresses, connections that are slow, cut or silent.
 //!
-//! *Owns*: who listens where, partitions, the fate of each connection, latencies.
-//! *Does not own*: what is said on a connection; when a host dies (the scenario says so).
+//! *Owns*: who listens where, how connections come to be, when hosts are parted and fail.
+//! *Does not own*: what is on its way (wires.rs); when a host dies (the scenario says so).
 //!
 //! Invariants
 //! 1. A direction of a connection delivers its bytes in order, each once, up to where it breaks.
@@ -16,81 +16,42 @@ mod pipe;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod wires;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use tidewater_broker::Listener;
 use tokio::sync::mpsc;
 
 use crate::exec::{Handle, Tag};
-use crate::rng::Rng;
 use crate::trace::Event;
-use pipe::{Pipe, Segment};
+pub use pipe::Host;
+use pipe::{Pipe, PipeId};
 pub use stream::{SimRead, SimWrite};
+pub use wires::NetFaults;
+use wires::Wires;
 
 /// How long a connection attempt is tried before it is given up.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
-
-/// The longest that a transport tries to send a segment again.
-const STALL_NS_MAX: u64 = 5_000_000_000;
-
-/// A machine with an address: partitions stand between hosts.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Host(pub u32);
-
-/// What the network does, rates in so many of 1,000 writes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct NetFaults {
-    /// Mean time of one way in nanoseconds.
-    pub way_ns: u64,
-    /// The connection is reset; what is on its way is lost.
-    pub reset: u32,
-    /// What was written is lost and sent again much later, by the transport itself: long after the
-    /// client has given up and gone on over another connection.
-    pub stall: u32,
-    /// A write takes only some of the bytes, a read gives only some.
-    pub partial: u32,
-    /// Bytes of one direction that may be on their way or unread.
-    pub window_bytes: usize,
-}
-
-impl Default for NetFaults {
-    fn default() -> Self {
-        Self {
-            way_ns: 50_000,
-            reset: 0,
-            stall: 0,
-            partial: 0,
-            window_bytes: 64 << 10,
-        }
-    }
-}
 
 /// The network; clones name the same one.
 #[derive(Clone)]
 pub struct SimNet {
     handle: Handle,
-    state: Arc<Mutex<State>>,
+    wires: Wires,
+    listeners: Arc<Mutex<Listeners>>,
 }
 
-struct State {
-    rng: Rng,
-    faults: NetFaults,
-    listeners: BTreeMap<SocketAddr, Listening>,
-    num_listened: u64,
-    blocked: BTreeSet<(Host, Host)>,
-    /// Hosts without power: nothing there answers.
-    dark: BTreeSet<Host>,
-    pipes: BTreeMap<PipeId, Pipe>,
-    num_connections: u64,
-    counts: BTreeMap<&'static str, u64>,
+#[derive(Default)]
+struct Listeners {
+    at: BTreeMap<SocketAddr, Listening>,
+    /// How many there ever were.
+    count: u64,
 }
 
 struct Listening {
@@ -101,22 +62,6 @@ struct Listening {
 }
 
 type Incoming = (SimRead, SimWrite, SocketAddr);
-
-/// One direction of a connection: its number, and whether it leads to who listened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct PipeId {
-    connection: u64,
-    inward: bool,
-}
-
-impl PipeId {
-    fn back(self) -> Self {
-        Self {
-            inward: !self.inward,
-            ..self
-        }
-    }
-}
 
 /// A connection as the one who opened it sees it.
 pub struct Connected {
@@ -132,32 +77,22 @@ impl SimNet {
     /// A network whose latencies and faults follow from `seed`.
     #[must_use]
     pub fn new(handle: Handle, seed: u64, faults: NetFaults) -> Self {
-        let state = State {
-            rng: Rng::new(seed, "network"),
-            faults,
-            listeners: BTreeMap::new(),
-            num_listened: 0,
-            blocked: BTreeSet::new(),
-            dark: BTreeSet::new(),
-            pipes: BTreeMap::new(),
-            num_connections: 0,
-            counts: BTreeMap::new(),
-        };
         Self {
+            wires: Wires::new(handle.clone(), seed, faults),
+            listeners: Arc::default(),
             handle,
-            state: Arc::new(Mutex::new(state)),
         }
     }
 
     /// Changes what goes wrong from now on.
     pub fn set_faults(&self, faults: NetFaults) {
-        self.state.lock().faults = faults;
+        self.wires.state.lock().faults = faults;
     }
 
     /// How often each fault struck.
     #[must_use]
     pub fn fault_counts(&self) -> Vec<(&'static str, u64)> {
-        let state = self.state.lock();
+        let state = self.wires.state.lock();
         state.counts.iter().map(|(name, n)| (*name, *n)).collect()
     }
 
@@ -165,18 +100,18 @@ impl SimNet {
     #[must_use]
     pub fn listen(&self, host: Host, life: Tag, address: SocketAddr) -> SimListener {
         let (queue, incoming) = mpsc::unbounded_channel();
-        let mut state = self.state.lock();
-        state.num_listened += 1;
-        let number = state.num_listened;
-        state.dark.remove(&host);
+        self.wires.state.lock().dark.remove(&host);
+        let mut listeners = self.listeners.lock();
+        listeners.count += 1;
+        let number = listeners.count;
         let listening = Listening {
             number,
             host,
             life,
             queue,
         };
-        let replaced = state.listeners.insert(address, listening);
-        drop(state);
+        let replaced = listeners.at.insert(address, listening);
+        drop(listeners);
         drop(replaced);
         SimListener {
             net: self.clone(),
@@ -193,10 +128,10 @@ impl SimNet {
     pub async fn connect(&self, from: Host, to: SocketAddr) -> io::Result<Connected> {
         let deadline = self.handle.now().after(CONNECT_TIME_MAX);
         loop {
-            self.handle.sleep(self.way()).await;
+            self.handle.sleep(self.wires.way()).await;
             match self.try_connect(from, to) {
                 Ok(Some(connected)) => {
-                    self.handle.sleep(self.way()).await;
+                    self.handle.sleep(self.wires.way()).await;
                     return Ok(connected);
                 }
                 // A SYN is lost and sent again.
@@ -209,19 +144,15 @@ impl SimNet {
         }
     }
 
-    fn way(&self) -> Duration {
-        let mut state = self.state.lock();
-        let mean = state.faults.way_ns;
-        Duration::from_nanos(state.rng.latency(mean))
-    }
-
     /// `None` if nothing comes back.
     fn try_connect(&self, from: Host, to: SocketAddr) -> io::Result<Option<Connected>> {
-        let mut state = self.state.lock();
-        let listening = state
-            .listeners
+        let listeners = self.listeners.lock();
+        let listening = listeners
+            .at
             .get(&to)
             .map(|found| (found.host, found.life, found.queue.clone()));
+        drop(listeners);
+        let mut state = self.wires.state.lock();
         let Some((host, life, queue)) = listening else {
             // The address belongs to one host alone in this model.
             if !state.dark.is_empty() {
@@ -260,14 +191,14 @@ impl SimNet {
 
     fn reader(&self, id: PipeId) -> SimRead {
         SimRead {
-            net: self.clone(),
+            net: self.wires.clone(),
             id,
         }
     }
 
     fn writer(&self, id: PipeId) -> SimWrite {
         SimWrite {
-            net: self.clone(),
+            net: self.wires.clone(),
             id,
             ended: false,
         }
@@ -275,7 +206,7 @@ impl SimNet {
 
     /// Nothing gets from `from` to `to` until the network heals.
     pub fn block(&self, from: Host, to: Host) {
-        let mut state = self.state.lock();
+        let mut state = self.wires.state.lock();
         state.count("net_partition");
         self.handle
             .line(|| format!("net   nothing gets from={} to={}", from.0, to.0));
@@ -284,7 +215,7 @@ impl SimNet {
 
     /// All partitions end; what was held back goes on.
     pub fn heal(&self) {
-        let mut state = self.state.lock();
+        let mut state = self.wires.state.lock();
         state.blocked.clear();
         let stalled: Vec<(PipeId, u32)> = state
             .pipes
@@ -295,27 +226,29 @@ impl SimNet {
         drop(state);
         for (id, count) in stalled {
             for _ in 0..count {
-                self.pump_after(id, self.way());
+                self.wires.pump_after(id, self.wires.way());
             }
         }
     }
 
     /// The power of `host` fails while `life` runs there: its connections are silent from now on.
     pub fn power_loss(&self, host: Host, life: Tag) {
-        let mut state = self.state.lock();
+        let mut state = self.wires.state.lock();
         state.count("net_half_open");
         state.dark.insert(host);
-        state.listeners.retain(|_, found| found.life != life);
         for pipe in state.pipes.values_mut() {
             if pipe.life == life {
                 pipe.forget(host);
             }
         }
+        drop(state);
+        let listens = |_: &SocketAddr, found: &mut Listening| found.life != life;
+        self.listeners.lock().at.retain(listens);
     }
 
     /// The connection of `output` vanishes without a word, as if its host had lost its power.
     pub fn vanish(&self, output: &SimWrite) {
-        let mut state = self.state.lock();
+        let mut state = self.wires.state.lock();
         state.count("net_client_vanished");
         let host = state.pipes.get(&output.id).map(|pipe| pipe.from);
         for id in [output.id, output.id.back()] {
@@ -324,105 +257,6 @@ impl SimNet {
                 pipe.lost = true;
             }
         }
-    }
-
-    /// Takes `segment` in for delivery.
-    fn send(&self, id: PipeId, segment: Segment) {
-        let mut state = self.state.lock();
-        let mean = state.faults.way_ns;
-        let mut way = state.rng.latency(mean);
-        let rate = state.faults.stall;
-        if state.rng.chance(rate) {
-            way += state.rng.between(10_000_000, STALL_NS_MAX);
-            state.count("net_stall");
-        }
-        let now_ns = self.handle.now().0;
-        let Some(pipe) = state.pipes.get_mut(&id) else {
-            return;
-        };
-        pipe.wire.push_back(segment);
-        pipe.due_ns = pipe.due_ns.max(now_ns.saturating_add(way));
-        let wait = Duration::from_nanos(pipe.due_ns - now_ns);
-        drop(state);
-        self.pump_after(id, wait);
-    }
-
-    fn pump_after(&self, id: PipeId, wait: Duration) {
-        let net = self.clone();
-        let wait_ns = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
-        self.handle.call_after(wait_ns, move || net.pump(id));
-    }
-
-    /// The next segment arrives, unless a partition holds it.
-    fn pump(&self, id: PipeId) {
-        let mut state = self.state.lock();
-        let Some(pipe) = state.pipes.get(&id) else {
-            return;
-        };
-        let (from, to) = (pipe.from, pipe.to);
-        let (deaf, lost) = (pipe.reader_gone, pipe.lost);
-        let (blocked, dark) = (state.is_blocked(from, to), state.is_dark(to));
-        let pipe = state.pipes.get_mut(&id).expect("it was there");
-        if blocked {
-            pipe.stalled += 1;
-            return;
-        }
-        let Some(segment) = pipe.wire.pop_front() else {
-            return;
-        };
-        let len = segment.len();
-        let answer = deaf && !dark && !lost && len > 0;
-        if !deaf {
-            pipe.arrive(segment);
-        }
-        drop(state);
-        self.handle
-            .note(Event::Net, id.connection << 1 | u64::from(id.inward), len);
-        if answer {
-            // Nobody holds this connection any more: the answer is a reset.
-            self.break_both(id);
-        }
-    }
-
-    fn break_both(&self, id: PipeId) {
-        self.handle
-            .line(|| format!("net   {} reset", id.connection));
-        let mut state = self.state.lock();
-        state.count("net_reset");
-        for id in [id, id.back()] {
-            if let Some(pipe) = state.pipes.get_mut(&id) {
-                pipe.break_off();
-            }
-        }
-    }
-
-    /// Frees a connection that nobody holds any more.
-    fn release(&self, id: PipeId) {
-        let mut state = self.state.lock();
-        let gone = |id| {
-            state
-                .pipes
-                .get(&id)
-                .is_none_or(|pipe| pipe.reader_gone && pipe.writer_gone && pipe.wire.is_empty())
-        };
-        if gone(id) && gone(id.back()) {
-            state.pipes.remove(&id);
-            state.pipes.remove(&id.back());
-        }
-    }
-}
-
-impl State {
-    fn count(&mut self, name: &'static str) {
-        *self.counts.entry(name).or_default() += 1;
-    }
-
-    fn is_blocked(&self, from: Host, to: Host) -> bool {
-        self.blocked.contains(&(from, to))
-    }
-
-    fn is_dark(&self, host: Host) -> bool {
-        self.dark.contains(&host)
     }
 }
 
@@ -449,10 +283,10 @@ impl Listener for SimListener {
 
 impl Drop for SimListener {
     fn drop(&mut self) {
-        let mut state = self.net.state.lock();
+        let mut listeners = self.net.listeners.lock();
         let is_ours = |found: &Listening| found.number == self.number;
-        if state.listeners.get(&self.address).is_some_and(is_ours) {
-            state.listeners.remove(&self.address);
+        if listeners.at.get(&self.address).is_some_and(is_ours) {
+            listeners.at.remove(&self.address);
         }
     }
 }

@@ -11,6 +11,7 @@
 //! *IO: none*
 
 mod broker;
+mod ends;
 pub(crate) mod faults;
 pub(crate) mod saved;
 mod scenarios;
@@ -24,27 +25,8 @@ use crate::disk::{DiskFaults, DiskShape};
 use crate::rng::Rng;
 
 pub use broker::{BrokerLife, BrokerPlan};
+pub use ends::{End, Sync};
 pub use scenarios::Scenario;
-
-/// How a life ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum End {
-    /// Power fails.
-    PowerLoss,
-    /// The process is killed, the machine stays up.
-    Kill,
-    /// The code is asked to close.
-    Close,
-}
-
-/// How the device WAL makes bytes durable.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Sync {
-    /// N writes, then one flush.
-    Flush,
-    /// Each write carries DSYNC.
-    Dsync,
-}
 
 /// One life of the node: from open to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -1,7 +1,7 @@
 //! One direction of a connection.
 //!
-//! *Owns*: what is on the wire, what has arrived, who waits for what.
-//! *Does not own*: when something arrives (net.rs).
+//! *Owns*: its two ends, what is on the wire, what has arrived, who waits for what.
+//! *Does not own*: when something arrives (wires.rs).
 //!
 //! *IO: none*
 
@@ -10,8 +10,27 @@ use std::task::Waker;
 
 use bytes::{Buf, Bytes};
 
-use super::Host;
 use crate::exec::Tag;
+
+/// A machine with an address: partitions stand between hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Host(pub u32);
+
+/// One direction of a connection: its number, and whether it leads to who listened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct PipeId {
+    pub(super) connection: u64,
+    pub(super) inward: bool,
+}
+
+impl PipeId {
+    pub(super) fn back(self) -> Self {
+        Self {
+            inward: !self.inward,
+            ..self
+        }
+    }
+}
 
 /// What travels.
 #[derive(Debug)]

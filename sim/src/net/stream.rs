@@ -1,7 +1,7 @@
 //! The two halves of a connection, as the code that holds them sees them.
 //!
 //! *Owns*: reading and writing: partial, pending, at an end, reset.
-//! *Does not own*: delivery (net.rs).
+//! *Does not own*: delivery (wires.rs).
 //!
 //! *IO: none*
 
@@ -12,18 +12,18 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::pipe::Segment;
-use super::{PipeId, SimNet};
+use super::pipe::{PipeId, Segment};
+use super::wires::Wires;
 
 /// What the other side sends.
 pub struct SimRead {
-    pub(super) net: SimNet,
+    pub(super) net: Wires,
     pub(super) id: PipeId,
 }
 
 /// What the other side is sent.
 pub struct SimWrite {
-    pub(super) net: SimNet,
+    pub(super) net: Wires,
     pub(super) id: PipeId,
     pub(super) ended: bool,
 }
@@ -157,18 +157,5 @@ impl Drop for SimWrite {
             pipe.writer_gone = true;
         }
         self.net.release(self.id);
-    }
-}
-
-impl super::State {
-    /// How much of `len` bytes is taken at once: all, or by a fault only some.
-    fn some_of(&mut self, len: usize) -> usize {
-        let rate = self.faults.partial;
-        if len > 1 && self.rng.chance(rate) {
-            *self.counts.entry("net_partial").or_default() += 1;
-            1 + self.rng.index(len.min(64) - 1)
-        } else {
-            len
-        }
     }
 }

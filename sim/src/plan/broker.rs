@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::net::NetFaults;
 use crate::rng::Rng;
 
-use super::{End, Sync};
+use super::ends::{End, Sync};
 
 /// One life of the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -15,11 +15,11 @@ use tidewater_wal::{DeviceWal, DeviceWalConfig, Identity, OpenMode, WalError};
 use crate::disk::Device;
 
 /// Opens the WAL on a simulated device and shows it to the checkers.
-pub(in crate::scenario) struct SimOpener {
-    pub(in crate::scenario) device: Device,
-    pub(in crate::scenario) env: Arc<dyn Env>,
-    pub(in crate::scenario) config: DeviceWalConfig,
-    pub(in crate::scenario) opened: Arc<Mutex<Option<Arc<DeviceWal>>>>,
+pub(crate) struct SimOpener {
+    pub(crate) device: Device,
+    pub(crate) env: Arc<dyn Env>,
+    pub(crate) config: DeviceWalConfig,
+    pub(crate) opened: Arc<Mutex<Option<Arc<DeviceWal>>>>,
 }
 
 impl WalOpener for SimOpener {

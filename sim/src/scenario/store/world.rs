@@ -129,7 +129,7 @@ impl World {
 }
 
 /// Settings of the store: small, so that uploads, snapshots and full queues are common.
-pub(in crate::scenario) fn store_config(plan: &Plan, accept_data_loss: bool) -> StoreConfig {
+pub(crate) fn store_config(plan: &Plan, accept_data_loss: bool) -> StoreConfig {
     let small = plan.seed.is_multiple_of(3);
     let meta = MetaConfig {
         snapshot_entries: if small { 5 } else { 50 },
