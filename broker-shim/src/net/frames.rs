@@ -215,6 +215,7 @@ mod tests {
         );
         assert_eq!(found, vec![frame]);
         assert!(!frames.is_partial());
+        drop(frames);
         let kept = found.into_iter().next().unwrap().try_into_mut().unwrap();
         assert!(kept.capacity() <= 300_000 + CHUNK, "{}", kept.capacity());
     }
