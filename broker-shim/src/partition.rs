@@ -78,7 +78,13 @@ impl Partition {
     /// Appends a batch, or finds the one it repeats. It is durable once `Placed::end` is.
     pub(crate) async fn append(&self, batch: ValidBatch, now_ms: i64) -> Result<Placed, Refusal> {
         let ledger = self.ledger(now_ms).await?;
-        let reservation = self.stream.reserve(batch.bytes.len()).await?;
+        let reservation = match self.stream.reserve(batch.bytes.len()).await {
+            Ok(reservation) => reservation,
+            Err(error) => {
+                ledger.lock().refused(&batch.header);
+                return Err(error.into());
+            }
+        };
         let mut ledger = ledger.lock();
         match ledger.check(&batch.header) {
             Decision::Append => {}

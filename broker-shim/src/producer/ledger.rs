@@ -9,17 +9,21 @@
 //! 2. `snapshot_at(offset)` is the state of the appends that end at or below
 //!    `offset`, whatever was appended since.
 //! 3. Appends come in offset order, without overlap.
+//! 4. While a producer is unknown, no batch of it overtakes one that was refused.
 //!
 //! *Format: docs/formats/producer-snapshot.md* · *IO: none*
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use bytes::Bytes;
 use tidewater_types::ErrorKind;
 
 use super::snapshot::{self, SnapshotError};
-use super::state::{Append, BatchMark, Decision, ProducerLimits, Producers};
+use super::state::{Append, BatchMark, Decision, ProducerLimits, Producers, SequenceFault};
 use crate::records::BatchHeader;
+
+/// Refused batches of unknown producers that are remembered; the oldest producer goes first.
+const REFUSED_MAX: usize = 1_000;
 
 /// An offset the ledger knows no state for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -55,6 +59,9 @@ pub(crate) struct ProducerLedger {
     later: VecDeque<(i64, Change)>,
     next_offset: i64,
     live: Producers,
+    /// The first batch of an unknown producer that was refused: its epoch and sequence. It is kept
+    /// in memory alone: after a restart clients send again what nobody acknowledged, in order.
+    refused: BTreeMap<i64, (i16, i32)>,
 }
 
 impl ProducerLedger {
@@ -67,6 +74,7 @@ impl ProducerLedger {
             later: VecDeque::new(),
             next_offset,
             live: Producers::default(),
+            refused: BTreeMap::new(),
         }
     }
 
@@ -84,13 +92,41 @@ impl ProducerLedger {
             later: VecDeque::new(),
             next_offset: base_offset,
             live,
+            refused: BTreeMap::new(),
         })
     }
 
     /// What to do with a validated batch. Changes nothing: call `applied` when,
     /// and only when, the batch was given its offset.
     pub(crate) fn check(&self, header: &BatchHeader) -> Decision {
-        self.live.check(header)
+        let (producer_id, found) = (header.producer_id, header.base_sequence);
+        match self.refused.get(&producer_id) {
+            Some((epoch, expected)) if header.producer_epoch == *epoch && found != *expected => {
+                Decision::Fault(SequenceFault::OutOfOrder {
+                    producer_id,
+                    found,
+                    expected: *expected,
+                })
+            }
+            _ => self.live.check(header),
+        }
+    }
+
+    /// Remembers that a batch found no room. An unknown producer may begin with any sequence, so a
+    /// batch sent behind this one would take its place, and this one never find it again.
+    pub(crate) fn refused(&mut self, header: &BatchHeader) {
+        let is_first = header.has_producer_id() && !self.live.knows(header.producer_id);
+        if !is_first || header.base_sequence < 0 {
+            return;
+        }
+        let batch = (header.producer_epoch, header.base_sequence);
+        let first = self.refused.entry(header.producer_id).or_insert(batch);
+        if first.0 < batch.0 {
+            *first = batch;
+        }
+        if self.refused.len() > REFUSED_MAX {
+            self.refused.pop_first();
+        }
     }
 
     /// Remembers that a batch was appended at `base_offset`. It need not be
@@ -127,6 +163,7 @@ impl ProducerLedger {
             mark,
             now_ms,
         };
+        self.refused.remove(&header.producer_id);
         self.live.append(&append, &self.limits);
         self.later
             .push_back((self.next_offset, Change::Append(append)));

@@ -136,6 +136,11 @@ pub(crate) struct Producers {
 }
 
 impl Producers {
+    /// Whether anything of the producer is remembered.
+    pub(crate) fn knows(&self, producer_id: i64) -> bool {
+        self.by_id.contains_key(&producer_id)
+    }
+
     /// Decides about a batch that passed validation.
     pub(crate) fn check(&self, header: &BatchHeader) -> Decision {
         let Some(last_sequence) = header.last_sequence().filter(|_| header.has_producer_id())

@@ -51,6 +51,30 @@ fn code(decision: Decision) -> i16 {
 }
 
 #[test]
+fn no_batch_of_a_new_producer_overtakes_one_that_was_refused() {
+    let mut ledger = ledger();
+    let (first, second) = (header(1, 0, 0, 2), header(1, 0, 2, 3));
+    ledger.refused(&first);
+    ledger.refused(&second);
+    assert_eq!(code(ledger.check(&second)), 45);
+    append(&mut ledger, &header(2, 0, 7, 1));
+    append(&mut ledger, &first);
+    append(&mut ledger, &second);
+    // One that is known has its window.
+    ledger.refused(&header(1, 0, 5, 1));
+    append(&mut ledger, &header(1, 0, 5, 1));
+}
+
+#[test]
+fn a_new_epoch_leaves_what_was_refused_behind() {
+    let mut ledger = ledger();
+    ledger.refused(&header(1, 0, 4, 2));
+    assert_eq!(code(ledger.check(&header(1, 0, 0, 1))), 45);
+    append(&mut ledger, &header(1, 1, 0, 1));
+    append(&mut ledger, &header(1, 1, 1, 1));
+}
+
+#[test]
 fn a_duplicate_of_the_last_five_batches_gets_its_original_offset() {
     let mut ledger = ledger();
     let batches: Vec<_> = (0..6).map(|n| header(1, 0, n * 10, 10)).collect();
