@@ -411,11 +411,12 @@ impl Stream {
         if start >= committed {
             return Ok(in_tail);
         }
-        let in_objects = self
-            .shared
-            .tier
-            .find_timestamp(self.inner.id, start, timestamp_ms)
-            .await?;
+        let tier = &self.shared.tier;
+        let in_objects = tier.find_timestamp(self.inner.id, start, timestamp_ms);
+        let in_objects = in_objects.await?;
+        // What a later owner committed is not this one's to show.
+        let high_watermark = self.inner.tail.lock().high_watermark();
+        let in_objects = in_objects.filter(|entry| entry.end_offset() <= high_watermark);
         let found = in_objects.into_iter().chain(in_tail);
         Ok(found.min_by_key(|entry| entry.base_offset))
     }

@@ -178,13 +178,15 @@ fn an_owner_that_was_fenced_shows_nothing_above_the_high_watermark_it_tells() {
         old.flush().await.unwrap();
         let new = open_with(&gate, quiet()).await.unwrap();
         let later = new.open_stream(stream.id()).await.unwrap();
-        append(&later, "de", 0).await;
+        append(&later, "de", 7).await;
         new.flush().await.unwrap();
         old.metadata().refresh().await.unwrap();
         let fetched = stream.fetch(stream.start(), 1 << 20).await.unwrap();
         let ends = fetched.entries.iter().map(|entry| entry.end_offset().0);
         assert_eq!(ends.collect::<Vec<_>>(), [3]);
         assert_eq!(fetched.high_watermark.0, 3);
+        let found = stream.find_timestamp(7).await.unwrap();
+        assert!(found.is_none(), "{found:?}");
     });
 }
 
