@@ -12,6 +12,7 @@ use clap::ArgMatches;
 use clap::parser::ValueSource;
 use tidewater_stream_store::TierConfig;
 
+use crate::config::{MEMORY_DEFAULT, Memory};
 use crate::cost::{Job, Numbers, Prices, Workload, mib};
 use crate::exit::{Code, Exit};
 use crate::stats::Target;
@@ -70,7 +71,7 @@ pub(super) struct CostArgs {
     #[arg(long, value_name = "MS", help_heading = "A workload")]
     upload_interval_ms: Option<f64>,
 
-    /// As for `serve`, in MiB. [default: 64]
+    /// As for `serve`, in MiB. [default: 19.2, as with its default --memory]
     #[arg(long, value_name = "MIB", help_heading = "A workload")]
     upload_mib: Option<f64>,
 
@@ -190,7 +191,7 @@ fn described(matches: &ArgMatches, mib_in: f64) -> Result<Numbers, Exit> {
     )?;
     let size = number(
         "upload_mib",
-        defaults.upload_bytes as f64 / mib(1.0),
+        Memory::of(MEMORY_DEFAULT).upload_bytes() as f64 / mib(1.0),
         0.001..=1_024.0,
     )?;
     let tier = TierConfig {

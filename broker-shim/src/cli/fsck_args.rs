@@ -17,7 +17,7 @@ use crate::fsck::{How, Job, Subject};
 pub(super) const HELP: &str = "\
 Proves that objects and write-ahead log together hold every stream without gap or overlap, and names
 what is missing, damaged or unknown. It reads; a broker that runs is asked to check its own data and
-goes on working. Each object costs one request, with --checksums one for every 8 MiB.
+goes on working. Each object costs one request, with --checksums one more for every 8 MiB.
 
 Examples:
   tidewater fsck                              the data of a broker in ./tidewater-data, running or not
@@ -98,8 +98,8 @@ pub(super) struct FsckArgs {
     #[arg(long)]
     checksums: bool,
 
-    /// Delete orphans that provably no commit can ever name. Not beside a running broker, and not
-    /// while anything is wrong.
+    /// Delete orphans that provably no commit can ever name. Not while a broker holds the data
+    /// directory, and not while anything is wrong.
     #[arg(long)]
     repair: bool,
 

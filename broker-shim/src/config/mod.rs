@@ -27,4 +27,5 @@ pub(crate) use address::HostPort;
 pub(crate) use error::{ConfigError, Source};
 pub(crate) use file::FileValues;
 pub(crate) use layers::{Given, Layers, SETTINGS};
+pub(crate) use memory::{MEMORY_DEFAULT, Memory};
 pub(crate) use serve::{DEFAULT_DATA_DIR, LogFormat, ServeConfig, WalLocation};

@@ -6,7 +6,8 @@
 //!
 //! Invariants
 //! 1. Data that a broker uses is checked by that broker, which knows what is under way.
-//! 2. Nothing is changed without `--repair`, and with it nothing beside a running broker.
+//! 2. Nothing is changed without `--repair`, and with it nothing while a broker holds the data
+//!    directory.
 //!
 //! *IO: driver* (`driver.rs`)
 

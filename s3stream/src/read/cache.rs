@@ -68,6 +68,9 @@ impl<V: NumBytes + Clone> Cache<V> {
     pub(crate) fn new(num_bytes: u64, value_bytes: u64) -> Self {
         // The number of shards would follow the number of cores, and eviction with it.
         const SHARDS: usize = 4;
+        // A new entry competes with other new ones alone until it was read. What was read ahead is
+        // new, and may be half of all (`ahead_percent`): it must stay until its reader comes.
+        const FOR_WHAT_WAS_READ: f64 = 0.5;
         let items = usize::try_from(num_bytes / value_bytes)
             .unwrap_or(usize::MAX)
             .max(128);
@@ -75,6 +78,7 @@ impl<V: NumBytes + Clone> Cache<V> {
             .shards(SHARDS)
             .estimated_items_capacity(items)
             .weight_capacity(num_bytes)
+            .hot_allocation(FOR_WHAT_WAS_READ)
             .build()
             .expect("both capacities are given");
         let entries =
@@ -112,5 +116,40 @@ impl<V: NumBytes + Clone> Cache<V> {
                 Ok((value, false))
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Cache, Key, NumBytes};
+    use crate::object_id::ObjectId;
+    use tidewater_types::{Epoch, NodeId};
+
+    #[derive(Clone)]
+    struct Block;
+
+    impl NumBytes for Block {
+        fn num_bytes(&self) -> usize {
+            512 << 10
+        }
+    }
+
+    #[test]
+    fn what_is_read_ahead_stays_for_its_reader_in_a_full_cache() {
+        let object = ObjectId {
+            node: NodeId(1),
+            epoch: Epoch(1),
+            counter: 1,
+            nonce: 7,
+        };
+        let cache = Cache::new(64 << 20, 512 << 10);
+        for position in 0..400 {
+            cache.insert(Key::new(object, position), Block);
+        }
+        // 12 MiB, of 32 that may be read ahead: the cache is divided by a hash, not evenly.
+        let ahead = (1_000..1_024).map(|position| Key::new(object, position));
+        ahead.clone().for_each(|key| cache.insert(key, Block));
+        let gone = ahead.filter(|key| cache.get(key).is_none()).count();
+        assert_eq!(gone, 0);
     }
 }
