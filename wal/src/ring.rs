@@ -165,7 +165,16 @@ impl Ring {
 
     /// Whether a durable trim to `position` would free a segment.
     pub(crate) fn would_free(&self, position: u64) -> bool {
-        self.chain.front() != Some(&self.geometry.segment(position))
+        self.freed_by(position).next().is_some()
+    }
+
+    /// The segments that a durable trim to `position` would free.
+    pub(crate) fn freed_by(&self, position: u64) -> impl Iterator<Item = u32> {
+        let keep = self.geometry.segment(position);
+        self.chain
+            .iter()
+            .copied()
+            .take_while(move |segment| *segment != keep)
     }
 
     /// Frees the segments in front of `position`, now that no superblock points there.

@@ -43,7 +43,8 @@ impl Core {
         true
     }
 
-    /// One flush at a time, once no group is in flight or half a window is written.
+    /// One flush at a time, once no group is in flight or half a window is written. Where groups
+    /// need none, nothing else ever makes one due: then slots and zeros do not wait for a pause.
     fn start_flush(&mut self, now: Instant) -> bool {
         if self
             .flights
@@ -75,8 +76,13 @@ impl Core {
             self.submit(now, Purpose::Flush, 0, 0, 0, DiskOp::Flush);
             return true;
         }
-        let wanted = written_bytes > 0 || others;
-        if !wanted || (writing && written_bytes < self.geometry.window_bytes / 2) {
+        let is_due = if writing {
+            let alone = others && self.tuning.durable_writes;
+            alone || written_bytes >= self.geometry.window_bytes / 2
+        } else {
+            others || written_bytes > 0
+        };
+        if !is_due {
             return false;
         }
         for group in &mut self.groups {
@@ -106,7 +112,7 @@ impl Core {
                     position: self.ring.head(),
                 };
                 self.slots.begin(self.trim_wanted, Some(seal));
-            } else if self.ring.would_free(self.trim_wanted.position) {
+            } else if self.ring.would_free(self.trim_wanted.position) && !self.lands_in_freed() {
                 self.slots.begin(self.trim_wanted, None);
             }
         }
@@ -118,6 +124,18 @@ impl Core {
         buf.extend_from_slice(&bytes);
         self.submit_write(now, Purpose::Slot, position, buf, 0);
         true
+    }
+
+    /// Whether a group is under way to a segment that the wanted trim would free: a skip, which the
+    /// trim passes as soon as the frames in front of it are durable. The next life would use the
+    /// segment and know nothing of a write that lands late.
+    fn lands_in_freed(&self) -> bool {
+        let freed: Vec<u32> = self.ring.freed_by(self.trim_wanted.position).collect();
+        let parked = self.parked.iter().map(|(flight, _)| flight);
+        self.flights.iter().chain(parked).any(|flight| {
+            let is_group = matches!(flight.purpose, Purpose::Group(_));
+            is_group && freed.contains(&self.geometry.segment(flight.position))
+        })
     }
 
     /// Whether frames would be written now though they fill no group yet. A disk that works

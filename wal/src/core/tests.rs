@@ -5,6 +5,7 @@
 use crate::testing::lives::lives;
 
 mod pressure;
+mod recycling;
 
 #[test]
 fn nothing_acknowledged_is_lost_over_many_lives() {
