@@ -115,6 +115,33 @@ impl GroupHeader {
     }
 }
 
+/// Reads the header at the start of `bytes` as it stands there: nothing vouches for it.
+pub(crate) fn peek(bytes: &[u8]) -> Result<GroupHeader, Flaw> {
+    GroupHeader::decode_length(bytes)?;
+    fields(bytes)
+}
+
+/// The fields of a header that is there in full.
+fn fields(group: &[u8]) -> Result<GroupHeader, Flaw> {
+    let kind = match group[16] {
+        1 => GroupKind::Data,
+        2 => GroupKind::Mark,
+        3 => GroupKind::Skip,
+        _ => return Err(Flaw::Field("unknown kind of group")),
+    };
+    Ok(GroupHeader {
+        kind,
+        payload_bytes: get!(u32, group, 12),
+        num_frames: get!(u32, group, 20),
+        position: get!(u64, group, 24),
+        lsn: Lsn(get!(u64, group, 32)),
+        epoch: Epoch(get!(u64, group, 40)),
+        durable: Lsn(get!(u64, group, 48)),
+        next: get!(u64, group, 56),
+        wal: WalId(group[64..80].try_into().expect("16 bytes")),
+    })
+}
+
 /// Checks and reads the group at the start of `bytes`.
 pub(crate) fn decode(bytes: &[u8]) -> Result<GroupHeader, Flaw> {
     let num_bytes = GroupHeader::decode_length(bytes)?;
@@ -133,25 +160,9 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<GroupHeader, Flaw> {
     if version == 0 || header_bytes != HEADER_BYTES || group[17..20] != [0; 3] {
         return Err(Flaw::Field("version, header length or reserved bytes"));
     }
-    let kind = match group[16] {
-        1 => GroupKind::Data,
-        2 => GroupKind::Mark,
-        3 => GroupKind::Skip,
-        _ => return Err(Flaw::Field("unknown kind of group")),
-    };
-    let header = GroupHeader {
-        kind,
-        payload_bytes: get!(u32, group, 12),
-        num_frames: get!(u32, group, 20),
-        position: get!(u64, group, 24),
-        lsn: Lsn(get!(u64, group, 32)),
-        epoch: Epoch(get!(u64, group, 40)),
-        durable: Lsn(get!(u64, group, 48)),
-        next: get!(u64, group, 56),
-        wal: WalId(group[64..80].try_into().expect("16 bytes")),
-    };
+    let header = fields(group)?;
     let empty = header.payload_bytes == 0 && header.num_frames == 0;
-    if empty == (kind == GroupKind::Data) {
+    if empty == (header.kind == GroupKind::Data) {
         return Err(Flaw::Field("payload that does not fit the kind"));
     }
     if header

@@ -17,7 +17,7 @@ use tidewater_types::{Lsn, mutant, sometimes};
 use super::reader::Reader;
 use super::scan::Scanned;
 use crate::error::WalError;
-use crate::format::group;
+use crate::format::group::{self, GroupHeader};
 use crate::format::round_up;
 use crate::format::superblock::Superblock;
 use crate::io::DiskIo;
@@ -70,7 +70,7 @@ pub(super) async fn check(
         let start = geometry.start(segment);
         let rest = rest.min(geometry.segment_bytes);
         if scanned.next == Some(segment)
-            || starts_here(io, superblock, geometry, scanned, start).await?
+            || starts_here(io, superblock, geometry, scanned, start).await
         {
             look(io, superblock, geometry, scanned, start..start + rest).await?;
         }
@@ -87,16 +87,22 @@ async fn starts_here(
     geometry: &Geometry,
     scanned: &Scanned,
     position: u64,
-) -> Result<bool, WalError> {
+) -> bool {
     let mut reader = Reader::new(io, *geometry, geometry.block_bytes);
-    let header = reader
-        .group(position)
-        .await?
-        .ok()
-        .and_then(|bytes| group::decode(bytes).ok());
-    Ok(header.is_some_and(|header| {
+    group_at(&mut reader, position).await.is_some_and(|header| {
         header.wal == superblock.wal && header.epoch == scanned.epoch && header.lsn >= scanned.lsn
-    }))
+    })
+}
+
+/// The group at `position`. What cannot be read proves nothing, after a second attempt.
+async fn group_at(reader: &mut Reader<'_>, position: u64) -> Option<GroupHeader> {
+    for _ in 0..2 {
+        if let Ok(group) = reader.group(position).await {
+            return group.and_then(group::decode).ok();
+        }
+    }
+    sometimes!("wal: a place behind the end could not be read");
+    None
 }
 
 /// Looks at every block in `place` for a group that proves damage.
@@ -110,9 +116,8 @@ async fn look(
     let mut reader = Reader::ahead(io, *geometry, geometry.window_bytes);
     let mut position = place.start;
     while position < place.end {
-        let group = reader.group(position).await?.and_then(group::decode);
         let mut num_bytes = geometry.block_bytes;
-        if let Ok(header) = group
+        if let Some(header) = group_at(&mut reader, position).await
             && (header.wal, header.position) == (superblock.wal, position)
         {
             let live = header.epoch == scanned.epoch && header.lsn >= scanned.lsn;

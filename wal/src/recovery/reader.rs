@@ -5,11 +5,15 @@
 //!
 //! Invariants
 //! 1. Memory is bounded: the chunks read ahead, one more, and one group.
-//! 2. What is read ahead and never looked at changes nothing: its failure is not told.
+//! 2. What is read together with something, or ahead of it, and never looked at changes nothing:
+//!    its failure is not told.
 //!
 //! *Format: docs/formats/wal.md* · *IO: through the disk port*
 
 use std::collections::VecDeque;
+use std::ops::Range;
+
+use tidewater_types::{mutant, sometimes};
 
 use crate::buffer::AlignedBuf;
 use crate::error::WalError;
@@ -58,6 +62,8 @@ pub(crate) struct Reader<'a> {
     spare: Vec<AlignedBuf>,
     /// A group that lies across chunks.
     joined: Vec<u8>,
+    /// Something there cannot be read: no more is read at a time than is looked at.
+    careful: Range<u64>,
 }
 
 impl<'a> Reader<'a> {
@@ -72,6 +78,7 @@ impl<'a> Reader<'a> {
             chunks: VecDeque::new(),
             spare: Vec::new(),
             joined: Vec::new(),
+            careful: 0..0,
         }
     }
 
@@ -106,25 +113,30 @@ impl<'a> Reader<'a> {
         self.view(position, num_bytes).await.map(Ok)
     }
 
-    /// `num_bytes` at `position`, inside one segment.
+    /// The head of the group at `position`, unchecked, where its payload may be unreadable.
+    pub(crate) async fn head(&mut self, position: u64) -> Result<&[u8], WalError> {
+        let block = usize::try_from(self.geometry.block_bytes).expect("a block");
+        self.view(position, block).await
+    }
+
+    /// `num_bytes` at `position`, inside one segment. What cannot be read is an error only if it is
+    /// part of that, and not of what was read together with it.
     async fn view(&mut self, position: u64, num_bytes: usize) -> Result<&[u8], WalError> {
         let end = position + num_bytes as u64;
-        self.let_go_before(position);
-        let (mut num_chunks, at) = self.run(position, end);
-        if at < end {
-            // What is behind the run was read ahead for another place.
-            while self.chunks.len() > num_chunks
-                && let Some(last) = self.chunks.pop_back()
-            {
-                self.let_go(last);
+        let num_chunks = loop {
+            let num_chunks = self.cover(position, end);
+            match self.finish(num_chunks).await {
+                Ok(()) => break num_chunks,
+                Err((error, failed)) => {
+                    let is_wanted = position <= failed.start && failed.end <= end;
+                    if is_wanted || mutant!(100) {
+                        return Err(error);
+                    }
+                    sometimes!("wal: what could not be read was read in smaller pieces");
+                    self.careful = failed;
+                }
             }
-            self.request(at, end - at);
-            num_chunks += 1;
-        }
-        self.read_ahead();
-        for place in 0..num_chunks {
-            self.finish(place).await?;
-        }
+        };
         let at = |position: u64, chunk: &Chunk| {
             usize::try_from(position - chunk.position).expect("inside the chunk")
         };
@@ -140,6 +152,24 @@ impl<'a> Reader<'a> {
             self.joined.extend_from_slice(&chunk.bytes()[start..stop]);
         }
         Ok(&self.joined)
+    }
+
+    /// Sees to it that the first chunks hold `position..end`, or will; answers how many.
+    fn cover(&mut self, position: u64, end: u64) -> usize {
+        self.let_go_before(position);
+        let (mut num_chunks, at) = self.run(position, end);
+        if at < end {
+            // What is behind the run was read ahead for another place.
+            while self.chunks.len() > num_chunks
+                && let Some(last) = self.chunks.pop_back()
+            {
+                self.let_go(last);
+            }
+            self.request(at, end - at);
+            num_chunks += 1;
+        }
+        self.read_ahead();
+        num_chunks
     }
 
     /// The chunks that follow each other from the one that holds `position` on, up to `end`: how
@@ -182,7 +212,11 @@ impl<'a> Reader<'a> {
     /// Asks for a chunk at `position`, of at least `least` bytes.
     fn request(&mut self, position: u64, least: u64) {
         let most = self.geometry.segment_end(position) - position;
-        let num_bytes = self.chunk_bytes.max(least).min(most);
+        let num_bytes = if self.careful.contains(&position) {
+            least
+        } else {
+            self.chunk_bytes.max(least).min(most)
+        };
         let len = usize::try_from(num_bytes).expect("a read");
         let spare = self.spare.pop().filter(|buf| buf.capacity() == len);
         self.chunks.push_back(Chunk {
@@ -196,6 +230,7 @@ impl<'a> Reader<'a> {
     fn read_ahead(&mut self) {
         while self.chunks.len() <= self.ahead
             && let Some(last) = self.chunks.back()
+            && !self.careful.contains(&last.end())
         {
             let within = last.end() < self.geometry.segment_end(last.position);
             let next = match self.goes_on_at {
@@ -214,16 +249,20 @@ impl<'a> Reader<'a> {
         }
     }
 
-    async fn finish(&mut self, place: usize) -> Result<(), WalError> {
-        let chunk = &mut self.chunks[place];
-        if let Content::UnderWay(read) = &chunk.content {
-            let read = *read;
-            let buf = self.io.finish_read(read).await;
-            match buf {
+    /// Waits for the first chunks. If one cannot be read, it and those behind it are let go; the
+    /// error has its place.
+    async fn finish(&mut self, num_chunks: usize) -> Result<(), (WalError, Range<u64>)> {
+        for place in 0..num_chunks {
+            let Content::UnderWay(read) = &self.chunks[place].content else {
+                continue;
+            };
+            match self.io.finish_read(*read).await {
                 Ok(buf) => self.chunks[place].content = Content::Read(buf),
                 Err(error) => {
-                    self.chunks.remove(place);
-                    return Err(error);
+                    let mut rest = self.chunks.split_off(place);
+                    let failed = rest.pop_front().expect("just looked at");
+                    rest.into_iter().for_each(|chunk| self.let_go(chunk));
+                    return Err((error, failed.position..failed.end()));
                 }
             }
         }

@@ -156,9 +156,10 @@ impl<'a> Scan<'a> {
         visitor: &mut dyn Visitor,
     ) -> Result<Result<(), &'static str>, WalError> {
         let position = self.found.position;
-        let bytes = match self.reader.group(position).await? {
-            Ok(bytes) => bytes,
-            Err(flaw) => return Ok(Err(flaw.describe())),
+        let bytes = match self.reader.group(position).await {
+            Ok(Ok(bytes)) => bytes,
+            Ok(Err(flaw)) => return Ok(Err(flaw.describe())),
+            Err(error) => return self.unreadable(position, error).await.map(Err),
         };
         let header = match group::decode(bytes) {
             Ok(header) => header,
@@ -192,6 +193,21 @@ impl<'a> Scan<'a> {
             self.found.next = None;
         }
         Ok(Ok(()))
+    }
+
+    /// A group that cannot be read ends the log only if its head shows that it is another one than
+    /// the log goes on with: that one may have been promised.
+    async fn unreadable(
+        &mut self,
+        position: u64,
+        error: WalError,
+    ) -> Result<&'static str, WalError> {
+        let head = self.reader.head(position).await;
+        let found = head.ok().and_then(|head| group::peek(head).ok());
+        match found.map(|header| self.belongs(&header)) {
+            Some(Err(reason)) => Ok(reason),
+            Some(Ok(())) | None => Err(error),
+        }
     }
 
     fn belongs(&self, header: &GroupHeader) -> Result<(), &'static str> {

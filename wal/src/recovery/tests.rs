@@ -5,8 +5,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use tidewater_types::{ErrorKind, Lsn, set_mutant};
+use tidewater_types::{Epoch, ErrorKind, Lsn, set_mutant};
 
+use crate::format::group::{GroupHeader, GroupKind, HEADER_BYTES};
 use crate::format::superblock::SLOT_POSITIONS;
 use crate::port::{Frame, Wal};
 use crate::testing::env::TestEnv;
@@ -14,6 +15,8 @@ use crate::testing::frame_bytes;
 use crate::testing::lives::open;
 use crate::testing::model::Model;
 use crate::{DeviceWal, DeviceWalConfig, OpenMode, WalError};
+
+mod unreadable;
 
 struct World {
     env: TestEnv,
@@ -69,6 +72,16 @@ impl World {
         self.model.kill();
         drop(wal);
     }
+}
+
+/// The group of `header`; data is one frame.
+fn encoded(header: &GroupHeader) -> Vec<u8> {
+    let mut group = vec![b'x'; header.num_bytes()];
+    if let Some(frame_bytes) = header.payload_bytes.checked_sub(4) {
+        group[HEADER_BYTES..HEADER_BYTES + 4].copy_from_slice(&frame_bytes.to_le_bytes());
+    }
+    header.encode_into(&mut group);
+    group
 }
 
 #[test]
@@ -236,20 +249,17 @@ fn late_writes_of_an_earlier_life_never_come_back() {
     // A group of the first epoch with the right LSN, just where the first life stopped.
     let image = world.model.image();
     let stop = usize::try_from(report.stop_position).unwrap();
-    let header = crate::format::group::GroupHeader {
-        kind: crate::format::group::GroupKind::Data,
+    let late = encoded(&GroupHeader {
+        kind: GroupKind::Data,
         payload_bytes: 5,
         num_frames: 1,
         position: report.stop_position,
         lsn: report.end,
-        epoch: tidewater_types::Epoch(1),
+        epoch: Epoch(1),
         durable: report.end,
         next: 0,
         wal: wal.wal_id(),
-    };
-    let mut late = vec![0; header.num_bytes()];
-    late[80..].copy_from_slice(&[1, 0, 0, 0, b'x']);
-    header.encode_into(&mut late);
+    });
     assert_eq!(
         image[stop..stop + 80],
         [0; 80],

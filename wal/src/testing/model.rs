@@ -3,7 +3,7 @@
 //!
 //! *IO: none*
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::task::Waker;
@@ -55,6 +55,10 @@ pub(crate) struct State {
     pub(crate) failing_writes: u32,
     /// One write in so many is short; 0 for none.
     pub(crate) short_one_in: u64,
+    /// What positions and lengths are multiples of.
+    block_bytes: usize,
+    /// Numbers of sectors that cannot be read until they are written again.
+    bad_sectors: BTreeSet<u64>,
     pub(crate) flushes: u64,
     pub(crate) writes: u64,
 }
@@ -86,9 +90,18 @@ impl Model {
             failing_flushes: 0,
             failing_writes: 0,
             short_one_in: 0,
+            block_bytes: 4096,
+            bad_sectors: BTreeSet::new(),
             flushes: 0,
             writes: 0,
         })))
+    }
+
+    /// A disk with blocks of that many bytes.
+    pub(crate) fn with_blocks(block_bytes: usize) -> Self {
+        let model = Self::new(1);
+        model.0.lock().block_bytes = block_bytes;
+        model
     }
 
     pub(crate) fn disk(&self) -> Box<dyn Disk> {
@@ -119,6 +132,12 @@ impl Model {
         let at = usize::try_from(position).unwrap();
         state.cached[at] ^= 0x40;
         state.durable[at] ^= 0x40;
+    }
+
+    /// The sector at `position` cannot be read until it is written again.
+    pub(crate) fn spoil(&self, position: u64) {
+        let sector = position / SECTOR as u64;
+        self.0.lock().bad_sectors.insert(sector);
     }
 
     /// Puts `bytes` at `position`, durably.
@@ -245,6 +264,8 @@ impl State {
                 usize::try_from(self.rng.below(buf.len() as u64 / SECTOR as u64)).unwrap() * SECTOR;
         }
         let bytes = buf.as_slice()[..num_bytes].to_vec();
+        let written = sectors(position, num_bytes);
+        self.bad_sectors.retain(|sector| !written.contains(sector));
         if durable {
             apply(&mut self.durable, position, &bytes);
             apply(&mut self.cached, position, &bytes);
@@ -254,18 +275,31 @@ impl State {
         Ok(num_bytes)
     }
 
-    fn read(&mut self, position: u64, buf: &mut AlignedBuf) -> usize {
+    fn read(&mut self, position: u64, buf: &mut AlignedBuf) -> io::Result<usize> {
+        if self
+            .bad_sectors
+            .range(sectors(position, buf.capacity()))
+            .next()
+            .is_some()
+        {
+            return Err(io::Error::from_raw_os_error(EIO));
+        }
         let at = usize::try_from(position).unwrap().min(self.cached.len());
         let num_bytes = buf.capacity().min(self.cached.len() - at);
         buf.as_mut_slice()[..num_bytes].copy_from_slice(&self.cached[at..at + num_bytes]);
         buf.set_len(num_bytes);
-        num_bytes
+        Ok(num_bytes)
     }
+}
+
+fn sectors(position: u64, num_bytes: usize) -> std::ops::Range<u64> {
+    let sector = SECTOR as u64;
+    position / sector..(position + num_bytes as u64).div_ceil(sector)
 }
 
 impl Disk for Model {
     fn block_size(&self) -> usize {
-        4096
+        self.0.lock().block_bytes
     }
 
     fn num_bytes(&self) -> u64 {
@@ -301,7 +335,7 @@ impl Disk for Model {
             return Some(gone(id, op));
         }
         let (result, buf) = match op {
-            DiskOp::Read { position, mut buf } => (Ok(state.read(position, &mut buf)), Some(buf)),
+            DiskOp::Read { position, mut buf } => (state.read(position, &mut buf), Some(buf)),
             DiskOp::Write {
                 position,
                 buf,
