@@ -22,9 +22,11 @@ use tidewater_types::Lsn;
 
 use crate::acks::{Acks, Append};
 use crate::buffer::AlignedBuf;
+use crate::config::DeviceWalConfig;
 use crate::error::WalError;
 use crate::format::group::{HEADER_BYTES, PREFIX_BYTES};
 use crate::port::Frame;
+use crate::ring::Geometry;
 use crate::sync::{Mutex, MutexGuard};
 
 /// Frames in one buffer, with room for a header in front.
@@ -56,6 +58,31 @@ pub(crate) struct PoolShape {
 }
 
 impl PoolShape {
+    /// Buffers as large as a group may be, in whole blocks.
+    ///
+    /// # Errors
+    /// [`WalError::Config`] if the pool has no room for the largest frame beside the groups under
+    /// way: blocks may be larger than the settings alone tell.
+    pub(crate) fn of(config: &DeviceWalConfig, geometry: &Geometry) -> Result<Self, WalError> {
+        let size = |num_bytes: u64| usize::try_from(num_bytes).expect("validated");
+        let block = geometry.block_bytes;
+        let group_bytes = config.group_bytes_max.min(geometry.group_bytes_max());
+        let shape = Self {
+            pool_bytes: size(config.pool_bytes),
+            batch_bytes: size(group_bytes.max(block) / block * block),
+            align: size(block),
+            depth: config.depth,
+        };
+        if shape.room_bytes() < size(geometry.window_bytes) {
+            return Err(WalError::Config {
+                field: "pool_bytes",
+                value: config.pool_bytes,
+                expected: "three windows and depth + 2 groups of whole blocks",
+            });
+        }
+        Ok(shape)
+    }
+
     /// Bytes of frames for which permits may be out at a time.
     pub(crate) fn room_bytes(&self) -> usize {
         let under_way = (self.depth + 2) * self.batch_bytes;

@@ -20,7 +20,6 @@ use crate::format::group::{HEADER_BYTES, PREFIX_BYTES};
 use crate::inlet::PoolShape;
 use crate::io::DiskIo;
 use crate::recovery::{RecoveryReport, recover};
-use crate::ring::Geometry;
 use crate::shared::{Beginning, Shared};
 
 /// A recovered WAL whose engine does not run yet.
@@ -62,7 +61,7 @@ pub(crate) async fn prepare(
         zero_ahead: config.zero_ahead,
         slow_op: Duration::from_millis(config.slow_op_ms),
     };
-    let pool = pool_shape(&config, &start.geometry);
+    let pool = PoolShape::of(&config, &start.geometry)?;
     let group = usize::try_from(start.geometry.group_bytes_max()).expect("a group");
     let shared = Arc::new(Shared::new(
         env,
@@ -101,18 +100,4 @@ pub(crate) fn validated(config: &DeviceWalConfig) -> Result<(), WalError> {
             expected,
         }
     })
-}
-
-/// Buffers as large as a group may be, aligned to blocks.
-fn pool_shape(config: &DeviceWalConfig, geometry: &Geometry) -> PoolShape {
-    let size = |num_bytes: u64| usize::try_from(num_bytes).expect("validated");
-    let group_bytes = config.group_bytes_max.min(geometry.group_bytes_max());
-    PoolShape {
-        pool_bytes: size(config.pool_bytes),
-        batch_bytes: size(
-            group_bytes.max(geometry.block_bytes) / geometry.block_bytes * geometry.block_bytes,
-        ),
-        align: size(geometry.block_bytes),
-        depth: config.depth,
-    }
 }

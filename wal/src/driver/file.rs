@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use super::device_guard::claim_device;
 use crate::error::WalError;
 use crate::format::superblock::RING_POSITION;
+#[cfg(target_os = "linux")]
+use crate::recovery::judge::check_block;
 
 /// Alignment where the kernel does not say what it asks for: enough for any device that is not
 /// exotic.
@@ -83,10 +85,11 @@ impl WalFile {
     pub(super) fn open_device(path: &Path, create: bool, destroy: bool) -> Result<Self, WalError> {
         let claim = claim_device(path, destroy || !create)?;
         let device = Self::open_claimed(path, path, false, Some(claim))?;
+        check_block(device.block_bytes as u64)?;
         if create && destroy {
             let mut zeros = crate::buffer::AlignedBuf::new(
                 usize::try_from(RING_POSITION).expect("small"),
-                BLOCK_BYTES,
+                device.block_bytes.max(BLOCK_BYTES),
             );
             zeros.pad_to(zeros.capacity());
             let written = device.file.write_all_at(zeros.as_slice(), 0);
@@ -233,7 +236,8 @@ impl WalFile {
 
     /// Some file systems take the flag at open and refuse the I/O.
     fn reads_directly(&self) -> bool {
-        let mut buf = crate::buffer::AlignedBuf::new(BLOCK_BYTES, BLOCK_BYTES);
+        let block = self.block_bytes.max(BLOCK_BYTES);
+        let mut buf = crate::buffer::AlignedBuf::new(block, block);
         let answer = self.file.read_at(buf.as_mut_slice(), 0);
         !answer.is_err_and(|cause| cause.raw_os_error() == Some(libc::EINVAL))
     }

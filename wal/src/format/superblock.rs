@@ -23,6 +23,9 @@ pub(crate) const RING_POSITION: u64 = 64 * 1024;
 /// Epochs a slot has room for.
 pub(crate) const EPOCHS_MAX: usize = (SLOT_BYTES - FIXED_BYTES - CHECKSUM_BYTES) / ENTRY_BYTES;
 
+/// Largest block in bytes.
+pub(crate) const BLOCK_BYTES_MAX: u64 = 16 * 1024;
+
 /// Bytes of a segment.
 const SEGMENT_BYTES: std::ops::RangeInclusive<u64> = 64 * 1024..=1 << 30;
 /// Where the largest ring ends: positions are added to without another thought.
@@ -244,7 +247,7 @@ impl Superblock {
             ),
             (get!(u16, bytes, 10) & !FLAG_SEALED == 0, "unknown flags"),
             (
-                self.block_bytes.is_power_of_two() && (512..=16384).contains(&blocks),
+                self.block_bytes.is_power_of_two() && (512..=BLOCK_BYTES_MAX).contains(&blocks),
                 "block size out of range",
             ),
             (

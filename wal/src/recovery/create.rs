@@ -11,6 +11,7 @@
 
 use tidewater_types::{Env, WalId};
 
+use super::judge;
 use super::superblocks::{read_slots, write_slot};
 use crate::config::{DeviceWalConfig, Identity};
 use crate::error::WalError;
@@ -19,7 +20,6 @@ use crate::format::superblock::{RING_POSITION, Superblock, TrimPoint};
 use crate::io::DiskIo;
 
 const BLOCK_BYTES_MIN: u32 = 4096;
-const BLOCK_BYTES_MAX: u32 = 16384;
 
 /// Makes a new WAL where there is none.
 pub(crate) async fn create(
@@ -28,6 +28,7 @@ pub(crate) async fn create(
     config: &DeviceWalConfig,
     identity: &Identity,
 ) -> Result<(), WalError> {
+    judge::check_device(io)?;
     match read_slots(io).await? {
         [Err(Flaw::Newer(_)), _] | [_, Err(Flaw::Newer(_))] => {}
         [Err(_), Err(Flaw::Blank)] => return write(io, env, config, identity).await,
@@ -48,17 +49,8 @@ pub(crate) async fn write(
     config: &DeviceWalConfig,
     identity: &Identity,
 ) -> Result<(), WalError> {
-    let block_bytes = u32::try_from(io.block_size())
-        .unwrap_or(u32::MAX)
-        .max(BLOCK_BYTES_MIN);
-    if block_bytes > BLOCK_BYTES_MAX {
-        let value = u64::from(block_bytes);
-        return Err(WalError::Config {
-            field: "device block size",
-            value,
-            expected: "at most 16 KiB",
-        });
-    }
+    let block_bytes = u32::try_from(io.block_size()).expect("checked");
+    let block_bytes = block_bytes.max(BLOCK_BYTES_MIN);
     let segment_count = config.capacity_bytes / config.segment_bytes;
     let mut superblock = Superblock {
         sequence: 0,
@@ -76,6 +68,7 @@ pub(crate) async fn write(
         seal: None,
         epochs: Vec::new(),
     };
+    judge::check_settings(config, &judge::geometry(&superblock))?;
     for slot in [0, 1] {
         superblock.sequence += 1;
         write_slot(io, &superblock, slot).await?;

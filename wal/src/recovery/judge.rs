@@ -15,10 +15,11 @@ use super::damage;
 use super::epoch::enter_epoch;
 use super::scan::{Scan, Scanned, Visitor};
 use super::superblocks::read_slots;
-use crate::config::Identity;
+use crate::config::{DeviceWalConfig, Identity};
 use crate::error::WalError;
-use crate::format::superblock::{Superblock, choose};
+use crate::format::superblock::{BLOCK_BYTES_MAX, Superblock, choose};
 use crate::format::{Flaw, VERSION};
+use crate::inlet::PoolShape;
 use crate::io::DiskIo;
 use crate::ring::Geometry;
 
@@ -78,6 +79,7 @@ pub(crate) async fn superblocks(
     if io.num_bytes() == 0 {
         return Err(WalError::Missing { path: path() });
     }
+    check_device(io)?;
     findings.slots = read_slots(io).await?;
     findings.chosen = None;
     let path = io.path().to_owned();
@@ -184,8 +186,34 @@ fn check_blocks(io: &DiskIo, geometry: &Geometry) -> Result<(), WalError> {
     })
 }
 
+/// Refuses a device whose blocks a slot has no place for.
+pub(super) fn check_device(io: &DiskIo) -> Result<(), WalError> {
+    check_block(io.block_size() as u64)
+}
+
+/// Refuses blocks of `value` bytes if a slot has no place for them.
+pub(crate) fn check_block(value: u64) -> Result<(), WalError> {
+    if value <= BLOCK_BYTES_MAX {
+        return Ok(());
+    }
+    Err(WalError::Config {
+        field: "device block size",
+        value,
+        expected: "at most 16 KiB",
+    })
+}
+
+/// Blocks of that size go with the settings.
+pub(super) fn check_settings(
+    config: &DeviceWalConfig,
+    geometry: &Geometry,
+) -> Result<(), WalError> {
+    check_window(geometry)?;
+    PoolShape::of(config, geometry).map(|_| ())
+}
+
 /// A group is at least two blocks long, or no frame would fit.
-pub(super) fn check_window(geometry: &Geometry) -> Result<(), WalError> {
+fn check_window(geometry: &Geometry) -> Result<(), WalError> {
     if geometry.group_bytes_max() >= 2 * geometry.block_bytes {
         return Ok(());
     }

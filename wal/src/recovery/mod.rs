@@ -108,8 +108,11 @@ pub(crate) async fn recover(
     judge::walk(io, config.recovery_read_bytes, &mut findings, &mut on_frame).await?;
     let (superblock, chosen, scanned) = findings.into_parts();
     let old = geometry(&superblock);
+    let existing = segments_existing(io, &old, &scanned);
+    let new = next_geometry(config, old, existing)?;
     let num_bytes_rewritten = make_durable(io, &scanned, &old).await?;
-    let (start, num_epochs) = begin_epoch(io, config, superblock, chosen, old, &scanned).await?;
+    let sizes = Sizes { old, new, existing };
+    let (start, num_epochs) = begin_epoch(io, superblock, chosen, sizes, &scanned).await?;
     let report = RecoveryReport {
         wal: start.superblock.wal,
         epoch: start.epoch,
@@ -208,17 +211,26 @@ async fn rewrite_tail(
     Ok(num_bytes)
 }
 
+/// The sizes of the last life and of the new one, and how many segments there are.
+struct Sizes {
+    old: Geometry,
+    new: Geometry,
+    existing: u32,
+}
+
 /// Records the new epoch in both slots; answers where the new life begins.
 async fn begin_epoch(
     io: &mut DiskIo,
-    config: &DeviceWalConfig,
     mut superblock: Superblock,
     chosen: usize,
-    old: Geometry,
+    sizes: Sizes,
     scanned: &Scanned,
 ) -> Result<(Start, usize), WalError> {
-    let existing = segments_existing(io, &old, scanned);
-    let geometry = next_geometry(config, old, existing)?;
+    let Sizes {
+        old,
+        new: geometry,
+        existing,
+    } = sizes;
     // The flush of the last life that wrote this slot may have failed: then it sits in a
     // cache only, marked clean, and tearing the other slot now would leave none.
     write_slot(io, &superblock, chosen).await?;
@@ -282,7 +294,7 @@ fn next_geometry(
             expected: "at most the segment recorded",
         });
     }
-    judge::check_window(&geometry)?;
+    judge::check_settings(config, &geometry)?;
     Ok(geometry)
 }
 

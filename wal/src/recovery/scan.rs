@@ -178,6 +178,10 @@ impl<'a> Scan<'a> {
             sometimes!("wal: a group of another life or place was met");
             return Ok(Err(reason));
         }
+        let end = position + round_up(header.num_bytes() as u64, self.geometry.block_bytes);
+        if header.kind != GroupKind::Skip && end == self.geometry.segment_end(position) {
+            return Ok(Err("group that leaves no block to close its segment"));
+        }
         let next = self.segment_named(header.next);
         if header.kind == GroupKind::Skip
             && next.is_none_or(|next| self.found.chain.contains(&next))

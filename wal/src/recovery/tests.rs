@@ -16,6 +16,7 @@ use crate::testing::lives::open;
 use crate::testing::model::Model;
 use crate::{DeviceWal, DeviceWalConfig, OpenMode, WalError};
 
+mod crafted;
 mod unreadable;
 
 struct World {
