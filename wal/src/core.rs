@@ -233,6 +233,11 @@ impl Core {
         self.flights.len()
     }
 
+    /// When each of them was handed out.
+    pub(crate) fn begun(&self) -> impl Iterator<Item = Instant> {
+        self.flights.iter().map(|flight| flight.begun)
+    }
+
     /// When `poll_effect` is to be asked again though nothing happened.
     ///
     /// What is due already had its turn: it waits for something else, and hides no later time.

@@ -336,6 +336,8 @@ impl Engine {
             written: core.take_written(),
         };
         self.shared.publish(progress, |state| {
+            state.under_way.clear();
+            state.under_way.extend(core.begun());
             groups.drain(..).for_each(|entry| state.index.push(entry));
             let trim = state.trim_requested.min(core.durable());
             if trim > *applied {

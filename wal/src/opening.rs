@@ -70,6 +70,7 @@ pub(crate) async fn prepare(
             description: format!("{} ({note})", io.path()),
             frame_bytes_max: group - HEADER_BYTES - PREFIX_BYTES,
             patience: Duration::from_millis(config.reserve_ms_max),
+            slow_op: tuning.slow_op,
             pool,
             trimmed: report.trimmed,
             end: report.end,

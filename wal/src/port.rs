@@ -123,7 +123,7 @@ pub struct WalCounters {
     pub sync_errors: u64,
     /// Writes that the device took in part; the rest was written again.
     pub short_writes: u64,
-    /// Writes and flushes that took `slow_op_ms` or longer, counted when they ended.
+    /// Writes and flushes that took `slow_op_ms` or longer, those that have not ended too.
     pub slow_ops: u64,
 }
 

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tidewater_types::{Env, Lsn, WalId};
+use tidewater_types::{Env, Instant, Lsn, WalId};
 use tokio::sync::oneshot;
 
 use crate::acks::{Acks, Append};
@@ -60,6 +60,8 @@ pub(crate) struct Wishes {
 pub(crate) struct State {
     pub(crate) index: Index,
     pub(crate) trim_requested: Lsn,
+    /// When each operation was begun that has not ended.
+    pub(crate) under_way: Vec<Instant>,
     reads: Vec<ReadRequest>,
     trimmed: Lsn,
     submitted: Lsn,
@@ -80,6 +82,7 @@ pub(crate) struct Shared {
     pub(crate) room: Arc<Room>,
     pub(crate) acks: Arc<Acks>,
     begin: Lsn,
+    slow_op: Duration,
     inlet: Inlet,
     state: Mutex<State>,
 }
@@ -90,6 +93,8 @@ pub(crate) struct Beginning {
     pub(crate) description: String,
     pub(crate) frame_bytes_max: usize,
     pub(crate) patience: Duration,
+    /// An operation that takes this long is slow.
+    pub(crate) slow_op: Duration,
     pub(crate) pool: PoolShape,
     pub(crate) trimmed: Lsn,
     pub(crate) end: Lsn,
@@ -101,6 +106,7 @@ impl Shared {
         let state = State {
             index: begin.index,
             trim_requested: begin.trimmed,
+            under_way: Vec::new(),
             reads: Vec::new(),
             trimmed: begin.trimmed,
             submitted: begin.end,
@@ -125,6 +131,7 @@ impl Shared {
             description: begin.description,
             room: Arc::new(room),
             begin: begin.end,
+            slow_op: begin.slow_op,
             inlet: Inlet::new(begin.pool, Arc::clone(&acks), begin.end),
             acks,
             state: Mutex::new(state),
@@ -199,11 +206,18 @@ impl Shared {
     pub(crate) fn counters(&self) -> WalCounters {
         let appends = self.acks.num_durable();
         let lsns = self.acks.durable().0 - self.begin.0;
+        let now = self.env.now();
+        let state = self.state.lock();
+        // One that hangs, and maybe the engine's thread with it, shows before it ends. It counts as
+        // slow then too, so no count goes back.
+        let is_slow = |begun: &&Instant| now.since(**begun) >= self.slow_op;
+        let hanging = state.under_way.iter().filter(is_slow).count() as u64;
         WalCounters {
             appends,
             bytes: lsns.saturating_sub(appends * PREFIX_BYTES as u64),
             full_pool: self.room.num_full(),
-            ..self.state.lock().counters
+            slow_ops: state.counters.slow_ops + hanging,
+            ..state.counters
         }
     }
 
@@ -315,6 +329,7 @@ impl Shared {
         let (reads, closers, failure) = {
             let mut state = self.state.lock();
             state.ended = true;
+            state.under_way.clear();
             if let Err(error) = &outcome {
                 state.failure.get_or_insert_with(|| error.clone());
             }

@@ -129,6 +129,27 @@ fn a_stalled_device_acknowledges_nothing_and_goes_on_when_it_is_over() {
 }
 
 #[test]
+fn a_device_that_hangs_is_counted_as_slow_while_it_hangs_and_once() {
+    let (env, model, wal) = fresh();
+    env.run(start(&wal, frame_bytes(0, 10)).unwrap()).unwrap();
+    env.pass(Duration::from_millis(5));
+    model.0.lock().stalled = true;
+    let append = start(&wal, frame_bytes(1, 10)).unwrap();
+    // `tiny` calls an operation slow that takes 100 ms.
+    env.pass(Duration::from_millis(90));
+    assert_eq!(wal.counters().slow_ops, 0);
+    for _ in 0..3 {
+        env.pass(Duration::from_millis(90));
+        assert_eq!(wal.counters().slow_ops, 1);
+    }
+    model.resume();
+    env.run(append).unwrap();
+    assert_eq!(wal.counters().slow_ops, 1);
+    env.run(start(&wal, frame_bytes(2, 10)).unwrap()).unwrap();
+    assert_eq!(wal.counters().slow_ops, 1);
+}
+
+#[test]
 fn closing_waits_for_a_stalled_device_also_while_the_ring_grows() {
     let (env, model) = (TestEnv::default(), Model::new(5));
     let wal = create(&env, &model, DeviceWalConfig::tiny());
