@@ -6,6 +6,7 @@
 //! Invariants
 //! 1. The task ends only when the disk holds none of its operations.
 //! 2. A poll registers its waker before it looks for work, so no wake-up is lost.
+//! 3. However it ends, nobody waits for it any more.
 //!
 //! *IO: through the disk port*
 
@@ -59,15 +60,17 @@ pub(crate) struct Engine {
     closing: bool,
     abandoned: bool,
     blocked: Option<Resource>,
+    /// The last one to be dropped: the disk was given back then.
+    ending: Ending,
 }
 
-/// Nobody waits for an engine that panicked.
-struct EndOnPanic(Arc<Shared>);
+/// Nobody waits for an engine that is gone: it panicked, its task was dropped, or never ran.
+struct Ending(Option<Arc<Shared>>);
 
-impl Drop for EndOnPanic {
+impl Drop for Ending {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.end(Err(WalError::Closed), VecDeque::new());
+        if let Some(shared) = self.0.take() {
+            shared.end(Err(WalError::Closed), VecDeque::new());
         }
     }
 }
@@ -84,6 +87,7 @@ impl Engine {
             core,
             disk,
             env: shared.env.clone(),
+            ending: Ending(Some(shared.clone())),
             shared,
             path,
             timer: None,
@@ -101,9 +105,7 @@ impl Engine {
 
     /// Runs until the WAL is closed, dropped or poisoned.
     pub(crate) async fn run(mut self) {
-        let guard = EndOnPanic(Arc::clone(&self.shared));
         poll_fn(|cx| self.poll(cx)).await;
-        drop(guard);
         let outcome = match self.core.failure() {
             Some(failure) => Err(failure.clone()),
             None if self.core.is_closed() => Ok(()),
@@ -116,9 +118,11 @@ impl Engine {
             disk,
             shared,
             reads_waiting,
+            mut ending,
             ..
         } = self;
         drop(disk);
+        ending.0 = None;
         shared.end(outcome, reads_waiting);
     }
 

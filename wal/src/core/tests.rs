@@ -4,6 +4,7 @@
 
 use crate::testing::lives::lives;
 
+mod dropped;
 mod pressure;
 mod recycling;
 

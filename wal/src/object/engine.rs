@@ -41,6 +41,7 @@ pub(crate) struct Engine {
     reads: Flights<()>,
     reads_waiting: VecDeque<(Lsn, Reader)>,
     alarm: Alarm,
+    ending: Ending,
 }
 
 impl Engine {
@@ -48,6 +49,7 @@ impl Engine {
         Self {
             core,
             store,
+            ending: Ending(Some(shared.clone())),
             shared,
             flights: Flights::new(),
             reads: Flights::new(),
@@ -58,9 +60,8 @@ impl Engine {
 
     /// Runs until the WAL is closed, dropped, fenced or has failed.
     pub(crate) async fn run(mut self) {
-        let guard = EndOnPanic(Arc::clone(&self.shared));
         let outcome = poll_fn(|cx| self.poll(cx)).await;
-        drop(guard);
+        self.ending.0 = None;
         self.shared.end(outcome);
     }
 
@@ -167,13 +168,13 @@ impl Engine {
     }
 }
 
-/// Nobody waits for an engine that panicked.
-struct EndOnPanic(Arc<Shared>);
+/// Nobody waits for an engine that is gone: it panicked, its task was dropped, or never ran.
+struct Ending(Option<Arc<Shared>>);
 
-impl Drop for EndOnPanic {
+impl Drop for Ending {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.0.end(Err(WalError::Closed));
+        if let Some(shared) = self.0.take() {
+            shared.end(Err(WalError::Closed));
         }
     }
 }

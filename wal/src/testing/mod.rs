@@ -2,6 +2,7 @@
 //!
 //! *IO: reads docs/formats/vectors*
 
+pub(crate) mod driver;
 pub(crate) mod env;
 pub(crate) mod lives;
 pub(crate) mod model;

@@ -3,6 +3,7 @@
 //! *IO: driver (stores.rs)*
 
 mod conformance;
+mod dropped;
 mod fickle;
 mod hostile;
 mod looking;

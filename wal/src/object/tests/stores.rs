@@ -6,48 +6,14 @@
 //! *IO: driver*
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests")]
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use tidewater_bucket::{BucketOptions, LocalBucket, MemoryBucket, S3Bucket};
-use tidewater_types::{BoxFuture, Instant};
 
 use super::conformance::Objects;
 use super::race::{Acked, judge, writer};
 use super::*;
-
-struct TokioEnv(tokio::runtime::Handle, std::time::Instant);
-
-impl Env for TokioEnv {
-    fn now(&self) -> Instant {
-        Instant(u64::try_from(self.1.elapsed().as_nanos()).unwrap())
-    }
-
-    fn wall_ms(&self) -> i64 {
-        0
-    }
-
-    fn sleep(&self, wait: Duration) -> BoxFuture<'static, ()> {
-        let _guard = self.0.enter();
-        Box::pin(tokio::time::sleep(wait))
-    }
-
-    fn spawn(&self, _label: &'static str, task: BoxFuture<'static, ()>) {
-        self.0.spawn(task);
-    }
-
-    fn random(&self, _label: &'static str) -> u64 {
-        let nanos = SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .unwrap()
-            .as_nanos();
-        crate::testing::env::Rng(u64::try_from(nanos).unwrap()).next()
-    }
-}
-
-fn env() -> Arc<dyn Env> {
-    let handle = tokio::runtime::Handle::current();
-    Arc::new(TokioEnv(handle, std::time::Instant::now()))
-}
+use crate::testing::driver::env;
 
 /// Small objects, patient enough for a store under load.
 fn config() -> ObjectWalConfig {
