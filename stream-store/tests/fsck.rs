@@ -512,6 +512,30 @@ fn a_damaged_device_wal_is_found_and_one_in_use_is_refused() {
     });
 }
 
+/// Objects whose names no log can have written lie behind those of the last node, pages of them.
+#[test]
+fn a_check_ends_whatever_lies_where_write_ahead_logs_do() {
+    let gate = Gate::default();
+    life(async || drop(fill(Arc::new(gate.clone()), None).await));
+    life(async || {
+        let few = MemoryBucket::with_list_page(2);
+        for (key, body) in objects_of(&gate).await {
+            few.create(Purpose::Fsck, &key, vec![body]).await.unwrap();
+        }
+        for n in 0..5 {
+            let key = format!("wal/of-somebody-else/{n}");
+            few.create(Purpose::Fsck, &key, vec![Bytes::from_static(b"x")])
+                .await
+                .unwrap();
+        }
+        let env = Arc::new(TokioEnv::current());
+        let fsck = Fsck::new(env, Arc::new(few));
+        let checked = tokio::time::timeout(Duration::from_secs(60), fsck.run());
+        let report = checked.await.expect("it ends").unwrap();
+        assert_eq!(severity(&report), "clean", "{:?}", report.findings);
+    });
+}
+
 #[test]
 fn a_running_store_is_checked_while_it_works() {
     let gate = Gate::default();

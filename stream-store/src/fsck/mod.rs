@@ -25,6 +25,7 @@ use tidewater_s3stream::{
     Finding, FindingKind, FsckOptions, FsckProgress, MetaState, Metadata, Severity, fsck,
 };
 use tidewater_types::{Env, Lsn, NodeId};
+use tidewater_wal::ObjectWalConfig;
 
 use crate::driver::DevicePlace;
 use crate::error::StoreError;
@@ -41,6 +42,7 @@ pub struct Fsck {
     progress: FsckProgress,
     skip_wals: bool,
     device: Option<DevicePlace>,
+    object: ObjectWalConfig,
     /// What a running owner knows to be durable.
     durable: Option<(NodeId, Lsn)>,
 }
@@ -56,6 +58,7 @@ impl Fsck {
             progress: FsckProgress::default(),
             skip_wals: false,
             device: None,
+            object: ObjectWalConfig::default(),
             durable: None,
         }
     }
@@ -73,6 +76,14 @@ impl Fsck {
     #[must_use]
     pub fn with_device_wal(mut self, node: NodeId, path: PathBuf, in_use: bool) -> Self {
         self.device = Some(DevicePlace { node, path, in_use });
+        self
+    }
+
+    /// Looks at object WALs with the settings that their nodes open them with: how long a slow store
+    /// is waited for. Of frames only the heads are held, however long a log is.
+    #[must_use]
+    pub fn with_object_wal(mut self, config: ObjectWalConfig) -> Self {
+        self.object = config;
         self
     }
 
@@ -136,7 +147,8 @@ impl Fsck {
         if let Some(device) = &self.device {
             wals.read_device(device).await?;
         }
-        wals.read_objects(&self.bucket, &self.env).await?;
+        wals.read_objects(&self.bucket, &self.env, &self.object)
+            .await?;
         Ok(wals)
     }
 

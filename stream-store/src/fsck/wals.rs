@@ -71,16 +71,17 @@ impl Wals {
         Ok(())
     }
 
-    /// Reads the log of every node that has one in the bucket.
+    /// Reads the log of every node that has one in the bucket, with the patience of `config`.
     pub(super) async fn read_objects(
         &mut self,
         bucket: &Arc<dyn Bucket>,
         env: &Arc<dyn Env>,
+        config: &ObjectWalConfig,
     ) -> Result<(), StoreError> {
         for node in nodes(bucket, env).await? {
             let (bucket, env) = (Arc::clone(bucket), Arc::clone(env));
             let name = format!("{OBJECT_WALS}{:010}/", node.0);
-            match ObjectWal::look(bucket, env, ObjectWalConfig::default(), node).await {
+            match ObjectWal::look(bucket, env, config.clone(), node).await {
                 Ok(Some((identity, frames, report))) => {
                     let head = |(lsn, frame): &(Lsn, Bytes)| (*lsn, FrameHead::decode(frame));
                     let heads = frames.iter().map(head).collect();
@@ -203,11 +204,11 @@ async fn nodes(bucket: &Arc<dyn Bucket>, env: &Arc<dyn Env>) -> Result<Vec<NodeI
         if !page.more {
             return Ok(nodes);
         }
-        // Entries of the last node are of no interest here: go on behind them.
-        after = match nodes.last() {
-            Some(node) => Some(format!("{OBJECT_WALS}{:010}/z", node.0)),
-            None => Some(last.key.clone()),
-        };
+        // Entries of the last node are of no interest here: go on behind them, and always behind
+        // what was listed.
+        let of_last = nodes.last();
+        let behind = of_last.map(|node| format!("{OBJECT_WALS}{:010}/z", node.0));
+        after = behind.max(Some(last.key.clone()));
     }
 }
 

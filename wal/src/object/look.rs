@@ -22,11 +22,11 @@ use super::film::Film;
 use super::format::{Place, entry, key, place_of, prefix};
 use super::settings::ObjectWalConfig;
 use super::store::Store;
-use super::takeover::{Mode, Taken, TakeoverReport, take_over};
+use super::takeover::{Keep, Mode, Taken, TakeoverReport, take_over};
 use crate::config::Identity;
 use crate::error::WalError;
 
-/// Whose the log is, its frames, and what a takeover would report.
+/// Whose the log is, the heads of its frames, and what a takeover would report.
 pub(super) type Looked = (Identity, Vec<(Lsn, Bytes)>, TakeoverReport);
 
 /// Starts that a peek looks at, should the newest ones be damaged.
@@ -34,7 +34,7 @@ const PEEKS_MAX: usize = 16;
 /// Looks at a WAL that never complains alike.
 const LOOKS_MAX: u32 = 5;
 
-/// The frames a takeover would recover, in LSN order, whose the log is, and the takeover's report;
+/// The heads of the frames a takeover would recover, in LSN order, whose the log is, and the takeover's report;
 /// `None` if the node has no log. Reads only.
 pub(super) async fn look(
     bucket: Arc<dyn Bucket>,
@@ -52,7 +52,8 @@ pub(super) async fn look(
     let mut complaint = None;
     for _ in 0..LOOKS_MAX {
         let store = Store::new(film(), Arc::clone(&env), config);
-        match take_over(&store, identity, Mode::Existing, config).await {
+        let existing = Mode::Existing;
+        match take_over(&store, identity, existing, config.window, Keep::Heads).await {
             Ok(Taken { frames, report, .. }) => {
                 identity.wal = Some(report.wal);
                 return Ok(Some((identity, frames, report)));

@@ -40,7 +40,7 @@ use self::engine::Engine;
 use self::look::Looked;
 use self::shared::Shared;
 use self::store::Store;
-use self::takeover::Mode;
+use self::takeover::{Keep, Mode};
 use crate::acks::Append;
 use crate::config::{ConfigError, Identity, OpenMode};
 use crate::error::WalError;
@@ -110,9 +110,12 @@ impl ObjectWal {
     }
 
     /// What opening the WAL of `node` would find: whose it is, the frames it would recover in LSN
-    /// order, and what it would report; `None` if there is none. Changes nothing: an owner that
-    /// lives goes on undisturbed, and its log is then a picture of something that moves. Requests
-    /// count as those of a check.
+    /// order, and what it would report; `None` if there is none. Of each frame the first
+    /// [`FRAME_HEAD_BYTES_MAX`] bytes are kept, so `takeover_bytes_max` sets no limit. Changes
+    /// nothing: an owner that lives goes on undisturbed, and its log is then a picture of something
+    /// that moves. Requests count as those of a check.
+    ///
+    /// [`FRAME_HEAD_BYTES_MAX`]: crate::FRAME_HEAD_BYTES_MAX
     ///
     /// # Errors
     /// As [`ObjectWal::open`]; [`WalError::Busy`] if it changed faster than it could be looked at.
@@ -157,7 +160,10 @@ async fn start(
 ) -> Result<(ObjectWal, TakeoverReport), WalError> {
     config.validate().map_err(refused)?;
     let store = Store::new(bucket, env.clone(), &config);
-    let taken = takeover::take_over(&store, identity, mode, &config).await?;
+    let keep = Keep::Frames {
+        bytes_max: config.takeover_bytes_max,
+    };
+    let taken = takeover::take_over(&store, identity, mode, config.window, keep).await?;
     for (lsn, frame) in taken.frames {
         on_frame(lsn, frame);
     }

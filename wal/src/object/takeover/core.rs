@@ -24,7 +24,7 @@ use tidewater_types::{Epoch, Lsn, WalId, mutant, sometimes};
 
 use super::ask::{Answer, Ask};
 use super::chain::{Chain, Next};
-use super::reading::{More, Reading};
+use super::reading::{Keep, More, Reading};
 use crate::config::Identity;
 use crate::error::WalError;
 use crate::object::format::entry::{BRIDGE_SEQ, HEADER_BYTES, Header, Kind, TrimPoint, decode};
@@ -80,8 +80,7 @@ pub(crate) struct Takeover {
     chain: Chain,
     /// Epochs without entries that were crossed, from the top down.
     crossed: Vec<Epoch>,
-    /// Bytes of entries that may be held in memory.
-    bytes_max: u64,
+    keep: Keep,
     pub(crate) reading: Reading,
     pub(crate) trim: TrimPoint,
     /// Where the chain of the last owner ends.
@@ -97,7 +96,7 @@ impl Takeover {
         identity: Identity,
         mode: Mode,
         window: u32,
-        bytes_max: u64,
+        keep: Keep,
     ) -> Self {
         Self {
             owner,
@@ -112,8 +111,13 @@ impl Takeover {
             founding: Epoch(0),
             chain: Chain::default(),
             crossed: Vec::new(),
-            bytes_max,
-            reading: Reading::default(),
+            keep,
+            reading: Reading::new(
+                TrimPoint::default(),
+                Place::default(),
+                BTreeMap::new(),
+                keep,
+            ),
             trim: TrimPoint::default(),
             end: None,
         }
@@ -424,14 +428,8 @@ impl Takeover {
         let end = Place::new(self.chain.epoch(), self.chain.end());
         let listed = self.listed.range(trim.place..end.max(trim.place));
         let num_bytes: u64 = listed.map(|(_, size)| *size).sum();
-        if num_bytes > self.bytes_max {
-            return Err(WalError::LogTooLarge {
-                path: prefix(self.owner.node),
-                num_bytes,
-                max: self.bytes_max,
-            });
-        }
-        self.reading = Reading::new(trim, end, self.chain.take_entries());
+        self.keep.check(&self.owner, num_bytes)?;
+        self.reading = Reading::new(trim, end, self.chain.take_entries(), self.keep);
         self.read()
     }
 

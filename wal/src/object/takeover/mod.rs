@@ -19,8 +19,8 @@ use tidewater_types::{Epoch, Lsn, WalId, mutant};
 use self::ask::{Answer, Ask};
 pub(crate) use self::core::Mode;
 use self::core::Takeover;
+pub(crate) use self::reading::Keep;
 use super::core::{Item, Start};
-use super::settings::ObjectWalConfig;
 use super::store::Store;
 use crate::config::Identity;
 use crate::error::WalError;
@@ -60,7 +60,8 @@ pub(crate) async fn take_over(
     store: &Store,
     identity: Identity,
     mode: Mode,
-    config: &ObjectWalConfig,
+    window: u32,
+    keep: Keep,
 ) -> Result<Taken, WalError> {
     let begun = store.env.now();
     let draw = || u128::from(store.env.random("wal: identity"));
@@ -72,13 +73,7 @@ pub(crate) async fn take_over(
         epoch: Epoch(0),
         nonce: (draw() << 64 | draw()).to_be_bytes(),
     };
-    let mut takeover = Takeover::new(
-        owner,
-        identity,
-        mode,
-        config.window,
-        config.takeover_bytes_max,
-    );
+    let mut takeover = Takeover::new(owner, identity, mode, window, keep);
     let mut answer = Answer::Begin;
     loop {
         answer = match takeover.step(answer)? {

@@ -16,9 +16,10 @@ use tidewater_types::{Epoch, Lsn};
 
 use crate::error::WalError;
 use crate::object::core::Item;
-use crate::object::format::Place;
 use crate::object::format::entry::{HEADER_BYTES, Header, Kind, TrimPoint, decode, frames};
+use crate::object::format::{Place, prefix};
 use crate::object::owner::Owner;
+use crate::port::FRAME_HEAD_BYTES_MAX;
 
 /// Entries read at a time.
 const READ_MAX: usize = 16;
@@ -32,8 +33,39 @@ pub(crate) enum More {
     Done,
 }
 
+/// What is kept of the log in memory.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Keep {
+    /// All frames; a log whose entries take more is refused.
+    Frames { bytes_max: u64 },
+    /// The first [`FRAME_HEAD_BYTES_MAX`] bytes of each frame.
+    Heads,
+}
+
+impl Keep {
+    /// Refuses a log whose entries take more than may be kept.
+    pub(crate) fn check(self, owner: &Owner, num_bytes: u64) -> Result<(), WalError> {
+        match self {
+            Self::Frames { bytes_max: max } if num_bytes > max => Err(WalError::LogTooLarge {
+                path: prefix(owner.node),
+                num_bytes,
+                max,
+            }),
+            Self::Frames { .. } | Self::Heads => Ok(()),
+        }
+    }
+
+    /// What is kept of a frame: a part is a copy, so that the rest can go.
+    fn of(self, frame: Bytes) -> Bytes {
+        match self {
+            Self::Frames { .. } => frame,
+            Self::Heads => Bytes::copy_from_slice(&frame[..FRAME_HEAD_BYTES_MAX.min(frame.len())]),
+        }
+    }
+}
+
 /// The log as far as it is read.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Reading {
     next: Place,
     end: Place,
@@ -41,18 +73,28 @@ pub(crate) struct Reading {
     /// Entries of the last epoch that were read on the way.
     known: BTreeMap<u64, (Header, Bytes)>,
     asked: Vec<Place>,
-    entries: Vec<(Header, Bytes)>,
+    /// What was read, with its frames as far as they are kept.
+    entries: Vec<(Header, Vec<(Lsn, Bytes)>)>,
+    keep: Keep,
     pub(crate) num_bytes: u64,
 }
 
 impl Reading {
-    pub(crate) fn new(trim: TrimPoint, end: Place, known: BTreeMap<u64, (Header, Bytes)>) -> Self {
+    pub(crate) fn new(
+        trim: TrimPoint,
+        end: Place,
+        known: BTreeMap<u64, (Header, Bytes)>,
+        keep: Keep,
+    ) -> Self {
         Self {
+            keep,
             next: trim.place,
             end,
             lsn: trim.entry_lsn,
             known,
-            ..Self::default()
+            asked: Vec::new(),
+            entries: Vec::new(),
+            num_bytes: 0,
         }
     }
 
@@ -71,28 +113,30 @@ impl Reading {
     }
 
     pub(crate) fn items(&self) -> Vec<Item> {
-        let item = |(header, _): &(Header, Bytes)| Item {
-            place: header.place,
-            lsn: header.lsn,
-            end: header.end(),
-        };
-        self.entries.iter().map(item).collect()
+        let headers = self.entries.iter().map(|(header, _)| header);
+        headers
+            .map(|header| Item {
+                place: header.place,
+                lsn: header.lsn,
+                end: header.end(),
+            })
+            .collect()
     }
 
     /// Every frame from `trimmed` on, in LSN order.
     pub(crate) fn frames(&self, trimmed: Lsn) -> impl Iterator<Item = (Lsn, Bytes)> {
-        let of_entry = |(header, bytes): &(Header, Bytes)| {
-            let payload = bytes.slice(HEADER_BYTES..);
-            let places: Vec<_> = frames(&payload).collect();
-            let start = header.lsn.0;
-            places
-                .into_iter()
-                .map(move |(distance, place)| (Lsn(start + distance), payload.slice(place)))
-        };
-        self.entries
-            .iter()
-            .flat_map(of_entry)
-            .filter(move |(lsn, _)| *lsn >= trimmed)
+        let all = self.entries.iter().flat_map(|(_, frames)| frames);
+        all.filter(move |(lsn, _)| *lsn >= trimmed).cloned()
+    }
+
+    /// The frames of an entry, as far as they are kept.
+    fn kept(&self, header: &Header, entry: &Bytes) -> Vec<(Lsn, Bytes)> {
+        let payload = entry.slice(HEADER_BYTES..);
+        let start = header.lsn.0;
+        let frame = |place| self.keep.of(payload.slice(place));
+        frames(&payload)
+            .map(|(distance, place)| (Lsn(start + distance), frame(place)))
+            .collect()
     }
 
     /// Goes on with what is known; says what to read.
@@ -195,7 +239,8 @@ impl Reading {
         debug_assert!(header.kind == Kind::Data || header.payload_bytes == 0);
         self.lsn = header.end();
         self.num_bytes += bytes.len() as u64;
-        self.entries.push((header, bytes));
+        let kept = self.kept(&header, &bytes);
+        self.entries.push((header, kept));
         Ok(())
     }
 }

@@ -3,6 +3,21 @@
 //! *IO: none*
 
 use super::*;
+use crate::port::FRAME_HEAD_BYTES_MAX;
+
+/// As much of a frame as a look keeps.
+fn head(number: u64) -> Bytes {
+    body(number).slice(..FRAME_HEAD_BYTES_MAX)
+}
+
+/// The numbers of the frames whose heads these are.
+fn numbers(heads: &[(Lsn, Bytes)]) -> Vec<u64> {
+    let number = |bytes: &Bytes| (0..100).find(|number| head(*number) == *bytes);
+    heads
+        .iter()
+        .map(|(_, bytes)| number(bytes).unwrap())
+        .collect()
+}
 
 impl World {
     fn look(&self) -> Result<Option<super::super::look::Looked>, WalError> {
@@ -35,7 +50,32 @@ fn a_look_shows_what_opening_would_and_disturbs_nobody() {
     );
     drop(wal);
     let (_wal, frames) = world.open();
-    assert_eq!(numbers(&frames), [1, 2, 3, 4, 5, 6]);
+    assert_eq!(super::numbers(&frames), [1, 2, 3, 4, 5, 6]);
+}
+
+#[test]
+fn a_log_too_large_to_be_taken_over_can_be_looked_at() {
+    let world = World::default();
+    let (wal, _) = world.filled(1);
+    for number in 2..=24 {
+        let frame = [&body(number)[..], &[0; 50_000]].concat();
+        let permit = world.env.run(wal.reserve(frame.len())).unwrap();
+        let append = wal.append(permit, Bytes::from(frame).into()).unwrap();
+        world.env.run(append).unwrap();
+    }
+    drop(wal);
+    let config = ObjectWalConfig {
+        takeover_bytes_max: 1 << 20,
+        ..ObjectWalConfig::tiny()
+    };
+    let (bucket, env) = (Arc::new(world.bucket.clone()), Arc::new(world.env.clone()));
+    let existing = OpenMode::Existing;
+    let opening = open_with(bucket.clone(), env.clone(), config.clone(), existing);
+    let refused = world.env.run(opening);
+    assert!(matches!(refused, Err(WalError::LogTooLarge { .. })));
+    let look = ObjectWal::look(bucket, env, config, NodeId(7));
+    let (_, heads, _) = world.env.run(look).unwrap().unwrap();
+    assert_eq!(numbers(&heads), (1..=24).collect::<Vec<_>>());
 }
 
 #[test]
