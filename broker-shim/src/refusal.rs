@@ -52,7 +52,14 @@ impl From<StoreError> for Refusal {
 }
 
 impl From<MetaError> for Refusal {
+    /// What a broker that was replaced may no longer change is the controller's to change.
     fn from(error: MetaError) -> Self {
-        Self::from(StoreError::from(error))
+        let fenced = error.kind() == ErrorKind::Fenced;
+        let refusal = Self::from(StoreError::from(error));
+        if fenced {
+            let code = ErrorCode::NOT_CONTROLLER;
+            return Self { code, ..refusal };
+        }
+        refusal
     }
 }

@@ -171,6 +171,13 @@ pub enum MetaError {
 }
 
 impl MetaError {
+    /// Whether the transaction was refused for what others changed, so that one built from the
+    /// state as it is now may be granted. Not so if its author was fenced.
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Rejected { reason, .. } if reason.kind() != ErrorKind::Fenced)
+    }
+
     /// What the caller does about it.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

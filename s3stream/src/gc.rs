@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use tidewater_bucket::{Bucket, BucketError, Purpose};
-use tidewater_types::{Env, Instant, mutant, sometimes};
+use tidewater_types::{Env, ErrorKind, Instant, mutant, sometimes};
 
 use crate::backoff::Backoff;
 use crate::config::MetaConfig;
@@ -42,8 +42,15 @@ pub(crate) struct Sweeper {
     pub(crate) retry: MetaConfig,
 }
 
+/// What became of objects that were due.
+enum Swept {
+    Forgotten,
+    Refused,
+    Fenced,
+}
+
 impl Sweeper {
-    /// Sweeps for ever; dropped when the uploader ends.
+    /// Sweeps until the node is fenced; dropped when the uploader ends.
     pub(crate) async fn run(self) {
         let mut first_seen: BTreeMap<ObjectId, Instant> = BTreeMap::new();
         loop {
@@ -59,9 +66,12 @@ impl Sweeper {
                 self.wait(&first_seen).await;
                 continue;
             }
-            if !self.sweep(&due).await {
+            match self.sweep(&due).await {
+                Swept::Forgotten => {}
                 // The store refuses for good: leave it alone for a while.
-                self.env.sleep(self.delay.max(self.retry.backoff_max)).await;
+                Swept::Refused => self.env.sleep(self.delay.max(self.retry.backoff_max)).await,
+                // The node's successor sweeps.
+                Swept::Fenced => return,
             }
         }
     }
@@ -89,8 +99,8 @@ impl Sweeper {
         }
     }
 
-    /// Deletes the objects and forgets them. Whether that worked.
-    async fn sweep(&self, due: &[ObjectId]) -> bool {
+    /// Deletes the objects and forgets them.
+    async fn sweep(&self, due: &[ObjectId]) -> Swept {
         let mut deleted = Vec::with_capacity(due.len());
         for id in due {
             if delete(&*self.bucket, &*self.env, &self.retry, *id).await {
@@ -98,20 +108,20 @@ impl Sweeper {
             }
         }
         if deleted.is_empty() {
-            return false;
+            return Swept::Refused;
         }
         sometimes!("s3stream: dead objects swept");
         add(&self.counters.objects_deleted, deleted.len());
-        if let Err(err) = self
-            .metadata
-            .propose(vec![MetaOp::RemoveObjects { objects: deleted }])
-            .await
-        {
-            // They stay dead in the metadata and are deleted once more.
-            tracing::warn!(%err, "deleted objects not forgotten yet");
-            return false;
+        let forget = MetaOp::RemoveObjects { objects: deleted };
+        match self.metadata.propose(vec![forget]).await {
+            Ok(()) => Swept::Forgotten,
+            Err(err) if err.kind() == ErrorKind::Fenced => Swept::Fenced,
+            Err(err) => {
+                // They stay dead in the metadata and are deleted once more.
+                tracing::warn!(%err, "deleted objects not forgotten yet");
+                Swept::Refused
+            }
         }
-        true
     }
 }
 

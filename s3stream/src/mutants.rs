@@ -363,3 +363,18 @@ async fn mutant_34_takes_the_block_of_another_life_for_its_own() {
     let is_right = fetched.is_ok_and(|fetched| fetched.entries == entries(0, 8, 1, 10));
     assert!(!is_right, "the first object of each life is its object 1");
 }
+
+#[tokio::test(start_paused = true)]
+async fn mutant_82_lets_a_replaced_node_change_what_names_no_epoch() {
+    let rig = Rig::new(small_config()).await;
+    let metadata = rig.tier.metadata();
+    metadata.act_for(crate::testing::NODE, rig.node_epoch);
+    let _mutant = Active::new(82);
+    register(metadata).await;
+    let put = MetaOp::PutKey {
+        key: "key".to_owned(),
+        value: Bytes::from_static(b"stale"),
+        expected_version: None,
+    };
+    metadata.propose(vec![put]).await.unwrap();
+}

@@ -33,6 +33,7 @@ const SNAPSHOT_PART: &str =
 const BOUNDARY: &str = include_str!("../../docs/formats/vectors/metadata-boundary-v1.hex");
 const LOG_COMPACTION: &str =
     include_str!("../../docs/formats/vectors/metadata-log-compaction-v1.hex");
+const LOG_GUARD: &str = include_str!("../../docs/formats/vectors/metadata-log-guard-v1.hex");
 const SNAPSHOT: &str = include_str!("../../docs/formats/vectors/metadata-snapshot-v1.hex");
 
 const CACHE: &str = include_str!("../../docs/formats/vectors/block-cache-v1.hex");
@@ -231,14 +232,32 @@ fn deletion_boundaries() {
 
 #[test]
 fn metadata_log_entries_of_compaction() {
+    check_entries(LOG_COMPACTION, &compaction_txns());
+}
+
+#[test]
+fn metadata_log_entries_with_a_guard() {
+    let (node, node_epoch) = (NodeId(3), Epoch(2));
+    let txn = vec![
+        MetaOp::RequireNode { node, node_epoch },
+        MetaOp::PutKey {
+            key: "key".to_owned(),
+            value: Bytes::from_static(b"value"),
+            expected_version: None,
+        },
+        MetaOp::DeleteStream {
+            stream: StreamId(7),
+        },
+    ];
+    check_entries(LOG_GUARD, &[txn]);
+}
+
+fn check_entries(vectors: &str, expected: &[Vec<MetaOp>]) {
     check(
-        LOG_COMPACTION,
+        vectors,
         |bytes| entry::decode(bytes, 3),
         |found| {
-            assert_eq!(
-                (found.header, &found.txns),
-                (log_header(), &compaction_txns())
-            );
+            assert_eq!((found.header, &found.txns[..]), (log_header(), expected));
             let txns: Vec<_> = found.txns.iter().map(|txn| op::encode_txn(txn)).collect();
             entry::encode(&found.header, txns.iter().map(|txn| &txn[..])).0
         },

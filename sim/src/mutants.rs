@@ -176,6 +176,11 @@ pub const MUTANTS: &[Mutant] = &[
     producers(41, "out-of-window sequence accepted"),
     producers(42, "a duplicate is acked before the original is durable"),
     producers(43, "de-duplication state not rebuilt after a restart"),
+    broker(
+        82,
+        "metadata",
+        "a replaced node's changes of metadata are granted",
+    ),
     groups(48, "stale-generation commit accepted"),
     groups(49, "commit acked before it is durable"),
     groups(50, "offsets partly loaded"),

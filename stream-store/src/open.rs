@@ -70,6 +70,7 @@ pub(crate) async fn open(
     // as a request of an earlier life may commit more until the new epoch fences it.
     let tails = recover_tails(tier.metadata(), &frames)?;
     let node_epoch = register(tier.metadata(), &config, opened.id).await?;
+    tier.metadata().act_for(config.node, node_epoch);
     let report = opened.report;
     let parts = Parts {
         env,

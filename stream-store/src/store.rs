@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tidewater_bucket::Bucket;
-use tidewater_s3stream::{CacheDisk, MetaError, MetaOp, Metadata, TierCounters};
+use tidewater_s3stream::{CacheDisk, MetaOp, Metadata, TierCounters};
 use tidewater_types::{ClusterId, Env, Epoch, NodeId, StreamId};
 use tidewater_wal::{WalCounters, Watermarks};
 
@@ -104,7 +104,8 @@ impl StreamStore {
         self.shared.node_epoch
     }
 
-    /// The metadata log: key-value pairs with versions, and atomic transactions.
+    /// The metadata log: key-value pairs with versions, and atomic transactions. Every transaction
+    /// is refused as fenced once the node was opened again elsewhere.
     #[must_use]
     pub fn metadata(&self) -> &Metadata {
         self.shared.tier.metadata()
@@ -136,7 +137,7 @@ impl StreamStore {
             {
                 Ok(()) => return Ok(stream),
                 // Somebody else took the id between the look and the commit.
-                Err(MetaError::Rejected { .. }) => {}
+                Err(error) if error.is_conflict() => {}
                 Err(error) => return Err(error.into()),
             }
         }

@@ -6,6 +6,8 @@
 //! Invariants
 //! 1. A topic and its streams appear and disappear in one metadata transaction.
 //! 2. The registry changes only after the transaction is committed.
+//! 3. A broker that was replaced changes nothing: the transaction is refused, and the client told
+//!    to look for the controller.
 //!
 //! *IO: none* (through ports)
 
@@ -14,7 +16,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tidewater_protocol::{ErrorCode, Uuid};
-use tidewater_stream_store::{MetaError, MetaOp};
+use tidewater_stream_store::{MetaOp, StoreError};
 use tidewater_types::StreamId;
 
 use super::Broker;
@@ -89,7 +91,7 @@ impl Broker {
             });
             match metadata.propose(txn).await {
                 Ok(()) => return self.serve(new.name, record).await.map(|()| created),
-                Err(MetaError::Rejected { .. }) => {
+                Err(error) if error.is_conflict() => {
                     if let Some(stored) = self.stored(&new.name)? {
                         // Of a request whose outcome was unknown, or that ended half-way.
                         self.serve(new.name.clone(), stored).await?;
@@ -165,7 +167,11 @@ impl Broker {
 
     /// Opens a committed topic's streams and adds it to the registry.
     async fn serve(&self, name: String, record: TopicRecord) -> Result<(), Refusal> {
-        let streams = self.store.open_streams(&record.partitions).await?;
+        let opened = self.store.open_streams(&record.partitions).await;
+        let streams = opened.map_err(|error| match error {
+            StoreError::Meta(error) => Refusal::from(error),
+            error => error.into(),
+        })?;
         let known = self.topics.by_name(&name);
         let partitions = streams
             .into_iter()
@@ -230,7 +236,7 @@ impl Broker {
             });
             match metadata.propose(txn).await {
                 Ok(()) => return self.serve(name.to_owned(), record).await,
-                Err(MetaError::Rejected { .. }) => {}
+                Err(error) if error.is_conflict() => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -259,7 +265,7 @@ impl Broker {
         );
         match self.store.metadata().propose(txn).await {
             // Deleted by a request whose outcome was unknown, or that ended half-way.
-            Err(MetaError::Rejected { .. }) if self.stored(name)?.is_none() => {}
+            Err(error) if error.is_conflict() && self.stored(name)?.is_none() => {}
             outcome => outcome?,
         }
         self.topics.remove(name);

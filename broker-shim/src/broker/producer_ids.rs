@@ -10,7 +10,7 @@
 
 use bytes::Bytes;
 use tidewater_protocol::ErrorCode;
-use tidewater_stream_store::{MetaError, MetaOp, Metadata};
+use tidewater_stream_store::{MetaOp, Metadata};
 use tokio::sync::Mutex;
 
 use crate::producer::{IdBlock, IdRefill, ProducerIds};
@@ -55,7 +55,7 @@ async fn reserve(metadata: &Metadata) -> Result<IdBlock, Refusal> {
         match metadata.propose(vec![op]).await {
             Ok(()) => return Ok(refill.block),
             // Another broker reserved in between; its block is known now.
-            Err(MetaError::Rejected { .. }) => {}
+            Err(error) if error.is_conflict() => {}
             Err(error) => return Err(error.into()),
         }
     }

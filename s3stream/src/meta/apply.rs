@@ -130,6 +130,10 @@ impl Judge<'_> {
                 }
                 Ok(())
             }
+            MetaOp::RequireNode { .. } if mutant!(82) => Ok(()),
+            MetaOp::RequireNode { node, node_epoch } => {
+                self.live_node(*node, *node_epoch).map(drop)
+            }
             MetaOp::RemoveObjects { objects } => {
                 objects.iter().try_for_each(|id| self.remove_object(*id))
             }

@@ -249,6 +249,10 @@ impl Inner {
                 if verdict.is_ok() {
                     registered = proposal.registration().or(registered);
                 }
+                let verdict = verdict.map_err(|(index, reason)| {
+                    let index = index.saturating_sub(proposal.num_guards);
+                    MetaError::Rejected { index, reason }
+                });
                 verdicts.push((proposal.reply, verdict));
             }
             (state.seq, state.log_crc) = (seq, crc);
@@ -263,7 +267,6 @@ impl Inner {
             self.queue.lock().node = registered;
         }
         for (reply, verdict) in verdicts {
-            let verdict = verdict.map_err(|(index, reason)| MetaError::Rejected { index, reason });
             // Nobody waits any more if the proposer's future was dropped.
             let _received = reply.send(verdict);
         }

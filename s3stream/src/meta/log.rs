@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tidewater_bucket::{Bucket, Purpose};
-use tidewater_types::{ClusterId, Env};
+use tidewater_types::{ClusterId, Env, Epoch, NodeId};
 use tokio::sync::oneshot;
 
 use crate::config::MetaConfig;
@@ -131,6 +131,13 @@ impl Metadata {
         &self.inner.report
     }
 
+    /// From now on every transaction proposed through this metadata, by whatever part of the
+    /// process, is rejected once `node` is at another epoch than `node_epoch`: so no caller can
+    /// forget the guard.
+    pub fn act_for(&self, node: NodeId, node_epoch: Epoch) {
+        self.inner.queue.lock().owner = Some((node, node_epoch));
+    }
+
     /// Reads the state as of the last entry this process knows. `f` must be short: it holds a lock.
     pub fn read<R>(&self, f: impl FnOnce(&MetaState) -> R) -> R {
         f(&self.inner.state.read())
@@ -163,7 +170,8 @@ impl Metadata {
             let _received = reply.send(Ok(CommitReport::default()));
             return Ok(answer);
         }
-        let encoded = Encoded::new(txn, max)?;
+        let owner = inner.queue.lock().owner;
+        let encoded = Encoded::new(txn, owner, max)?;
         let room = Arc::clone(&inner.room).acquire_many_owned(encoded.num_bytes());
         let room = room.await.expect("the semaphore is never closed");
         let proposal = Proposal::new(encoded, room, reply);

@@ -116,7 +116,7 @@ pub struct Replacement {
     pub snapshot: Option<MovedSnapshot>,
 }
 
-/// One change of the metadata.
+/// One change of the metadata, or a condition of the changes beside it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum MetaOp {
     /// A node begins a new life; whoever acted for it before is fenced.
@@ -224,10 +224,42 @@ pub enum MetaOp {
         /// The greatest counter; those of uploads and of compaction are apart.
         counter: u64,
     },
+    /// Changes nothing: the transaction is rejected unless this is the node's epoch.
+    ///
+    /// For operations that name no epoch of their own, such as those on keys: without it a process
+    /// whose node was registered anew goes on changing what its successor believes to know.
+    RequireNode {
+        /// The node the proposer acts for.
+        node: NodeId,
+        /// The epoch it registered.
+        node_epoch: Epoch,
+    },
     /// Forgets dead objects that were deleted from the bucket. Unknown ids are passed over:
     /// another sweeper was faster.
     RemoveObjects {
         /// Dead objects.
         objects: Vec<ObjectId>,
     },
+}
+
+impl MetaOp {
+    /// Whether it is rejected once the node is at another epoch.
+    pub(crate) fn relies_on(&self, owner: (NodeId, Epoch)) -> bool {
+        match self {
+            Self::SetNodeWal {
+                node, node_epoch, ..
+            }
+            | Self::OpenStream {
+                node, node_epoch, ..
+            }
+            | Self::CommitUpload {
+                node, node_epoch, ..
+            }
+            | Self::ReplaceRanges {
+                node, node_epoch, ..
+            }
+            | Self::RequireNode { node, node_epoch } => (*node, *node_epoch) == owner,
+            _ => false,
+        }
+    }
 }

@@ -31,6 +31,8 @@ pub(super) struct Queue {
     pub(super) committer_runs: bool,
     /// The node and epoch this process registered last.
     pub(super) node: Option<(NodeId, Epoch)>,
+    /// The node and epoch on whose behalf all proposals are made, once there is one.
+    pub(super) owner: Option<(NodeId, Epoch)>,
     /// Why the log cannot be continued.
     pub(super) failed: Option<MetaError>,
 }
@@ -54,6 +56,8 @@ impl Queue {
 pub(super) struct Proposal {
     pub(super) txn: Vec<MetaOp>,
     pub(super) encoded: Vec<u8>,
+    /// Operations in front of what was proposed.
+    pub(super) num_guards: usize,
     pub(super) reply: oneshot::Sender<Result<CommitReport, MetaError>>,
     /// Its share of the memory for proposals, given back with it.
     _room: OwnedSemaphorePermit,
@@ -62,12 +66,23 @@ pub(super) struct Proposal {
 /// A transaction that fits an entry.
 pub(super) struct Encoded {
     txn: Vec<MetaOp>,
+    num_guards: usize,
     bytes: Vec<u8>,
 }
 
 impl Encoded {
-    /// Refuses a transaction of more than `max` bytes.
-    pub(super) fn new(txn: Vec<MetaOp>, max: usize) -> Result<Self, MetaError> {
+    /// Refuses a transaction of more than `max` bytes. One that `owner` proposes is guarded: it is
+    /// rejected once the owner is fenced, whatever it holds.
+    pub(super) fn new(
+        mut txn: Vec<MetaOp>,
+        owner: Option<(NodeId, Epoch)>,
+        max: usize,
+    ) -> Result<Self, MetaError> {
+        let unguarded = owner.filter(|owner| !txn.iter().any(|op| op.relies_on(*owner)));
+        let num_guards = usize::from(unguarded.is_some());
+        if let Some((node, node_epoch)) = unguarded {
+            txn.insert(0, MetaOp::RequireNode { node, node_epoch });
+        }
         for op in &txn {
             if let MetaOp::PutKey { key, .. } | MetaOp::DeleteKey { key, .. } = op
                 && key.len() > KEY_BYTES_ENCODABLE
@@ -85,7 +100,11 @@ impl Encoded {
                 max,
             });
         }
-        Ok(Self { txn, bytes })
+        Ok(Self {
+            txn,
+            num_guards,
+            bytes,
+        })
     }
 
     /// Its size in bytes; never 0.
@@ -96,12 +115,17 @@ impl Encoded {
 
 impl Proposal {
     pub(super) fn new(
-        Encoded { txn, bytes }: Encoded,
+        Encoded {
+            txn,
+            num_guards,
+            bytes,
+        }: Encoded,
         room: OwnedSemaphorePermit,
         reply: oneshot::Sender<Result<CommitReport, MetaError>>,
     ) -> Self {
         Self {
             txn,
+            num_guards,
             encoded: bytes,
             reply,
             _room: room,

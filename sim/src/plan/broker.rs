@@ -89,7 +89,7 @@ impl BrokerPlan {
             consumers: small(&mut rng, 0, 2),
             members: if groups { small(&mut rng, 1, 3) } else { 0 },
             rounds: small(&mut rng, 2, 6),
-            admin: rng.chance(300),
+            admin: rng.chance(500),
             net: net_faults(&mut rng),
             trouble_us: if rng.chance(500) {
                 [20_000, 200_000, 2_000_000][rng.index(3)]

@@ -2,14 +2,18 @@
 //!
 //! *IO: none*
 
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidewater_protocol::ErrorCode;
 use tidewater_stream_store::MetaOp;
+use tidewater_stream_store::bucket::MemoryBucket;
 
-use super::client::{Client, TOPIC};
+use super::client::{Client, TOPIC, memory_wal};
 use super::offset_tests::{commit, commit_request, fetch};
 use super::samples::{base_offsets, batch};
+use crate::broker::NewTopic;
 use crate::topics::names::CONSUMER_OFFSETS;
 use crate::topics::record;
 
@@ -102,4 +106,28 @@ async fn a_topic_that_was_deleted_half_way_can_be_deleted() {
     assert!(client.broker.topics.by_name(TOPIC).is_none());
     client.create(TOPIC, 1, &[]).await;
     assert_eq!(client.produce(TOPIC, 0, batch(1)).await, (0, 0));
+}
+
+#[tokio::test]
+async fn a_broker_that_was_replaced_administers_nothing() {
+    let bucket = Arc::new(MemoryBucket::new());
+    let old = Client::open_on(bucket.clone(), memory_wal()).await;
+    old.create(TOPIC, 1, &[]).await;
+    let new = Client::open_on(bucket, memory_wal()).await;
+    let deleted = old.broker.delete_topic(TOPIC).await;
+    assert_eq!(deleted.unwrap_err().code, ErrorCode::NOT_CONTROLLER);
+    let grown = old.broker.add_partitions(TOPIC, 2, false).await;
+    assert_eq!(grown.unwrap_err().code, ErrorCode::NOT_CONTROLLER);
+    let topic = NewTopic {
+        name: "late".to_owned(),
+        num_partitions: 1,
+        replication: 1,
+        configs: BTreeMap::new(),
+    };
+    let created = old.broker.create_topic(topic, false).await;
+    assert_eq!(created.unwrap_err().code, ErrorCode::NOT_CONTROLLER);
+    let metadata = old.broker.store.metadata();
+    let id = old.broker.producer_ids.next(metadata).await;
+    assert_eq!(id.unwrap_err().code, ErrorCode::NOT_CONTROLLER);
+    assert_eq!(new.produce(TOPIC, 0, batch(1)).await, (0, 0));
 }

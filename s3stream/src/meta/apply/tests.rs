@@ -579,12 +579,16 @@ fn any_op() -> impl Strategy<Value = MetaOp> {
             key,
             expected_version: None
         }),
+        (1u64..4).prop_map(|epoch| MetaOp::RequireNode {
+            node: NODE,
+            node_epoch: Epoch(epoch)
+        }),
         (1u64..4, 1u64..40).prop_map(|(epoch, counter)| MetaOp::RemoveObjects {
             objects: vec![object(epoch, counter).id]
         }),
     ];
     prop_oneof![
-        9 => others,
+        10 => others,
         6 => upload.prop_map(|(epoch, counter, ranges, snapshots)| MetaOp::CommitUpload {
             node: NODE,
             node_epoch: Epoch(epoch),

@@ -104,7 +104,13 @@ fn put_op(out: &mut Vec<u8>, op: &MetaOp) {
             epoch,
             counter,
         } => put_condemned(out, *node, *epoch, *counter),
+        MetaOp::RequireNode { node, node_epoch } => put_guard(out, *node, *node_epoch),
     }
+}
+
+fn put_guard(out: &mut Vec<u8>, node: NodeId, node_epoch: Epoch) {
+    out.put_u8(22);
+    put_node(out, node, node_epoch);
 }
 
 fn put_node_wal(out: &mut Vec<u8>, node: NodeId, node_epoch: Epoch, wal: Option<&WalId>) {
@@ -256,13 +262,10 @@ fn read_op(reader: &mut Reader) -> Result<MetaOp, FormatError> {
                 replacements: replace::read(reader)?,
             }
         }
-        21 => {
-            let (node, epoch) = read_node(reader)?;
-            MetaOp::CondemnObjects {
-                node,
-                epoch,
-                counter: reader.u64()?,
-            }
+        21 => read_condemned(reader)?,
+        22 => {
+            let (node, node_epoch) = read_node(reader)?;
+            MetaOp::RequireNode { node, node_epoch }
         }
         // The checksum held, so this is no damage: an operation of a newer version.
         other => {
@@ -270,6 +273,15 @@ fn read_op(reader: &mut Reader) -> Result<MetaOp, FormatError> {
                 version: u16::from(other) << 8,
             });
         }
+    })
+}
+
+fn read_condemned(reader: &mut Reader) -> Result<MetaOp, FormatError> {
+    let (node, epoch) = read_node(reader)?;
+    Ok(MetaOp::CondemnObjects {
+        node,
+        epoch,
+        counter: reader.u64()?,
     })
 }
 

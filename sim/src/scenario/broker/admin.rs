@@ -16,6 +16,7 @@ use tidewater_protocol::messages::{
     CreatePartitionsRequest, CreatePartitionsResponse, CreateTopicsRequest, CreateTopicsResponse,
     DeleteTopicsRequest, DeleteTopicsResponse, MetadataRequest, MetadataResponse,
 };
+use tidewater_types::sometimes;
 
 use super::conn::{Answer, Client, Lost};
 use super::producer::refused;
@@ -25,10 +26,22 @@ use crate::check::Violation;
 /// What clients call this work.
 pub(super) const WORK: &str = "admin";
 
+/// The longest pause between two rounds once nothing fails.
+const HEALED_PAUSE: Duration = Duration::from_millis(200);
+
+/// A refusal after which the client asks once more; the controller is looked for anew if it was not
+/// asked.
+fn again(client: &mut Client, what: &str, code: ErrorCode) {
+    refused(&client.world, what, code.code());
+    if code == ErrorCode::NOT_CONTROLLER {
+        sometimes!("broker: a broker that was replaced administers nothing");
+        client.hang_up();
+    }
+}
+
 /// Creates a topic; asks until it exists. Whether a request without answer may still create it.
 async fn create(client: &mut Client, name: &str, num_partitions: i32) -> bool {
     let mut may_come_late = false;
-    let world = Arc::clone(&client.world);
     let topic = CreatableTopic {
         name: name.to_owned(),
         num_partitions,
@@ -47,7 +60,7 @@ async fn create(client: &mut Client, name: &str, num_partitions: i32) -> bool {
         });
         match code {
             Some(ErrorCode::NONE | ErrorCode::TOPIC_ALREADY_EXISTS) => return may_come_late,
-            Some(code) => refused(&world, "create topic", code.code()),
+            Some(code) => again(client, "create topic", code),
             None => may_come_late = true,
         }
         client.pause(Duration::from_millis(20)).await;
@@ -55,7 +68,6 @@ async fn create(client: &mut Client, name: &str, num_partitions: i32) -> bool {
 }
 
 async fn delete(client: &mut Client, name: &str) {
-    let world = Arc::clone(&client.world);
     let request = DeleteTopicsRequest {
         topic_names: vec![name.to_owned()],
         timeout_ms: 10_000,
@@ -69,7 +81,7 @@ async fn delete(client: &mut Client, name: &str) {
         });
         match code {
             Some(ErrorCode::NONE | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) => return,
-            Some(code) => refused(&world, "delete topic", code.code()),
+            Some(code) => again(client, "delete topic", code),
             None => {}
         }
         client.pause(Duration::from_millis(20)).await;
@@ -77,7 +89,6 @@ async fn delete(client: &mut Client, name: &str) {
 }
 
 async fn grow(client: &mut Client, name: &str, count: i32) {
-    let world = Arc::clone(&client.world);
     let request = CreatePartitionsRequest {
         topics: vec![CreatePartitionsTopic {
             name: name.to_owned(),
@@ -96,7 +107,7 @@ async fn grow(client: &mut Client, name: &str, count: i32) {
         match code {
             // Refused if an earlier attempt whose answer was lost did it.
             Some(ErrorCode::NONE | ErrorCode::INVALID_PARTITIONS) => return,
-            Some(code) => refused(&world, "create partitions", code.code()),
+            Some(code) => again(client, "create partitions", code),
             None => {}
         }
         client.pause(Duration::from_millis(20)).await;
@@ -120,8 +131,13 @@ async fn count(client: &mut Client, name: &str) -> usize {
                 let found = message.topics.first().filter(|topic| topic.error_code == 0);
                 return found.map_or(0, |topic| topic.partitions.len());
             }
-            _ => client.pause(Duration::from_millis(20)).await,
+            Ok(_) => {
+                sometimes!("broker: administration asks a broker that was replaced");
+                client.hang_up();
+            }
+            Err(Lost) => {}
         }
+        client.pause(Duration::from_millis(20)).await;
     }
 }
 
@@ -149,6 +165,7 @@ async fn expect(client: &mut Client, name: &str, wanted: usize) {
 /// Topics come, grow and go.
 pub(super) async fn run(world: Arc<World>) {
     let mut client = Client::new(&world, "admin");
+    let pause = world.pause_of(world.plan.broker.rounds);
     for number in 0..world.plan.broker.rounds {
         let name = format!("topic-{number}");
         let may_come_late = create(&mut client, &name, 1).await;
@@ -163,7 +180,10 @@ pub(super) async fn run(world: Arc<World>) {
                 expect(&mut client, &name, 0).await;
             }
         }
-        client.pause(Duration::from_millis(200)).await;
+        let healed = world.is_healed();
+        client
+            .pause(if healed { HEALED_PAUSE } else { pause })
+            .await;
     }
     world.ends(WORK);
 }

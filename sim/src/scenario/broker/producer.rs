@@ -60,7 +60,6 @@ enum Outcome {
 
 pub(super) async fn run(world: Arc<World>, number: u32, idempotent: bool) {
     let client = Client::new(&world, "producer");
-    let lives: u64 = world.plan.broker.lives.iter().map(|l| l.after_us).sum();
     let batches = world.plan.broker.batches;
     let mut producer = Producer {
         client,
@@ -72,8 +71,7 @@ pub(super) async fn run(world: Arc<World>, number: u32, idempotent: bool) {
         unacked: VecDeque::new(),
         acks: -1,
         hasty: false,
-        // So that there is something to do in every life.
-        pause: Duration::from_micros(2 * lives / u64::from(batches.max(1))),
+        pause: world.pause_of(batches),
     };
     producer.hasty = producer.client.rng.chance(500);
     if idempotent {

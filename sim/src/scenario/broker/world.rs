@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
@@ -109,6 +110,14 @@ impl World {
     /// Whether a connection that its client drops vanishes without a word.
     pub(super) fn may_vanish(&self, rng: &mut Rng) -> bool {
         self.plan.broker.net.reset > 0 && !self.is_healed() && rng.chance(100)
+    }
+
+    /// The longest pause of a client between two of its `rounds`, so that there is something to do
+    /// in every life.
+    pub(super) fn pause_of(&self, rounds: u32) -> Duration {
+        let lives = &self.plan.broker.lives;
+        let time_us: u64 = lives.iter().map(|life| life.after_us).sum();
+        Duration::from_micros(2 * time_us / u64::from(rounds.max(1)))
     }
 
     /// A number of the workload.
