@@ -27,6 +27,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tidewater_types::{Env, Epoch, Lsn, WalId, mutant, sometimes};
 
+use crate::buffer::AlignedBuf;
 use crate::config::{DeviceWalConfig, Identity, OpenMode};
 use crate::core::Start;
 use crate::error::WalError;
@@ -241,6 +242,7 @@ async fn begin_epoch(
         // No frame is wanted: what leads up to here is not either.
         chain = [geometry.segment(position)].into();
     }
+    make_readable(io, position, &old).await?;
     let epoch = enter_epoch(io.path(), &mut superblock, scanned, position)?;
     let count = superblock.epochs.len();
     superblock.segment_count = geometry.segment_count;
@@ -264,6 +266,19 @@ async fn begin_epoch(
         lsn,
     };
     Ok((start, count))
+}
+
+/// Sees to it that the next life can look where this one begins, should it leave nothing there: a
+/// block that cannot be read can be written. The flush of the next slot covers it.
+async fn make_readable(io: &mut DiskIo, position: u64, old: &Geometry) -> Result<(), WalError> {
+    let block = usize::try_from(old.block_bytes).expect("a block");
+    if io.read(position, block).await.is_ok() {
+        return Ok(());
+    }
+    sometimes!("wal: the first block of a life could not be read");
+    let mut zeros = AlignedBuf::new(block, block);
+    zeros.pad_to(block);
+    io.write(position, zeros).await
 }
 
 /// Segments that are there. A file may be shorter than the segments in use: its length is not

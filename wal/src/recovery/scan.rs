@@ -114,17 +114,23 @@ impl<'a> Scan<'a> {
                 break "no more was wanted";
             }
             self.follow_epoch();
+            if self.is_at_seal() {
+                break "the clean end";
+            }
             match self.step(visitor).await? {
                 Ok(()) => {}
                 Err(reason) => break reason,
             }
         };
-        let here = (self.found.lsn, self.found.position);
-        self.found.sealed = self
-            .superblock
-            .seal
-            .is_some_and(|seal| (seal.lsn, seal.position) == here);
+        self.found.sealed = self.is_at_seal();
         Ok(self.found)
+    }
+
+    /// The last life left nothing behind here.
+    fn is_at_seal(&self) -> bool {
+        let here = (self.found.lsn, self.found.position);
+        let seal = self.superblock.seal;
+        seal.is_some_and(|seal| (seal.lsn, seal.position) == here)
     }
 
     /// A new epoch begins at a place of its own.

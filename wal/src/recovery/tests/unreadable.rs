@@ -6,6 +6,7 @@ use tidewater_types::{Epoch, ErrorKind, Lsn, WalId};
 
 use super::{World, encoded};
 use crate::format::group::{GroupHeader, GroupKind};
+use crate::port::Wal;
 use crate::{OpenMode, WalError};
 
 const BLOCK: u64 = 4096;
@@ -19,6 +20,10 @@ fn an_unreadable_sector_behind_the_end_hides_nothing_in_front_of_it() {
         let (wal, found, report) = world.open(OpenMode::Existing).unwrap();
         assert_eq!(found, frames, "{blocks_behind} blocks behind the end");
         assert_eq!(report.stop_position, places[9].end);
+        // A life that leaves nothing begins one window behind the last one.
+        world.kill(wal);
+        let (wal, found, _) = world.open(OpenMode::Existing).unwrap();
+        assert_eq!(found, frames, "{blocks_behind} blocks behind the end");
         // The new life comes by there, and writes what could not be read.
         for n in 0..60 {
             world.append(&wal, 100 + n, 3000);
@@ -26,6 +31,20 @@ fn an_unreadable_sector_behind_the_end_hides_nothing_in_front_of_it() {
         world.kill(wal);
         assert_eq!(world.open(OpenMode::Existing).unwrap().1.len(), 70);
     }
+}
+
+#[test]
+fn nothing_is_read_behind_a_clean_end() {
+    let world = World::new();
+    let (wal, _, _) = world.open(OpenMode::Create).unwrap();
+    let frame = world.append(&wal, 1, 100);
+    let place = wal.locate(frame.0).unwrap();
+    world.env.run(wal.close()).unwrap();
+    world.kill(wal);
+    // What closes it idle may be a mark.
+    (0..8).for_each(|blocks| world.model.spoil(place.end + blocks * BLOCK));
+    let (_, found, report) = world.open(OpenMode::Existing).unwrap();
+    assert_eq!((found, report.sealed), (vec![frame], true));
 }
 
 #[test]
