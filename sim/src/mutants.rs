@@ -122,6 +122,10 @@ pub const MUTANTS: &[Mutant] = &[
     wal(14, "late joiner acked by the previous group's flush"),
     wal(15, "ENOSPC drops the batch but advances the position"),
     wal(16, "buffer reused before the write completed"),
+    wal(100, "a bad sector hides what was read together with it"),
+    wal(101, "write EIO taken for success"),
+    wal(102, "a full pool takes frames all the same"),
+    wal(103, "the answer of a slow device is not waited for"),
     object(
         17,
         "timed-out PUT assumed failed, content goes to the next number",

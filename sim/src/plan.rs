@@ -52,6 +52,8 @@ pub enum Damage {
     Misdirected,
     /// One bit of a superblock slot flips: the other slot must do.
     SlotRot,
+    /// A sector cannot be read: of an acknowledged, untrimmed frame, or behind the end of the log.
+    Unreadable,
     /// The log is replaced: by nothing, or by another log.
     Foreign,
     /// An object breaks off (object WAL).
@@ -69,6 +71,7 @@ impl Damage {
             Self::BitRot => "damage_bit_rot",
             Self::Misdirected => "damage_misdirected",
             Self::SlotRot => "damage_slot_rot",
+            Self::Unreadable => "damage_unreadable",
             Self::Foreign => "damage_foreign",
             Self::Truncated => "damage_truncated",
             Self::Swapped => "damage_swapped",
@@ -178,6 +181,10 @@ impl Plan {
             },
             damage: match scenario {
                 Scenario::ObjectWal => object_damage(&mut Rng::new(seed, "plan: objects")),
+                Scenario::Wal => damage.or_else(|| {
+                    let unreadable = Rng::new(seed, "plan: sectors").chance(120);
+                    unreadable.then_some(Damage::Unreadable)
+                }),
                 _ => damage,
             },
             broker: if scenario == Scenario::Broker {

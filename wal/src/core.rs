@@ -315,8 +315,8 @@ impl Core {
             .position(|flight| flight.id == id)
             .expect("an operation under way");
         let flight = self.flights.swap_remove(place);
-        self.count(now, &flight, &result);
-        if self.failure.is_some() || self.abandoned {
+        let is_slow = self.count(now, &flight, &result);
+        if self.failure.is_some() || self.abandoned || (is_slow && mutant!(103)) {
             return;
         }
         match (flight.purpose, result) {
@@ -341,6 +341,7 @@ impl Core {
                 Some(buf) => self.park(now, flight, buf),
                 None => self.poison("write", &flight, cause),
             },
+            (purpose, Err(_)) if mutant!(101) => self.landed(now, purpose, buf),
             (_, Err(cause)) => self.poison("write", &flight, cause),
         }
     }

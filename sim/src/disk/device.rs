@@ -5,7 +5,7 @@
 //!
 //! *IO: none*
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use parking_lot::{Mutex, MutexGuard};
@@ -70,6 +70,7 @@ impl Device {
             removed: None,
             misdirect_next: false,
             since_astray: Vec::new(),
+            bad_sectors: BTreeSet::new(),
             recent: VecDeque::new(),
             watch: None,
             counts: BTreeMap::new(),
@@ -207,6 +208,16 @@ impl Device {
         self.handle.line(|| format!("disk  bit rot at {position}"));
     }
 
+    /// The sector at `position` cannot be read until it is written again.
+    pub fn spoil(&self, position: u64) {
+        let mut state = self.state.lock();
+        let bad = state.sectors(position, 1);
+        state.bad_sectors.extend(bad);
+        drop(state);
+        self.handle
+            .line(|| format!("disk  bad sector at {position}"));
+    }
+
     /// Whether the next write lands at another block (beyond contract).
     pub fn misdirect_next(&self, armed: bool) {
         self.state.lock().misdirect_next = armed;
@@ -222,6 +233,7 @@ impl Device {
     pub fn wipe(&self) {
         let mut state = self.state.lock();
         state.pending.clear();
+        state.bad_sectors.clear();
         state.layers = Layers::blank(&state.shape);
         drop(state);
         self.handle.line(|| "disk  wiped".to_owned());

@@ -100,6 +100,7 @@ pub(crate) enum Fault {
     MisdirectedWrite,
     StaleRead,
     BitRot,
+    BadSector,
     PowerLoss,
     Kill,
 }
@@ -122,6 +123,7 @@ impl Fault {
             Self::MisdirectedWrite => "disk_misdirected_write",
             Self::StaleRead => "disk_stale_read",
             Self::BitRot => "disk_bit_rot",
+            Self::BadSector => "disk_bad_sector",
             Self::PowerLoss => "power_loss",
             Self::Kill => "kill",
         }

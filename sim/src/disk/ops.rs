@@ -5,8 +5,9 @@
 //!
 //! *IO: none*
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
+use std::ops::Range;
 use std::task::Waker;
 
 use tidewater_wal::{AlignedBuf, Completion, DiskOp};
@@ -46,6 +47,8 @@ pub(super) struct State {
     pub(super) misdirect_next: bool,
     /// First bytes of each write taken since the last one that went astray.
     pub(super) since_astray: Vec<[u8; 4]>,
+    /// Numbers of sectors that cannot be read until they are written again.
+    pub(super) bad_sectors: BTreeSet<u64>,
     /// Where the last writes went, the newest last.
     pub(super) recent: VecDeque<u64>,
     /// Who wants to know that this many operations were taken.
@@ -247,6 +250,11 @@ impl State {
         if self.strikes(Fault::ReadEio, self.faults.read_eio) {
             return (Err(io::Error::from_raw_os_error(EIO)), Some(buf));
         }
+        let wanted = self.sectors(position, buf.capacity());
+        if self.bad_sectors.range(wanted).next().is_some() {
+            self.count(Fault::BadSector);
+            return (Err(io::Error::from_raw_os_error(EIO)), Some(buf));
+        }
         let stale = self.strikes(Fault::StaleRead, self.faults.stale_read);
         let mut limit = buf.capacity();
         let sectors = limit / self.shape.sector_bytes;
@@ -260,6 +268,12 @@ impl State {
         };
         let moved = fill(&mut buf, |bytes| image.read(position, &mut bytes[..limit]));
         (Ok(moved), Some(buf))
+    }
+
+    /// Numbers of the sectors that `len` bytes at `position` touch.
+    pub(super) fn sectors(&self, position: u64, len: usize) -> Range<u64> {
+        let sector = self.shape.sector_bytes as u64;
+        position / sector..(position + len as u64).div_ceil(sector)
     }
 
     fn finish_write(&mut self, number: u64, buf: AlignedBuf, durable: bool) -> Ended {
@@ -281,6 +295,10 @@ impl State {
         let mut moved = len;
         if sectors > 1 && self.strikes(Fault::ShortWrite, self.faults.short_write) {
             moved = self.rng.index(sectors) * self.shape.sector_bytes;
+        }
+        if let Some(position) = self.layers.place(number) {
+            let written = self.sectors(position, moved);
+            self.bad_sectors.retain(|sector| !written.contains(sector));
         }
         self.layers.complete(number, moved);
         if durable {

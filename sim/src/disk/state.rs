@@ -144,6 +144,11 @@ impl Layers {
         number
     }
 
+    /// Where the write goes.
+    pub(super) fn place(&self, number: u64) -> Option<u64> {
+        self.writes.get(&number).map(|write| write.position)
+    }
+
     /// The first `num_bytes` of the write arrive in the cache; the rest never was written.
     pub(super) fn complete(&mut self, number: u64, num_bytes: usize) {
         let order = self.next_completion;

@@ -36,6 +36,8 @@ const OTHERS: &[&str] = &[
     "damage_slot_rot",
     "damage_swapped",
     "damage_truncated",
+    "damage_unreadable",
+    "disk_bad_sector",
     "disk_bit_rot",
     "disk_lost_name",
     "kill",

@@ -28,15 +28,16 @@ impl Core {
         (waits && !comes).then_some(Resource::Ring)
     }
 
-    /// Counts the end of an operation, whatever follows from it.
+    /// Counts the end of an operation, whatever follows from it; answers whether it was slow.
     pub(super) fn count(
         &mut self,
         now: Instant,
         flight: &Flight,
         result: &Result<usize, io::Error>,
-    ) {
+    ) -> bool {
         let counters = &mut self.counters;
-        if now.since(flight.begun) >= self.tuning.slow_op {
+        let is_slow = now.since(flight.begun) >= self.tuning.slow_op;
+        if is_slow {
             sometimes!("wal: a slow operation ended");
             counters.slow_ops += 1;
         }
@@ -47,5 +48,6 @@ impl Core {
             Err(cause) if is_no_space(cause) => counters.no_space += 1,
             Err(_) => counters.write_errors += 1,
         }
+        is_slow
     }
 }

@@ -105,7 +105,7 @@ async fn strike(world: &World, damage: Damage) -> Result<bool, Violation> {
             }
         }
         // Of disks.
-        Damage::SlotRot | Damage::Misdirected => return Ok(false),
+        Damage::SlotRot | Damage::Misdirected | Damage::Unreadable => return Ok(false),
     }
     Ok(true)
 }

@@ -1,6 +1,7 @@
 //! Damage beyond the disk's contract: the WAL must notice it and stop, never truncate.
 //!
-//! *Owns*: rot, a misdirected write, a log that is gone or is another one.
+//! *Owns*: rot, a sector that cannot be read, a misdirected write, a log that is gone or is another
+//! one.
 //! *Does not own*: what no log can notice. Each case goes idle first, so that a mark covers
 //! everything acknowledged; if that mark itself is what went astray, nothing is left to tell.
 //!
@@ -24,6 +25,10 @@ use crate::scenario::common::wal_config;
 const CHECKER: &str = "damage";
 /// Byte positions of the superblock slots (docs/formats/wal.md).
 const SLOTS: [u64; 2] = [0, 32 * 1024];
+/// Where the ring begins, its segments and its blocks in bytes (`DeviceWalConfig::tiny`).
+const RING: u64 = 64 * 1024;
+const SEGMENT: u64 = 64 * 1024;
+const BLOCK: u64 = 4096;
 /// How a group begins.
 const GROUP_MAGIC: &[u8; 4] = b"TWgr";
 
@@ -45,6 +50,10 @@ pub(super) async fn inflict(
         Damage::SlotRot => {
             live(world, killed, Work::Healed).await?;
             rot_a_slot(world);
+        }
+        Damage::Unreadable => {
+            live(world, killed, Work::Healed).await?;
+            return unreadable(world).await;
         }
         Damage::Misdirected => {
             live(world, killed, Work::Misdirected).await?;
@@ -119,6 +128,50 @@ fn rot_a_slot(world: &World) {
     world
         .device
         .rot(position, u8::try_from(bit).expect("small"));
+}
+
+/// A sector that cannot be read: behind the end of the log it hides nothing; where a promised
+/// frame lies, it is refused by name. `true` if it was.
+async fn unreadable(world: &Arc<World>) -> Result<bool, Violation> {
+    let (position, promised) = {
+        let mut model = world.model.lock();
+        let places: Vec<_> = model.places.values().cloned().collect();
+        let Some(last) = places.last().cloned() else {
+            return Ok(false);
+        };
+        if model.rng.chance(400) {
+            let range = &places[model.rng.index(places.len())];
+            let position = range.start + model.rng.below(range.end - range.start);
+            (position, true)
+        } else {
+            // The mark of the idle end takes the next block, and the log ends with the one behind.
+            let position = last.end + BLOCK * (2 + model.rng.below(8));
+            let segment = |at: u64| (at - RING) / SEGMENT;
+            if segment(position) != segment(last.start) {
+                return Ok(false);
+            }
+            (position, false)
+        }
+    };
+    world.device.spoil(position);
+    world.device.unprotect_all();
+    match open(world, world.identity(), OpenMode::Existing).await {
+        Ok(served) => {
+            sometimes!("a bad sector was harmless");
+            world.model.lock().frames.recovered(&served)?;
+            Ok(false)
+        }
+        Err(error)
+            if promised && matches!(error.kind(), ErrorKind::Closed | ErrorKind::Corrupt) =>
+        {
+            sometimes!("a bad sector was refused");
+            Ok(true)
+        }
+        Err(error) => Err(Violation::new(
+            CHECKER,
+            format!("a bad sector at {position}, promised: {promised}, ended in: {error}"),
+        )),
+    }
 }
 
 /// The log is gone, or another stands in its place: both are refused.
