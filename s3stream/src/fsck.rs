@@ -238,7 +238,9 @@ impl Check {
             } else {
                 object.index_position
             };
-            self.options.progress.expect(object.size.saturating_sub(skipped));
+            self.options
+                .progress
+                .expect(object.size.saturating_sub(skipped));
         }
         let results: Vec<_> = stream::iter(checks).buffered(PARALLEL).collect().await;
         for result in results {
