@@ -12,6 +12,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io;
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -231,6 +232,15 @@ impl WalPlace {
         };
         config.capacity_bytes = whole.wal_bytes / config.segment_bytes * config.segment_bytes;
         config.capacity_bytes -= config.segment_bytes;
+        if std::fs::metadata(&whole.path)?
+            .file_type()
+            .is_block_device()
+        {
+            // As a user makes it, with the blocks of the device.
+            config.destroy = true;
+            let (wal, _) = open(&whole.path, &config, OpenMode::Create)?;
+            return Ok((wal, whole.path.clone()));
+        }
         let mode = std::mem::replace(&mut config.mode, WalMode::Auto);
         let (template, _) = open(&path, &config, OpenMode::Create)?;
         block_on(template.close())?;
@@ -243,7 +253,8 @@ impl WalPlace {
     }
 }
 
-/// Copies a new WAL from a file to the start of a whole target: a device is not made, it is there.
+/// Copies a new WAL from a file to the start of a file that is there and keeps its size, as the ends
+/// of an export do: no WAL is made in a file that exists.
 fn install(template: &Path, whole: &Whole) -> io::Result<()> {
     let mut from = File::open(template)?;
     let mut to = OpenOptions::new().write(true).open(&whole.path)?;
