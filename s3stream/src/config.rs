@@ -16,7 +16,7 @@ mod upload;
 
 use std::time::Duration;
 
-pub use compact::CompactConfig;
+pub(crate) use compact::CompactConfig;
 pub(crate) use pace::PaceConfig;
 pub(crate) use range::ConfigError;
 use range::check;

@@ -55,6 +55,14 @@ pub struct TierCounters {
     pub ranges_replaced: u64,
     /// Runs whose replacement was dropped at commit: their stream moved on or another was faster.
     pub replacements_dropped: u64,
+    /// Steps of compaction: each joins or rewrites objects.
+    pub compaction_steps: u64,
+    /// Passes of key compaction over a stream.
+    pub key_passes: u64,
+    /// Records that these left.
+    pub key_records_kept: u64,
+    /// Records that these dropped.
+    pub key_records_dropped: u64,
     /// Orphans deleted: objects that were uploaded and never committed.
     pub orphans_deleted: u64,
     /// Log entries this process wrote.
@@ -92,6 +100,10 @@ pub(crate) struct Counters {
     pub(crate) compaction_bytes_read: AtomicU64,
     pub(crate) ranges_replaced: AtomicU64,
     pub(crate) replacements_dropped: AtomicU64,
+    pub(crate) compaction_steps: AtomicU64,
+    pub(crate) key_passes: AtomicU64,
+    pub(crate) key_records_kept: AtomicU64,
+    pub(crate) key_records_dropped: AtomicU64,
     pub(crate) orphans_deleted: AtomicU64,
 }
 
@@ -100,6 +112,13 @@ pub(crate) fn add(counter: &AtomicU64, count: usize) {
 }
 
 impl Counters {
+    /// A pass of key compaction ended.
+    pub(crate) fn passed(&self, num_kept: u64, num_dropped: u64) {
+        self.key_passes.fetch_add(1, Relaxed);
+        self.key_records_kept.fetch_add(num_kept, Relaxed);
+        self.key_records_dropped.fetch_add(num_dropped, Relaxed);
+    }
+
     /// What was counted, with the objects of the state.
     pub(crate) fn snapshot(&self, state: &MetaState, metadata_entries: u64) -> TierCounters {
         let mut counters = TierCounters {
@@ -124,6 +143,10 @@ impl Counters {
             compaction_bytes_read: self.compaction_bytes_read.load(Relaxed),
             ranges_replaced: self.ranges_replaced.load(Relaxed),
             replacements_dropped: self.replacements_dropped.load(Relaxed),
+            compaction_steps: self.compaction_steps.load(Relaxed),
+            key_passes: self.key_passes.load(Relaxed),
+            key_records_kept: self.key_records_kept.load(Relaxed),
+            key_records_dropped: self.key_records_dropped.load(Relaxed),
             orphans_deleted: self.orphans_deleted.load(Relaxed),
             metadata_entries,
             ..TierCounters::default()

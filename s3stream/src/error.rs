@@ -193,6 +193,18 @@ impl MetaError {
     }
 }
 
+/// An entry that its owner cannot read. Its stream is left as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the entry at offset {offset} of stream {stream} cannot be read: {what}")]
+pub struct NotKeyed {
+    /// The stream.
+    pub stream: StreamId,
+    /// The entry's base offset.
+    pub offset: Offset,
+    /// What does not hold.
+    pub what: &'static str,
+}
+
 /// Why a stream could not be read or uploaded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum TierError {
@@ -258,6 +270,9 @@ pub enum TierError {
     /// Reading or changing metadata failed.
     #[error(transparent)]
     Meta(MetaError),
+    /// The owner of a stream cannot read an entry of it that compaction read whole.
+    #[error(transparent)]
+    NotKeyed(#[from] NotKeyed),
     /// The uploader was stopped.
     #[error("the uploader is stopped")]
     Closed,
@@ -274,7 +289,7 @@ impl TierError {
             Self::UnknownStream { .. } | Self::OutOfRange { .. } | Self::Unsupported { .. } => {
                 ErrorKind::Invalid
             }
-            Self::Corrupt { .. } | Self::Missing { .. } => ErrorKind::Corrupt,
+            Self::Corrupt { .. } | Self::Missing { .. } | Self::NotKeyed(_) => ErrorKind::Corrupt,
             Self::Unavailable(cause) => cause.kind(),
             Self::Fenced { .. } => ErrorKind::Fenced,
             Self::Meta(cause) => cause.kind(),

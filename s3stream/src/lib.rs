@@ -29,6 +29,7 @@ mod error;
 mod format;
 mod fsck;
 mod gc;
+pub mod keyed;
 mod meta;
 #[cfg(all(test, feature = "mutants"))]
 mod mutants;
@@ -44,14 +45,14 @@ mod upload;
 #[cfg(test)]
 mod vectors;
 
-pub use config::{CompactConfig, MetaConfig, TierConfig, UploadConfig};
+pub use config::{MetaConfig, TierConfig, UploadConfig};
 pub use counters::TierCounters;
 pub use entry::{CommitReport, Entry, StateSnapshot};
 pub use error::{MetaError, Rejection, TierError};
 pub use fsck::{Finding, FindingKind, FsckOptions, FsckProgress, FsckReport, Severity, fsck};
 pub use meta::log::Metadata;
-pub use meta::op::{MetaOp, NewObject, NewRange, NewSnapshot};
-pub use meta::state::{MetaState, ObjectState, RangeState, StreamState};
+pub use meta::op::{MetaOp, NewObject, NewRange};
+pub use meta::state::MetaState;
 pub use meta::watch::Watch;
 pub use meta::watched::Watched;
 pub use object_id::{ObjectId, ObjectKind};

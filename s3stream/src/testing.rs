@@ -5,6 +5,7 @@
 //!
 //! *IO: none*
 
+pub(crate) mod keyed;
 mod tail;
 
 use std::collections::VecDeque;
@@ -45,7 +46,7 @@ impl Env for TestEnv {
     }
 
     fn wall_ms(&self) -> i64 {
-        1_700_000_000_000
+        1_700_000_000_000 + i64::try_from(self.start.elapsed().as_millis()).unwrap()
     }
 
     fn sleep(&self, wait: Duration) -> BoxFuture<'static, ()> {

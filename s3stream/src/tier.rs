@@ -15,12 +15,14 @@ use tidewater_bucket::{Bucket, Purpose};
 use tidewater_types::{Env, Epoch, NodeId, Offset, StreamId};
 
 use crate::compact::compactor::Compactor;
+use crate::compact::keys::due::Owners;
 use crate::config::TierConfig;
 use crate::counters::{Counters, TierCounters};
 use crate::entry::{Entry, StateSnapshot};
 use crate::error::{MetaError, TierError};
 use crate::gc::Sweeper;
 use crate::gc::orphans::Orphans;
+use crate::keyed::KeyOwner;
 use crate::meta::log::Metadata;
 use crate::object_id::COMPACTION_COUNTERS;
 use crate::pace::core::Class;
@@ -49,6 +51,8 @@ struct Inner {
     reads: Arc<Reads>,
     /// The compactor of the node epoch that this process acts under: ids are given by it alone.
     compactor: Mutex<Option<Arc<Compactor>>>,
+    /// The owners of streams that are compacted by key.
+    owners: Arc<Owners>,
 }
 
 impl Tier {
@@ -80,6 +84,7 @@ impl Tier {
                 config,
                 reads,
                 compactor: Mutex::default(),
+                owners: Arc::default(),
             }),
         })
     }
@@ -244,6 +249,11 @@ impl Tier {
         self.compactor(node, node_epoch).until_done(None).await
     }
 
+    /// Compacts the stream by key from now on, or no more. `owner` says when, and reads its entries.
+    pub fn set_key_owner(&self, stream: StreamId, owner: Option<Arc<dyn KeyOwner>>) {
+        self.inner.owners.set(stream, owner);
+    }
+
     /// Deletes objects that were uploaded and never committed; how many. It lists all data
     /// objects, and takes as long as an orphan must have been seen (`compact.orphan_age`) and
     /// `delete_delay`. In the background it is done after many objects were written.
@@ -315,6 +325,7 @@ impl Tier {
             reads.metadata.clone(),
             source,
             storer,
+            Arc::clone(&self.inner.owners),
             config,
         ));
         *current = Some(Arc::clone(&made));

@@ -10,6 +10,7 @@ use tidewater_types::{ClusterId, Epoch, NodeId, Offset, StreamId, WalId};
 use crate::entry::{Entry, StateSnapshot};
 use crate::format::block;
 use crate::format::index::BlockKind;
+use crate::format::mark;
 use crate::format::object::{FOOTER_SIZE, HEADER_SIZE, decode_footer, decode_header};
 use crate::format::slot::{self, SlotHeader};
 use crate::meta::format::{boundary, entry, op, snapshot};
@@ -36,6 +37,7 @@ const LOG_COMPACTION: &str =
 const LOG_GUARD: &str = include_str!("../../docs/formats/vectors/metadata-log-guard-v1.hex");
 const SNAPSHOT: &str = include_str!("../../docs/formats/vectors/metadata-snapshot-v1.hex");
 
+const MARK: &str = include_str!("../../docs/formats/vectors/key-compaction-v1.hex");
 const CACHE: &str = include_str!("../../docs/formats/vectors/block-cache-v1.hex");
 
 struct Vector {
@@ -475,4 +477,9 @@ fn slot_headers_of_the_block_cache() {
         sequence: 7,
     };
     assert_eq!(decode(sound), Ok(expected));
+}
+
+#[test]
+fn marks_of_key_compaction() {
+    check(MARK, mark::decode, |mark| mark::encode(&mark));
 }

@@ -18,6 +18,7 @@ mod format;
 mod fsck;
 mod open;
 mod opener;
+mod owner;
 mod queue;
 mod shared;
 mod store;
@@ -39,7 +40,7 @@ pub use stream::{AppendRequest, Appended, Fetched, ReadSource, Reservation, Stre
 // What a caller of the store needs of the crates below, so that it links only this one.
 pub use tidewater_bucket as bucket;
 pub use tidewater_s3stream::{
-    CacheFile, Entry, MetaError, MetaOp, Metadata, StateSnapshot, TierConfig, TierError,
+    CacheFile, Entry, MetaError, MetaOp, Metadata, StateSnapshot, TierConfig, keyed,
 };
 pub use tidewater_wal::inspect as wal_inspect;
 #[cfg(target_os = "linux")]

@@ -192,6 +192,7 @@ impl StreamStore {
 
     /// Closes the handles on a stream that a metadata transaction has deleted.
     pub fn forget(&self, stream: StreamId) {
+        self.shared.tier.set_key_owner(stream, None);
         if let Some(inner) = self.shared.streams.lock().remove(&stream) {
             *inner.closed.lock() = Some(StoreError::NoStream { stream });
             inner.changed.notify_waiters();

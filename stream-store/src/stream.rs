@@ -9,21 +9,19 @@
 //!
 //! *IO: none* (through ports)
 
-use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::FutureExt as _;
 use futures_util::future::{Either, select};
-use tidewater_s3stream::{Entry, MetaOp, StateSnapshot};
+use tidewater_s3stream::{Entry, MetaOp};
 use tidewater_types::{Epoch, Lsn, Offset, StreamId};
 use tidewater_wal::{Permit, WalError};
 use tokio::sync::TryAcquireError;
 
 use crate::error::StoreError;
 use crate::format::frame::HEAD_BYTES;
-use crate::shared::{Shared, StateSource, StreamInner};
+use crate::shared::{Shared, StreamInner};
 use crate::tail::Found;
 use crate::uplink;
 
@@ -476,23 +474,5 @@ impl Stream {
         self.inner.tail.lock().trim(start);
         self.inner.changed.notify_waiters();
         Ok(())
-    }
-
-    /// Names who is asked for the owner's state at each upload.
-    pub fn set_state_source(&self, source: Arc<dyn StateSource>) {
-        *self.inner.state_source.lock() = Some(source);
-    }
-
-    /// The owner's state kept with the last upload, if any.
-    ///
-    /// # Errors
-    /// Tier errors.
-    pub fn snapshot(
-        &self,
-    ) -> impl Future<Output = Result<Option<StateSnapshot>, StoreError>> + Send + '_ {
-        self.shared
-            .tier
-            .snapshot(self.inner.id)
-            .map(|found| found.map_err(StoreError::from))
     }
 }

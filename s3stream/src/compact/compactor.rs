@@ -5,22 +5,27 @@
 //!
 //! Invariants
 //! 1. One step at a time in a process; other processes are told apart by the metadata.
-//! 2. While the metadata does not change and nothing is to be done it waits without a timer and
-//!    asks for nothing.
+//! 2. While the metadata does not change and nothing is to be done it asks for nothing; it has a
+//!    timer only where records or deletions must grow older before a pass is due.
 //! 3. Damage stops the objects it was found in, not the rest.
 //!
 //! *IO: none* (requests go through the bucket port)
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
+use futures_util::future::select;
 use parking_lot::Mutex;
 use tidewater_types::{Epoch, ErrorKind, NodeId, sometimes};
 
 use crate::config::TierConfig;
+use crate::counters::add;
 use crate::error::{MetaError, TierError};
 use crate::meta::format::replace::SOURCE_SIZE;
-use crate::meta::log::Metadata;
+use crate::meta::log::{Changes, Metadata};
+use crate::meta::state::MetaState;
 use crate::object_id::ObjectId;
 use crate::read::source::Source;
 use crate::tail::Tail;
@@ -28,12 +33,21 @@ use crate::upload::plan::OBJECT_COMMIT_BYTES;
 use crate::upload::store::ObjectStorer;
 
 use super::job::{Outcome, Steps, commit_bytes};
+use super::keys::due::{KeyJob, KeyPasses, Look, Owners, forget};
 use super::pace::Pace;
 use super::plan::{Job, Limits, plan};
 use super::read::objects_of;
 
+/// What is to be done next.
+enum Work {
+    Join(Job),
+    Keys(KeyJob),
+}
+
 pub(crate) struct Compactor {
     steps: Steps,
+    owners: Arc<Owners>,
+    passes: KeyPasses,
     /// Objects that turned out to be damaged, or not worth it.
     bad: Mutex<BTreeSet<ObjectId>>,
     /// Held by whoever makes a step.
@@ -45,6 +59,7 @@ impl Compactor {
         metadata: Metadata,
         source: Source,
         storer: ObjectStorer,
+        owners: Arc<Owners>,
         config: &TierConfig,
     ) -> Self {
         let pace = Pace {
@@ -65,6 +80,8 @@ impl Compactor {
         };
         Self {
             steps,
+            owners,
+            passes: KeyPasses::default(),
             bad: Mutex::default(),
             step: tokio::sync::Mutex::default(),
         }
@@ -74,39 +91,106 @@ impl Compactor {
         (self.steps.storer.node, self.steps.storer.node_epoch) == (node, epoch)
     }
 
-    fn next(&self) -> Option<Job> {
+    /// Joining comes first: it is short, and a pass over a stream reads fewer objects after it.
+    fn next(&self) -> Result<Option<Work>, TierError> {
+        if let Some(job) = self.next_join() {
+            return Ok(Some(Work::Join(job)));
+        }
+        Ok(self.look()?.job.map(Work::Keys))
+    }
+
+    fn next_join(&self) -> Option<Job> {
         let overhead = commit_bytes(0) + OBJECT_COMMIT_BYTES;
         let limits = Limits {
             objects_min: self.steps.config.objects_min,
             object_bytes: self.steps.config.object_bytes,
             sources_max: (self.steps.commit_room() - overhead) / SOURCE_SIZE,
         };
-        let bad = self.bad.lock();
-        self.steps
-            .metadata
-            .read(|state| plan(state, self.steps.storer.node, &limits, &bad))
+        // Planned on a copy, which costs little: commits do not wait for a plan.
+        let state = self.steps.metadata.read(MetaState::clone);
+        plan(&state, self.steps.storer.node, &limits, &self.bad.lock())
+    }
+
+    /// A mark that cannot be read is told once, and its stream left alone.
+    fn look(&self) -> Result<Look, TierError> {
+        let Steps {
+            metadata,
+            storer,
+            config,
+            ..
+        } = &self.steps;
+        let state = metadata.read(MetaState::clone);
+        let when = (storer.env.wall_ms(), config.key_records_min);
+        let (owners, bad) = (&self.owners, &self.bad.lock());
+        let look = self.passes.look(&state, storer.node, owners, bad, when);
+        look.map_err(|(stream, error)| {
+            tracing::error!(%stream, %error, "a stream is not compacted by key");
+            self.passes.give_up(stream);
+            error
+        })
+    }
+
+    /// Forgets how far streams were compacted that are no more.
+    async fn forget_marks(&self) -> Result<(), TierError> {
+        let gone = self.steps.metadata.read(forget);
+        if gone.is_empty() {
+            return Ok(());
+        }
+        Ok(self.steps.metadata.propose(gone).await?)
     }
 
     /// Compacts until nothing is to be done. How many steps that took.
     pub(crate) async fn until_done(&self, tail: Option<&Weak<dyn Tail>>) -> Result<u64, TierError> {
         let mut steps = 0;
         let _one_at_a_time = self.step.lock().await;
-        while let Some(job) = self.next() {
+        self.forget_marks().await?;
+        while let Some(work) = self.next()? {
             steps += 1;
-            let objects = objects_of(&job.runs);
-            match self.steps.make(job, tail).await {
-                Ok(Outcome::Done | Outcome::MovedOn) => {}
-                Ok(Outcome::Fruitless) => self.bad.lock().extend(objects.into_keys()),
+            add(&self.steps.storer.counters.compaction_steps, 1);
+            let done = match work {
+                Work::Join(job) => self.join(job, tail).await,
+                Work::Keys(job) => self.pass(job, tail).await,
+            };
+            match done {
                 Err(TierError::Missing { object }) => self.missing(&object).await?,
-                Err(err @ (TierError::Corrupt { .. } | TierError::Unsupported { .. })) => {
-                    tracing::error!(%err, "objects are not compacted");
-                    self.bad.lock().extend(objects.into_keys());
-                    return Err(err);
-                }
-                Err(err) => return Err(err),
+                done => done?,
             }
         }
         Ok(steps)
+    }
+
+    async fn join(&self, job: Job, tail: Option<&Weak<dyn Tail>>) -> Result<(), TierError> {
+        let objects = objects_of(&job.runs);
+        match self.steps.make(job, tail).await {
+            Ok(Outcome::Done | Outcome::MovedOn) => Ok(()),
+            Ok(Outcome::Fruitless) => {
+                self.bad.lock().extend(objects.into_keys());
+                Ok(())
+            }
+            Err(err @ (TierError::Corrupt { .. } | TierError::Unsupported { .. })) => {
+                tracing::error!(%err, "objects are not compacted");
+                self.bad.lock().extend(objects.into_keys());
+                Err(err)
+            }
+            Err(err) => Err(err),
+        }
+    }
+
+    async fn pass(&self, job: KeyJob, tail: Option<&Weak<dyn Tail>>) -> Result<(), TierError> {
+        let stream = job.stream;
+        match self.steps.pass(job, &self.passes, tail).await {
+            Ok(_) => Ok(()),
+            Err(
+                err @ (TierError::Corrupt { .. }
+                | TierError::Unsupported { .. }
+                | TierError::NotKeyed(_)),
+            ) => {
+                tracing::error!(%stream, %err, "a stream is not compacted by key");
+                self.passes.give_up(stream);
+                Err(err)
+            }
+            Err(err) => Err(err),
+        }
     }
 
     /// Another process may have replaced and deleted it: the metadata is read again.
@@ -150,9 +234,27 @@ impl Compactor {
                     continue;
                 }
             }
-            changes.changed().await;
+            self.until_due(&mut changes).await;
             self.steps.storer.env.sleep(self.steps.config.pause).await;
         }
+    }
+
+    /// Waits for a change, or until records or deletions are old enough.
+    async fn until_due(&self, changes: &mut Changes) {
+        let env = &self.steps.storer.env;
+        let again_ms = self.look().map_or(None, |look| {
+            let now = look.job.map(|job| job.now_ms);
+            now.or(look.again_ms)
+        });
+        let (changed, owners) = (pin!(changes.changed()), pin!(self.owners.changed()));
+        let changed = select(changed, owners);
+        let Some(again_ms) = again_ms else {
+            changed.await;
+            return;
+        };
+        let wait_ms = again_ms.saturating_sub(env.wall_ms());
+        let wait = Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0));
+        select(changed, env.sleep(wait)).await;
     }
 }
 

@@ -34,7 +34,7 @@ use crate::upload::encode::EncodedObject;
 use crate::upload::plan::{COMMIT_OVERHEAD, OBJECT_COMMIT_BYTES};
 use crate::upload::store::{ObjectStorer, Sent};
 
-use super::merge::{expected, holds, merge, num_bytes, sum};
+use super::merge::{Sum, expected, holds, merge, num_bytes, sum};
 use super::pace::Pace;
 use super::plan::{Job, Run};
 use super::read::{OpenObject, RunData, objects_of};
@@ -51,7 +51,7 @@ pub(crate) enum Outcome {
 }
 
 /// An object that is there, and what it holds.
-struct Output {
+pub(super) struct Output {
     object: NewObject,
     replacements: Vec<Replacement>,
 }
@@ -100,7 +100,7 @@ impl Steps {
             }
         }
         for outputs in self.commits(outputs) {
-            if !self.commit(outputs).await? {
+            if self.commit(outputs).await?.is_none() {
                 return Ok(Outcome::MovedOn);
             }
         }
@@ -161,7 +161,7 @@ impl Steps {
         })
     }
 
-    async fn has_read(&self, num_bytes: u64, tail: Option<&Weak<dyn Tail>>) {
+    pub(super) async fn has_read(&self, num_bytes: u64, tail: Option<&Weak<dyn Tail>>) {
         let counter = &self.storer.counters.compaction_bytes_read;
         add(counter, usize::try_from(num_bytes).unwrap_or(usize::MAX));
         self.pace.pay(num_bytes, tail).await;
@@ -216,10 +216,16 @@ impl Steps {
             tracing::error!(object = %encoded.object.id, "a foreign object has the key of a compaction");
         };
         self.pace.pay(encoded.object.size, tail).await;
-        self.prove(encoded, runs).await
+        let runs: Vec<_> = runs.iter().map(|run| (&run.run, expected(run))).collect();
+        self.prove(encoded, &runs).await
     }
 
-    async fn prove(&self, encoded: EncodedObject, runs: &[RunData]) -> Result<Output, TierError> {
+    /// Reads the index of the object back: it must hold of each run what is expected of it.
+    pub(super) async fn prove(
+        &self,
+        encoded: EncodedObject,
+        runs: &[(&Run, Sum)],
+    ) -> Result<Output, TierError> {
         let NewObject {
             id,
             kind,
@@ -237,10 +243,9 @@ impl Steps {
         };
         let index = self.source.index(id, &object).await?;
         let mut replacements = Vec::with_capacity(runs.len());
-        for run in runs {
-            let stream = run.run.stream;
-            let expected = expected(run);
-            if !holds(&index, run) {
+        for (run, expected) in runs {
+            let stream = run.stream;
+            if !holds(&index, stream, expected) {
                 let found = sum(index.blocks_from(stream, expected.start));
                 return Err(TierError::Corrupt {
                     object: id.key(),
@@ -250,14 +255,14 @@ impl Steps {
                     found: found.map_or(0, |found| found.num_records),
                 });
             }
-            let written = sum(index.blocks_from(stream, expected.start)).unwrap_or(expected);
+            let written = sum(index.blocks_from(stream, expected.start)).unwrap_or(*expected);
             let target = TargetRange {
                 start: written.start,
                 end: written.end,
                 timestamp_ms_max: written.timestamp_ms_max,
                 object: 0,
             };
-            let snapshot = run.run.snapshot.and_then(|old| {
+            let snapshot = run.snapshot.and_then(|old| {
                 let row = index.snapshot(stream, old.as_of)?;
                 Some(MovedSnapshot {
                     from: old.object,
@@ -267,7 +272,7 @@ impl Steps {
                     size: row.size,
                 })
             });
-            replacements.push(replacement(&run.run, target, snapshot));
+            replacements.push(replacement(run, target, snapshot));
         }
         Ok(Output {
             object: encoded.object,
@@ -294,8 +299,11 @@ impl Steps {
         commits
     }
 
-    /// Puts the outputs in the place of their sources. `false` if the objects were condemned.
-    async fn commit(&self, outputs: Vec<Output>) -> Result<bool, TierError> {
+    /// Puts the outputs in the place of their sources. `None` if the objects were condemned.
+    pub(super) async fn commit(
+        &self,
+        outputs: Vec<Output>,
+    ) -> Result<Option<CommitReport>, TierError> {
         let (mut objects, mut replacements) = (Vec::new(), Vec::new());
         for (index, output) in (0u32..).zip(outputs) {
             objects.push(output.object);
@@ -323,12 +331,12 @@ impl Steps {
             })) => {
                 sometimes!("s3stream: compacted object was condemned");
                 self.storer.skip_condemned(&self.metadata);
-                return Ok(false);
+                return Ok(None);
             }
             Err(err) => return Err(err),
         };
         self.count(&report);
-        Ok(true)
+        Ok(Some(report))
     }
 
     fn count(&self, report: &CommitReport) {

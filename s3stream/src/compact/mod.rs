@@ -6,6 +6,7 @@
 
 pub(crate) mod compactor;
 mod job;
+pub(crate) mod keys;
 mod merge;
 mod pace;
 mod plan;

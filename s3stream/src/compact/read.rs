@@ -20,7 +20,7 @@ use crate::format::block::{self, DataBlock};
 use crate::format::index::{IndexRow, ObjectIndex};
 use crate::meta::state::{ObjectState, RangeState};
 use crate::object_id::ObjectId;
-use crate::read::source::{Source, decode_index};
+use crate::read::source::{Source, decode_index, part_at};
 
 use super::plan::Run;
 
@@ -114,42 +114,51 @@ impl<'a> OpenObject<'a> {
     ) -> Result<(Vec<SourceBlock>, u64), TierError> {
         let mut blocks = Vec::with_capacity(rows.len());
         let mut num_bytes = 0;
-        let mut rest = rows;
-        while let Some(first) = rest.first() {
-            let (start, mut end, mut count) = (first.position, first.position, 0);
-            for row in rest {
-                let row_end = row.position + u64::from(row.size);
-                if row.position != end || (count > 0 && row_end - start > self.read_bytes) {
-                    break;
-                }
-                (end, count) = (row_end, count + 1);
-            }
-            let (part, next) = rest.split_at(count);
-            let decode = |bytes: Bytes| {
+        for part in parts_of(rows, self.read_bytes) {
+            let (start, last) = (part[0].position, part[part.len() - 1]);
+            let end = last.position + u64::from(last.size);
+            // Of bytes that begin at `from` of the object; an answer may be cut short.
+            let decode = |bytes: &Bytes, from: u64| {
                 let block = |row: &IndexRow| {
-                    let at = (row.position - start) as usize;
-                    let bytes = bytes.slice(at..at + row.size as usize);
+                    let bytes = part_at(bytes, row.position - from, row.size)?;
                     let block = block::decode_data(bytes, row, self.id.nonce)?;
                     Ok(SourceBlock { row: *row, block })
                 };
                 part.iter().map(block).collect::<Result<Vec<_>, _>>()
             };
-            let known = self.whole.as_ref().and_then(|whole| {
-                let bytes = whole.slice(start as usize..end as usize);
-                decode(bytes).ok()
-            });
+            let known = self.whole.as_ref().and_then(|whole| decode(whole, 0).ok());
             match known {
                 Some(part) => blocks.extend(part),
                 None => {
                     let key = self.id.key();
+                    let decode = |bytes: Bytes| decode(&bytes, start);
                     blocks.extend(self.source.decoded(&key, start, end, decode).await?);
                     num_bytes += end - start;
                 }
             }
-            rest = next;
         }
         Ok((blocks, num_bytes))
     }
+}
+
+/// The rows in parts that lie one behind the other and that one request of about `bytes_max`
+/// brings.
+pub(crate) fn parts_of(rows: &[IndexRow], bytes_max: u64) -> impl Iterator<Item = &[IndexRow]> {
+    let mut rest = rows;
+    std::iter::from_fn(move || {
+        let start = rest.first()?.position;
+        let (mut end, mut count) = (start, 0);
+        for row in rest {
+            let row_end = row.position + u64::from(row.size);
+            if row.position != end || (count > 0 && row_end - start > bytes_max) {
+                break;
+            }
+            (end, count) = (row_end, count + 1);
+        }
+        let (part, next) = rest.split_at(count);
+        rest = next;
+        Some(part)
+    })
 }
 
 /// The objects of runs, each once.

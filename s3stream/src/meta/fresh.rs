@@ -85,7 +85,7 @@ mod tests {
         // An older moment renews nothing.
         renewed.renew(fresh);
         assert!(renewed.holds(&*env, delay));
-        for wall_ms in [later.wall_ms - 5_000, later.wall_ms + 5_000] {
+        for wall_ms in [later.wall_ms - 5_000, later.wall_ms + 5_001] {
             let suspended = Fresh { wall_ms, ..later };
             assert!(!suspended.holds(&*env, delay));
         }

@@ -32,7 +32,7 @@ use crate::object_id::ObjectId;
 use super::cache::{Cache, Key, NumBytes};
 use super::flight::{Claim, Flights, Passenger, Takeoff};
 use super::runs::{Run, runs};
-use super::source::{Source, tier_error};
+use super::source::{Source, part_at, tier_error};
 
 /// Where a block came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -265,7 +265,7 @@ impl Loader {
         };
         for (row, takeoff) in blocks {
             let part = |bytes: &Bytes| {
-                let bytes = part(bytes, row.position - start, row.size)?;
+                let bytes = part_at(bytes, row.position - start, row.size).ok()?;
                 block::decode_data(bytes, &row, object.nonce).ok()
             };
             let (landed, shared) = match &bytes {
@@ -323,11 +323,4 @@ impl Claims {
     pub(crate) fn into_asked(self) -> impl Iterator<Item = (IndexRow, Asked)> {
         self.asked.into_iter()
     }
-}
-
-/// A part of an answer, if the answer reaches that far.
-fn part(bytes: &Bytes, position: u64, size: u32) -> Option<Bytes> {
-    let start = usize::try_from(position).ok()?;
-    let part = bytes.get(start..start.checked_add(size as usize)?)?;
-    Some(bytes.slice_ref(part))
 }

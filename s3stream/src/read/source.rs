@@ -160,6 +160,20 @@ impl Source {
     }
 }
 
+/// A part of an answer, if the answer reaches that far.
+pub(crate) fn part_at(bytes: &Bytes, position: u64, size: u32) -> Result<Bytes, FormatError> {
+    let start = usize::try_from(position).unwrap_or(usize::MAX);
+    match bytes.get(start..start.saturating_add(size as usize)) {
+        Some(part) => Ok(bytes.slice_ref(part)),
+        None => Err(FormatError::Damaged {
+            position,
+            what: "bytes of the answer",
+            expected: position + u64::from(size),
+            found: bytes.len() as u64,
+        }),
+    }
+}
+
 /// Index and footer of an object, as one read brings them.
 pub(crate) fn decode_index(
     bytes: Bytes,
