@@ -13,6 +13,7 @@
 pub(crate) mod anomaly;
 pub(crate) mod frames;
 pub(crate) mod group;
+pub(crate) mod keyed;
 pub(crate) mod partition;
 pub(crate) mod registers;
 pub(crate) mod streams;

@@ -83,6 +83,10 @@ const fn compaction(id: u16, name: &'static str) -> Mutant {
     tier(id, "compaction", name)
 }
 
+const fn keys(id: u16, name: &'static str) -> Mutant {
+    tier(id, "key compaction", name)
+}
+
 const fn upload(id: u16, name: &'static str) -> Mutant {
     store(id, "upload", name)
 }
@@ -175,6 +179,9 @@ pub const MUTANTS: &[Mutant] = &[
     compaction(31, "two compactors and no check"),
     compaction(32, "records dropped at a merge boundary"),
     compaction(33, "no delayed delete: a reader gets 404"),
+    keys(92, "a full map drops the newest value of a key"),
+    keys(93, "deletion dropped before its time"),
+    keys(94, "a reader stops at a hole"),
     tier(36, "trim", "trims more than asked"),
     tier(57, "sweep", "orphan sweep without condemning"),
     producers(41, "out-of-window sequence accepted"),

@@ -11,7 +11,9 @@
 //!
 //! *IO: none*
 
+mod keys;
 mod life;
+mod owner;
 mod reader;
 mod tail;
 mod verify;

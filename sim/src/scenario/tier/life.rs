@@ -12,9 +12,12 @@ use tidewater_bucket::Bucket;
 use tidewater_s3stream::{MetaError, MetaOp, Rejection, Tier, TierError, Uploader};
 use tidewater_types::{Env, Epoch, ErrorKind, NodeId, Offset, StreamId, sometimes};
 
+use super::keys::Keys;
+use super::owner::Owner;
 use super::tail::LifeTail;
 use super::world::{Log, World};
 use crate::check::Violation;
+use crate::check::keyed::KeyedModel;
 use crate::env::SimEnv;
 use crate::exec::Tag;
 use crate::rng::Rng;
@@ -51,7 +54,13 @@ pub(super) async fn create_streams(world: &Arc<World>) -> Result<(), Violation> 
             .metadata()
             .propose(vec![MetaOp::CreateStream { stream }]);
         made.await.map_err(|error| wrong(error.into()))?;
-        world.model.lock().streams.insert(stream, Log::default());
+        let keys = world.keys.filter(|keys| keys.stream == stream);
+        let retention = |keys: Keys| keys.policy.delete_retention_ms;
+        let log = Log {
+            keyed: keys.map(|keys| KeyedModel::new(retention(keys))),
+            ..Log::default()
+        };
+        world.model.lock().streams.insert(stream, log);
     }
     world.bucket.set_faults(faults);
     Ok(())
@@ -147,6 +156,10 @@ impl Node {
         }
         let end = metadata.read(|state| state.stream(stream).map(|known| known.end));
         let end = end.expect("never deleted");
+        if let Some(keys) = self.world.keys.filter(|keys| keys.stream == stream) {
+            let owner = Owner::new(&self.world, &keys);
+            self.tier.set_key_owner(stream, Some(owner));
+        }
         if let Some(entries) = self.world.took_over(stream, self.tag, epoch, end) {
             self.tail.took_over(stream, epoch, entries);
         }
@@ -159,7 +172,7 @@ impl Node {
             return;
         }
         let (stream, _) = owned[rng.index(owned.len())];
-        if let Some(entry) = self.world.append(stream, self.tag) {
+        if let Some(entry) = self.world.append(stream, self.tag, self.tail.env.wall_ms()) {
             self.tail.push(stream, entry);
         }
     }

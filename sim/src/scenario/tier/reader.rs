@@ -31,7 +31,7 @@ pub(super) async fn read(world: Arc<World>, number: u64) {
         world: Arc::clone(&world),
         bucket: world.bucket.clone(),
     });
-    let Ok(tier) = Tier::open(bucket, env, world.config.clone()).await else {
+    let Ok(tier) = Tier::open(bucket, Arc::clone(&env), world.config.clone()).await else {
         return;
     };
     let mut rng = Rng::new(world.plan.seed ^ number, "tier: reader");
@@ -49,7 +49,7 @@ pub(super) async fn read(world: Arc<World>, number: u64) {
         let offset = Offset(start.0 + rng.below(end.0.saturating_sub(start.0) + 1));
         let bytes_max = usize::try_from(rng.between(1, 6_000)).expect("small");
         match tier.fetch(stream, offset, bytes_max).await {
-            Ok(fetched) => check(&world, stream, offset, end, &fetched),
+            Ok(fetched) => check(&world, stream, (offset, end), &fetched, env.wall_ms()),
             Err(error) => refused(&world, &error),
         }
         if let Err(error) = tier.snapshot(stream).await {
@@ -62,9 +62,9 @@ pub(super) async fn read(world: Arc<World>, number: u64) {
 pub(super) fn check(
     world: &World,
     stream: StreamId,
-    offset: Offset,
-    end: Offset,
+    (offset, end): (Offset, Offset),
     fetched: &Fetched,
+    now_ms: i64,
 ) {
     if fetched.entries.is_empty() && offset < end {
         let detail = format!("nothing at {offset} of stream {stream}, which ends at {end}");
@@ -74,8 +74,7 @@ pub(super) fn check(
     let result = {
         let mut model = world.model.lock();
         let log = model.streams.get_mut(&stream).expect("created before");
-        let high_watermark = log.model.high_watermark();
-        log.model.read(offset.0, &seen, high_watermark, 0)
+        log.read(offset.0, &seen, now_ms)
     };
     world.check(result);
 }

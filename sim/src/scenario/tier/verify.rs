@@ -117,7 +117,7 @@ async fn read_all(
     }
     let mut model = world.model.lock();
     let log = model.streams.get_mut(&stream).expect("created before");
-    Ok(log.model.final_read(start, &all, end))
+    Ok(log.final_read(start, &all, (end, node.tail.env.wall_ms())))
 }
 
 /// The objects and the metadata agree, and nobody is an orphan.

@@ -13,8 +13,10 @@ use parking_lot::Mutex;
 use tidewater_s3stream::{Entry, MetaConfig, TierConfig, UploadConfig};
 use tidewater_types::{Epoch, Offset, StreamId};
 
+use super::keys::Keys;
 use crate::bucket::SimBucket;
-use crate::check::streams::StreamModel;
+use crate::check::keyed::{KeyedModel, SeenEntry, keyed_payload};
+use crate::check::streams::{Seen, StreamModel};
 use crate::check::{Violation, payload};
 use crate::exec::{Handle, Tag};
 use crate::plan::Plan;
@@ -25,6 +27,8 @@ pub(super) struct World {
     pub(super) plan: Plan,
     pub(super) bucket: SimBucket,
     pub(super) config: TierConfig,
+    /// The stream that is compacted by key, if there is one.
+    pub(super) keys: Option<Keys>,
     /// Whether a dead object outlives every fetch: then no reader may miss one.
     pub(super) is_patient: bool,
     pub(super) model: Mutex<Model>,
@@ -44,12 +48,51 @@ pub(super) struct Model {
 pub(super) struct Log {
     pub(super) model: StreamModel,
     pub(super) entries: Vec<Entry>,
+    /// If it is compacted by key.
+    pub(super) keyed: Option<KeyedModel>,
     /// Who may append: the life that opened the stream under this epoch.
     pub(super) owner: Option<Tag>,
     pub(super) epoch: Epoch,
 }
 
 impl Log {
+    /// As `StreamModel::read`, of whatever kind the stream is.
+    pub(super) fn read(
+        &mut self,
+        offset: u64,
+        seen: &[Seen],
+        now_ms: i64,
+    ) -> Result<(), Violation> {
+        match &self.keyed {
+            Some(keyed) => keyed.read(offset, &entries_of(seen), now_ms),
+            None => {
+                let high_watermark = self.model.high_watermark();
+                self.model.read(offset, seen, high_watermark, 0)
+            }
+        }
+    }
+
+    /// As `StreamModel::final_read`, of whatever kind the stream is.
+    pub(super) fn final_read(
+        &mut self,
+        start: u64,
+        seen: &[Seen],
+        (end, now_ms): (u64, i64),
+    ) -> Result<(), Violation> {
+        let Some(keyed) = &self.keyed else {
+            return self.model.final_read(start, seen, end);
+        };
+        self.model.seen_start(start)?;
+        self.model
+            .seen_high_watermark(end, self.model.high_watermark())?;
+        let reached = seen.last().map_or(start, |last| last.base + last.count);
+        if reached != end {
+            let detail = format!("the final read ends at {reached}, the high watermark is {end}");
+            return Err(Violation::new("keys", detail));
+        }
+        keyed.read(start, &entries_of(seen), now_ms)
+    }
+
     pub(super) fn end(&self) -> Offset {
         self.entries
             .last()
@@ -57,11 +100,18 @@ impl Log {
     }
 }
 
+fn entries_of(seen: &[Seen]) -> Vec<SeenEntry<'_>> {
+    let entries = seen.iter();
+    let entries = entries.map(|entry| (entry.base, entry.count, &entry.bytes[..]));
+    entries.collect()
+}
+
 impl World {
     pub(super) fn new(handle: Handle, plan: &Plan) -> Self {
         let mut rng = Rng::new(plan.seed, "tier");
         let is_patient = rng.chance(500);
-        let config = config(&mut rng, is_patient);
+        let mut config = config(&mut rng, is_patient);
+        let keys = Keys::draw(plan, &mut config);
         let model = Model {
             streams: BTreeMap::new(),
             rng,
@@ -75,6 +125,7 @@ impl World {
             handle,
             plan: plan.clone(),
             config,
+            keys,
             is_patient,
             model: Mutex::new(model),
         }
@@ -139,7 +190,7 @@ impl World {
     }
 
     /// Appends an entry if `tag` owns the stream: it is durable and acknowledged at once.
-    pub(super) fn append(&self, stream: StreamId, tag: Tag) -> Option<Entry> {
+    pub(super) fn append(&self, stream: StreamId, tag: Tag, now_ms: i64) -> Option<Entry> {
         let most = self.plan.payload_bytes_max;
         let mut model = self.model.lock();
         let model = &mut *model;
@@ -147,15 +198,29 @@ impl World {
         if log.owner != Some(tag) {
             return None;
         }
-        model.next_value += 1;
-        let value = model.next_value;
+        let value = model.next_value + 1;
         let (base, count) = (log.end(), model.rng.between(1, 4));
         let len = usize::try_from(model.rng.between(16, most.max(17))).expect("small");
+        let mut timestamp_ms_max = i64::try_from(value).expect("small");
+        let payload = match (&mut log.keyed, &self.keys) {
+            (Some(keyed), Some(keys)) => {
+                model.next_value += count;
+                timestamp_ms_max = now_ms;
+                let records = keys.records(&mut model.rng, value, count);
+                keyed.written(base.0, &records, now_ms);
+                keyed.allow(base.0.saturating_sub(model.rng.below(6)));
+                keyed_payload(None, &records)
+            }
+            _ => {
+                model.next_value += 1;
+                payload(value, len)
+            }
+        };
         let entry = Entry {
             base_offset: base,
             record_count: u32::try_from(count).expect("small"),
-            timestamp_ms_max: i64::try_from(value).expect("small"),
-            payload: Bytes::from(payload(value, len)),
+            timestamp_ms_max,
+            payload: Bytes::from(payload),
         };
         log.entries.push(entry.clone());
         log.model.given(value, base.0, count);
