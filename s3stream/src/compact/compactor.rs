@@ -164,12 +164,12 @@ impl Compactor {
         match self.steps.make(job, tail).await {
             Ok(Outcome::Done | Outcome::MovedOn) => Ok(()),
             Ok(Outcome::Fruitless) => {
-                self.bad.lock().extend(objects.into_keys());
+                self.bad.lock().extend(objects);
                 Ok(())
             }
             Err(err @ (TierError::Corrupt { .. } | TierError::Unsupported { .. })) => {
                 tracing::error!(%err, "objects are not compacted");
-                self.bad.lock().extend(objects.into_keys());
+                self.bad.lock().extend(objects);
                 Err(err)
             }
             Err(err) => Err(err),

@@ -9,10 +9,11 @@
 //! 2. An output is confirmed, and its index read back and compared with the sources, before its
 //!    commit.
 //! 3. A source is given up by the commit alone, and deleted as late as everything that is dead.
+//! 4. What it holds in memory is its input, once, and one request's answer: blocks have bytes of
+//!    their own, and each is let go as soon as the object has it.
 //!
 //! *IO: none* (requests go through the bucket port)
 
-use std::collections::BTreeMap;
 use std::sync::Weak;
 
 use tidewater_bucket::Purpose;
@@ -26,7 +27,6 @@ use crate::meta::format::replace::{REPLACEMENT_SIZE, SOURCE_SIZE, TARGET_SIZE};
 use crate::meta::log::Metadata;
 use crate::meta::op::{MetaOp, MovedSnapshot, NewObject, Replacement, SourceRange, TargetRange};
 use crate::meta::state::ObjectState;
-use crate::object_id::ObjectId;
 use crate::read::source::Source;
 use crate::tail::Tail;
 use crate::upload::commits::commit;
@@ -34,10 +34,10 @@ use crate::upload::encode::EncodedObject;
 use crate::upload::plan::{COMMIT_OVERHEAD, OBJECT_COMMIT_BYTES};
 use crate::upload::store::{ObjectStorer, Sent};
 
-use super::merge::{Sum, expected, holds, merge, num_bytes, sum};
+use super::merge::{Sum, holds, merge, sum};
 use super::pace::Pace;
 use super::plan::{Job, Run};
-use super::read::{OpenObject, RunData, objects_of};
+use super::read::{OpenObject, Pieces, RunData, objects_of};
 
 /// What became of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,7 +92,10 @@ impl Steps {
         }
         let mut outputs = Vec::with_capacity(groups.len());
         for group in groups {
-            outputs.push(self.write(&group, tail).await?);
+            let Some(output) = self.write(group, tail).await? else {
+                return Ok(Outcome::MovedOn);
+            };
+            outputs.push(output);
         }
         if mutant!(30) {
             for output in &outputs {
@@ -113,52 +116,25 @@ impl Steps {
         job: Job,
         tail: Option<&Weak<dyn Tail>>,
     ) -> Result<Option<Vec<RunData>>, TierError> {
-        let mut open = BTreeMap::new();
-        for id in objects_of(&job.runs).into_keys() {
+        let mut pieces = Pieces::default();
+        for id in objects_of(&job.runs) {
             let known = self.metadata.read(|state| state.object(id).copied());
             let Some(object) = known else {
                 return Ok(None);
             };
             let read_bytes = self.config.read_bytes;
-            let (opened, num_bytes) =
-                OpenObject::open(&self.source, id, &object, read_bytes).await?;
+            let (open, num_bytes) = OpenObject::open(&self.source, id, &object, read_bytes).await?;
             self.has_read(num_bytes, tail).await;
-            open.insert(id, opened);
-        }
-        let mut runs = Vec::with_capacity(job.runs.len());
-        for run in job.runs {
-            runs.push(self.load_run(run, &open, tail).await?);
-        }
-        Ok(Some(runs))
-    }
-
-    async fn load_run(
-        &self,
-        run: Run,
-        open: &BTreeMap<ObjectId, OpenObject<'_>>,
-        tail: Option<&Weak<dyn Tail>>,
-    ) -> Result<RunData, TierError> {
-        let mut blocks = Vec::new();
-        for (start, range) in &run.sources {
-            let object = &open[&range.object];
-            let rows = object.rows(run.stream, *start, range)?;
-            let (read, num_bytes) = object.blocks(&rows).await?;
-            self.has_read(num_bytes, tail).await;
-            blocks.extend(read);
-        }
-        let snapshot = match &run.snapshot {
-            Some(snapshot) => {
-                let state = self.source.snapshot(run.stream, snapshot).await?;
-                self.has_read(u64::from(snapshot.size), tail).await;
-                Some(state)
+            let wanted = open.wanted(&job.runs)?;
+            let mut rest = wanted.as_slice();
+            while !rest.is_empty() {
+                let (count, num_bytes) = open.read(rest, &mut pieces).await?;
+                self.has_read(num_bytes, tail).await;
+                rest = &rest[count..];
             }
-            None => None,
-        };
-        Ok(RunData {
-            run,
-            blocks,
-            snapshot,
-        })
+        }
+        let runs = job.runs.into_iter().map(|run| pieces.take(run));
+        Ok(Some(runs.collect()))
     }
 
     pub(super) async fn has_read(&self, num_bytes: u64, tail: Option<&Weak<dyn Tail>>) {
@@ -173,7 +149,7 @@ impl Steps {
         let mut groups = Vec::new();
         let (mut set, mut set_bytes, mut set_room) = (Vec::new(), 0, room);
         for run in runs {
-            let size = num_bytes(&run);
+            let size = run.num_bytes;
             if run.run.alone || size >= self.stream_object_bytes {
                 groups.push(vec![run]);
                 continue;
@@ -201,23 +177,22 @@ impl Steps {
         self.storer.retry.entry_bytes_max - COMMIT_OVERHEAD
     }
 
-    /// Writes an object and proves that it holds the runs.
+    /// Writes an object and proves that it holds the runs; `None` if its key is a foreign object's.
     async fn write(
         &self,
-        runs: &[RunData],
+        mut runs: Vec<RunData>,
         tail: Option<&Weak<dyn Tail>>,
-    ) -> Result<Output, TierError> {
-        let encoded = loop {
-            let mut encoded = merge(self.storer.next_id(), runs, self.storer.block_bytes);
-            if matches!(self.storer.send(&encoded).await, Sent::Confirmed) {
-                encoded.body = Vec::new();
-                break encoded;
-            }
-            tracing::error!(object = %encoded.object.id, "a foreign object has the key of a compaction");
-        };
+    ) -> Result<Option<Output>, TierError> {
+        let id = self.storer.next_id();
+        let mut encoded = merge(id, &mut runs, self.storer.block_bytes);
+        if matches!(self.storer.send(&encoded).await, Sent::Taken) {
+            tracing::error!(object = %id, "a foreign object has the key of a compaction");
+            return Ok(None);
+        }
+        encoded.body = Vec::new();
         self.pace.pay(encoded.object.size, tail).await;
-        let runs: Vec<_> = runs.iter().map(|run| (&run.run, expected(run))).collect();
-        self.prove(encoded, &runs).await
+        let runs: Vec<_> = runs.iter().map(|run| (&run.run, run.expected)).collect();
+        self.prove(encoded, &runs).await.map(Some)
     }
 
     /// Reads the index of the object back: it must hold of each run what is expected of it.

@@ -57,11 +57,6 @@ pub(crate) fn sum<'a>(rows: impl Iterator<Item = &'a IndexRow>) -> Option<Sum> {
     sum
 }
 
-/// What the object must hold of the run.
-pub(crate) fn expected(run: &RunData) -> Sum {
-    sum(run.blocks.iter().map(|block| &block.row)).expect("checked when it was read")
-}
-
 /// Whether the object holds of the stream what it must.
 pub(crate) fn holds(index: &ObjectIndex, stream: StreamId, expected: &Sum) -> bool {
     let found = sum(index.blocks_from(stream, Offset(0)));
@@ -69,21 +64,16 @@ pub(crate) fn holds(index: &ObjectIndex, stream: StreamId, expected: &Sum) -> bo
     found == Some(*expected) || mutant!(32)
 }
 
-/// Bytes of the run's blocks.
-pub(crate) fn num_bytes(run: &RunData) -> u64 {
-    let blocks = run.blocks.iter().map(|block| u64::from(block.row.size));
-    let snapshot = run.snapshot.as_ref().map_or(0, |state| state.len() as u64);
-    blocks.sum::<u64>() + snapshot
-}
-
-/// An object of runs, one a stream, ascending.
-pub(crate) fn merge(id: ObjectId, runs: &[RunData], block_bytes: usize) -> EncodedObject {
+/// An object of runs, one a stream, ascending. Takes their blocks and snapshots away, one by one: what
+/// is joined is never all in memory twice.
+pub(crate) fn merge(id: ObjectId, runs: &mut [RunData], block_bytes: usize) -> EncodedObject {
     let kind = if runs.len() == 1 {
         ObjectKind::Stream
     } else {
         ObjectKind::StreamSet
     };
     let mut builder = ObjectBuilder::new(id, kind);
+    let num_streams = runs.len();
     for run in runs {
         let stream = run.run.stream;
         let mut merge = Merge {
@@ -92,15 +82,17 @@ pub(crate) fn merge(id: ObjectId, runs: &[RunData], block_bytes: usize) -> Encod
             block_bytes,
             open: None,
         };
-        run.blocks.iter().for_each(|block| merge.push(block));
+        for block in std::mem::take(&mut run.blocks) {
+            merge.push(&block);
+        }
         merge.close();
-        if let (Some(snapshot), Some(state)) = (run.run.snapshot, &run.snapshot) {
+        if let (Some(snapshot), Some(state)) = (run.run.snapshot, run.snapshot.take()) {
             let at = builder.position;
-            let block = block::encode_snapshot(stream, id.nonce, at, snapshot.as_of, state.clone());
+            let block = block::encode_snapshot(stream, id.nonce, at, snapshot.as_of, state);
             builder.push(block);
         }
     }
-    builder.finish(runs.len())
+    builder.finish(num_streams)
 }
 
 struct Merge<'a> {

@@ -15,7 +15,7 @@ use crate::{
     fsck,
 };
 
-use super::merge::{expected, holds, merge};
+use super::merge::{holds, merge};
 use super::plan::Run;
 use super::read::{RunData, SourceBlock};
 
@@ -303,23 +303,19 @@ fn an_object_that_lacks_a_record_is_no_proof() {
         snapshot: None,
         alone: true,
     };
-    let run = RunData {
-        run,
-        blocks: vec![part(0, 3), part(3, 4)],
-        snapshot: None,
-    };
+    let mut run = RunData::new(run, vec![part(0, 3), part(3, 4)], None);
     let id = ObjectId {
         node: NODE,
         epoch: Epoch(1),
         counter: 9,
         nonce: 9,
     };
-    let encoded = merge(id, std::slice::from_ref(&run), 64);
+    let encoded = merge(id, std::slice::from_mut(&mut run), 64);
     let body = Bytes::from(encoded.body.concat());
     let index = body.slice(encoded.object.index_position as usize..);
     let index = index.slice(..index.len() - FOOTER_SIZE);
     let right = index::decode(index, encoded.object.index_position).unwrap();
-    let holds = |index: &ObjectIndex| holds(index, StreamId(1), &expected(&run));
+    let holds = |index: &ObjectIndex| holds(index, StreamId(1), &run.expected);
     assert!(holds(&right));
     let wrong: [fn(&mut IndexRow); 5] = [
         |row| row.record_count -= 1,
@@ -446,6 +442,41 @@ async fn requests_are_few() {
     );
     assert_eq!(count(Op::Create, "meta/log/"), 1);
     assert_eq!(requests.len(), 7);
+}
+
+/// Sets that many streams share are read in order of position, not stream by stream.
+#[tokio::test(start_paused = true)]
+async fn requests_do_not_grow_with_the_streams_of_an_object() {
+    let mut config = config();
+    config.compact.read_bytes = 4 << 10;
+    let rig = Rig::new(config).await;
+    let mut streams = Vec::new();
+    for _ in 0..40 {
+        streams.push(rig.stream().await);
+    }
+    for round in 0..4 {
+        for stream in &streams {
+            rig.tail
+                .append(*stream, Epoch(1), entries(round * 2, 2, 1, 40));
+            let bytes = Bytes::from_static(b"state");
+            let as_of = Offset(round * 2 + 2);
+            rig.tail.attach(*stream, StateSnapshot { as_of, bytes });
+        }
+        rig.uploader.flush().await.unwrap();
+    }
+    let before = rig.bucket.count(Op::Get, "data/");
+    compact(&rig).await;
+    let gets = rig.bucket.count(Op::Get, "data/") - before;
+    let num_bytes = rig.tier.counters().compaction_bytes_read;
+    // Each of four sets: its index, and a request for each 4 KiB; then the proof.
+    let most = 4 * (1 + 2) + 1 + usize::try_from(num_bytes).unwrap() / (4 << 10);
+    assert!(gets <= most && most < 40, "{gets} of {most}");
+    for stream in &streams {
+        assert_eq!(read(&rig.tier, *stream).await, entries(0, 8, 1, 40));
+        let state = rig.tier.snapshot(*stream).await.unwrap().unwrap();
+        assert_eq!(state.bytes, "state");
+    }
+    assert_sound(&rig).await;
 }
 
 #[tokio::test(start_paused = true)]

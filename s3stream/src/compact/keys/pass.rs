@@ -18,7 +18,7 @@ use std::sync::Weak;
 use tidewater_types::{Offset, sometimes};
 
 use crate::compact::job::{Outcome, Steps, commit_bytes};
-use crate::compact::read::{OpenObject, parts_of};
+use crate::compact::read::OpenObject;
 use crate::entry::Entry;
 use crate::error::{MetaError, Rejection, TierError};
 use crate::format::index::IndexRow;
@@ -137,9 +137,11 @@ impl Steps {
         tail: Behind<'_>,
         visit: &mut (impl FnMut(Entry) -> Result<ControlFlow<B>, TierError> + Send),
     ) -> Result<ControlFlow<B>, TierError> {
-        for part in parts_of(rows, self.config.read_bytes) {
-            let (blocks, num_bytes) = open.blocks(part).await?;
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let (blocks, count, num_bytes) = open.blocks(rest).await?;
             self.has_read(num_bytes, tail).await;
+            rest = &rest[count..];
             for source in blocks {
                 for entry in source.block.entries_from(Offset(0)) {
                     if let ControlFlow::Break(with) = visit(entry)? {
