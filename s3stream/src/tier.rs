@@ -8,6 +8,7 @@
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use futures_util::future::select;
 use parking_lot::Mutex;
@@ -36,7 +37,7 @@ use crate::tail::Tail;
 use crate::upload::control::Shared;
 use crate::upload::pace::Pacer;
 use crate::upload::store::ObjectStorer;
-use crate::upload::uploader::{UploadLoop, Uploader};
+use crate::upload::uploader::{UploadLoop, Uploader, Work};
 
 /// Streams in a bucket. Clones share everything.
 #[derive(Clone)]
@@ -184,7 +185,11 @@ impl Tier {
             reads,
             ..
         } = &*self.inner;
-        let pacer = Pacer::new(Arc::clone(env), config.upload.pace_percent);
+        let pacer = Pacer::new(
+            Arc::clone(env),
+            config.upload.pace_percent,
+            config.upload_age,
+        );
         let shared = Shared::new(Arc::clone(&pacer));
         let known = reads.metadata.read(|state| state.node(node).copied());
         let last_counter = known
@@ -205,14 +210,14 @@ impl Tier {
             pacer,
         };
         let background = Arc::downgrade(&tail);
-        let upload = UploadLoop {
+        let upload = UploadLoop::new(Work {
             shared: Arc::clone(&shared),
             metadata: reads.metadata.clone(),
             storer,
             tail,
             env: Arc::clone(env),
             config: config.clone(),
-        };
+        });
         let sweeper = Sweeper {
             bucket: Arc::clone(bucket),
             env: Arc::clone(env),
@@ -318,7 +323,7 @@ impl Tier {
             upload: config.upload.clone(),
             parallel: config.upload_parallel,
             // Its own pace is that of its reads.
-            pacer: Pacer::new(Arc::clone(env), 0),
+            pacer: Pacer::new(Arc::clone(env), 0, Duration::ZERO),
         };
         storer.skip_condemned(&reads.metadata);
         let made = Arc::new(Compactor::new(

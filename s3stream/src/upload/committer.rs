@@ -7,13 +7,16 @@
 //! 1. A batch is committed after all of its objects were confirmed and after the batch before it:
 //!    a range that comes before its predecessor would leave a hole and be refused.
 //! 2. The tail hears of a batch once its commit is durable.
+//! 3. A batch that has to be sent again gets ids above those of the batches behind it, so they are
+//!    sent again, too. Until that is done nothing more is sealed: what was would be refused in turn,
+//!    and everything sent twice for as long as there is something to send.
 //!
 //! *IO: none* (requests go through the bucket port)
 
 use std::sync::Arc;
 
 use tidewater_types::{mutant, sometimes};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 
 use crate::counters::add;
 use crate::entry::CommitReport;
@@ -34,14 +37,23 @@ pub(super) struct Committer {
     pub(super) entry_bytes_max: usize,
 }
 
+/// A batch that is committed.
+struct Committed {
+    slot: OwnedSemaphorePermit,
+    /// Its first ids were condemned or passed.
+    was_resent: bool,
+}
+
 impl Committer {
     /// Runs until the node is fenced, the metadata log fails, or an upload died.
     pub(super) async fn run(&self, mut steps: mpsc::UnboundedReceiver<Step>) -> TierError {
+        // Slots of batches that were committed since one was sent again.
+        let mut kept = Vec::new();
         while let Some(step) = steps.recv().await {
             let done = match step {
                 Step::Commit(batch) if mutant!(80) => match steps.try_recv() {
                     Ok(Step::Commit(next)) => match self.batch(next).await {
-                        Ok(()) => self.batch(batch).await,
+                        Ok(_) => self.batch(batch).await,
                         failed => failed,
                     },
                     Ok(tell) => {
@@ -54,22 +66,33 @@ impl Committer {
                 Step::Commit(batch) => self.batch(batch).await,
                 tell @ Step::Tell(_) => {
                     answer(tell);
-                    Ok(())
+                    Ok(None)
                 }
             };
-            if let Err(err) = done {
-                return err;
+            match done {
+                Ok(Some(Committed { slot, was_resent })) => {
+                    if was_resent || !kept.is_empty() {
+                        kept.push(slot);
+                    }
+                }
+                Ok(None) => {}
+                Err(err) => return err,
+            }
+            if steps.is_empty() {
+                kept.clear();
             }
         }
         TierError::Died
     }
 
-    async fn batch(&self, batch: Batch) -> Result<(), TierError> {
-        let Batch { plans, sent, _slot } = batch;
+    async fn batch(&self, batch: Batch) -> Result<Option<Committed>, TierError> {
+        let Batch { plans, sent, slot } = batch;
         // A task that died without an answer panicked: nothing else drops it while the loop runs.
         let mut objects = sent.await.map_err(|_| TierError::Died)?;
         let mut report = CommitReport::default();
+        let mut was_resent = false;
         while !self.commit(objects, &mut report).await? {
+            was_resent = true;
             let counter = self.storer.reserve(plans.len());
             objects = store_all(&self.storer, &plans, counter).await;
         }
@@ -87,7 +110,7 @@ impl Committer {
             }
         }
         self.tail.committed(&report);
-        Ok(())
+        Ok(Some(Committed { slot, was_resent }))
     }
 
     /// Commits the objects of a batch. `false` if one was condemned: all must be sent again.

@@ -6,6 +6,8 @@
 //! Invariants
 //! 1. A request pays after it was sent: the first one of a batch never waits for itself.
 //! 2. While one burst is asked for, nobody waits, and who waits is woken.
+//! 3. Nobody waits longer than the age at which an upload is due: a rate that was measured while
+//!    little came in, or by a clock that stood still, is forgotten by the next batch.
 //!
 //! *IO: none* (sleeps through the environment port)
 
@@ -21,6 +23,7 @@ use tokio::sync::Notify;
 pub(crate) struct Pacer {
     env: Arc<dyn Env>,
     percent: u64,
+    wait_max: Duration,
     state: Mutex<State>,
     woken: Notify,
 }
@@ -47,10 +50,11 @@ impl Drop for Burst {
 }
 
 impl Pacer {
-    pub(crate) fn new(env: Arc<dyn Env>, percent: u32) -> Arc<Self> {
+    pub(crate) fn new(env: Arc<dyn Env>, percent: u32, wait_max: Duration) -> Arc<Self> {
         Arc::new(Self {
             env,
             percent: percent.into(),
+            wait_max,
             state: Mutex::default(),
             woken: Notify::new(),
         })
@@ -85,7 +89,8 @@ impl Pacer {
                 return;
             }
             let start = state.next.max(now);
-            state.next = start.after(price(num_bytes, state.bytes_per_s, self.percent));
+            let price = price(num_bytes, state.bytes_per_s, self.percent);
+            state.next = start.after(price).min(now.after(self.wait_max));
             start
         };
         loop {
@@ -105,8 +110,7 @@ impl Pacer {
 fn price(num_bytes: usize, bytes_per_s: u64, percent: u64) -> Duration {
     let nanos = num_bytes as u128 * 100 * 1_000_000_000
         / (u128::from(bytes_per_s) * u128::from(percent)).max(1);
-    // A day stands for "very long": somebody will ask for a burst before.
-    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)).min(Duration::from_secs(86_400))
+    Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX))
 }
 
 #[cfg(test)]
@@ -114,10 +118,12 @@ mod tests {
     use super::*;
     use crate::testing::TestEnv;
 
+    const HOUR: Duration = Duration::from_secs(3_600);
+
     #[tokio::test(start_paused = true)]
     async fn requests_are_spread_at_the_rate_of_the_input_and_a_burst_ends_all_waits() {
         let env = TestEnv::shared(1);
-        let pacer = Pacer::new(Arc::clone(&env), 200);
+        let pacer = Pacer::new(Arc::clone(&env), 200, HOUR);
         let begin = env.now();
         tokio::time::sleep(Duration::from_secs(10)).await;
         pacer.turn(1 << 30).await;
@@ -151,9 +157,24 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn nobody_waits_longer_than_an_upload_may_be_old() {
+        let env = TestEnv::shared(1);
+        let age = Duration::from_secs(10);
+        let pacer = Pacer::new(Arc::clone(&env), 150, age);
+        let begin = env.now();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        // A byte in a second, and then a large object.
+        pacer.measure(1, begin);
+        for _ in 0..3 {
+            pacer.turn(64 << 20).await;
+        }
+        assert_eq!(env.now().since(begin).as_secs(), 1 + 10);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn without_a_pace_nobody_waits() {
         let env = TestEnv::shared(1);
-        let pacer = Pacer::new(Arc::clone(&env), 0);
+        let pacer = Pacer::new(Arc::clone(&env), 0, HOUR);
         pacer.measure(1, env.now());
         let begin = env.now();
         pacer.turn(1 << 40).await;

@@ -41,7 +41,7 @@ pub(super) struct Batch {
     pub(super) plans: Arc<Vec<ObjectPlan>>,
     pub(super) sent: oneshot::Receiver<Vec<EncodedObject>>,
     /// Given back when the batch is committed.
-    pub(super) _slot: OwnedSemaphorePermit,
+    pub(super) slot: OwnedSemaphorePermit,
 }
 
 /// Seals batches.
@@ -229,11 +229,7 @@ impl Sealer {
             select(std::pin::pin!(stop.stopped()), std::pin::pin!(upload)).await;
         };
         self.env.spawn("s3stream: upload", Box::pin(upload));
-        let step = Step::Commit(Batch {
-            plans,
-            sent,
-            _slot: slot,
-        });
+        let step = Step::Commit(Batch { plans, sent, slot });
         // Without a committer the loop is at its end.
         let _sent = self.steps.send(step);
         Some(num_bytes)

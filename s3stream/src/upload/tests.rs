@@ -657,6 +657,72 @@ async fn a_slow_upload_holds_no_later_one_up_and_commits_keep_their_order() {
     assert_sound(&rig).await;
 }
 
+/// A batch that has to be sent again takes ids above those of the batches behind it. Were more sealed
+/// meanwhile, each would be refused in turn.
+#[tokio::test(start_paused = true)]
+async fn condemned_ids_make_no_batch_go_twice_for_ever() {
+    let rig = Rig::new(TierConfig {
+        upload_bytes: 1_024,
+        ..small_config()
+    })
+    .await;
+    let stream = rig.stream().await;
+    let condemn = MetaOp::CondemnObjects {
+        node: NODE,
+        epoch: rig.node_epoch,
+        counter: 2,
+    };
+    let metadata = rig.tier.metadata();
+    metadata.propose(vec![condemn]).await.unwrap();
+    rig.upload(stream, entries(0, 400, 1, 100)).await;
+    let counters = rig.tier.counters();
+    let batches = counters.commits;
+    assert!(batches >= 30, "{batches}");
+    // The batches that were under way, each once more.
+    let again = counters.uploads - batches;
+    assert!((1..=8).contains(&again), "{again} of {batches}");
+    assert_eq!(end(&rig.tier, stream), Offset(400));
+}
+
+/// Drops the upload loop before it is polled once, as the end of a runtime does.
+struct DropsUploads(Arc<dyn tidewater_types::Env>);
+
+impl tidewater_types::Env for DropsUploads {
+    fn now(&self) -> tidewater_types::Instant {
+        self.0.now()
+    }
+
+    fn wall_ms(&self) -> i64 {
+        self.0.wall_ms()
+    }
+
+    fn sleep(&self, wait: Duration) -> tidewater_types::BoxFuture<'static, ()> {
+        self.0.sleep(wait)
+    }
+
+    fn spawn(&self, label: &'static str, task: tidewater_types::BoxFuture<'static, ()>) {
+        if label != "s3stream: uploader" {
+            self.0.spawn(label, task);
+        }
+    }
+
+    fn random(&self, label: &'static str) -> u64 {
+        self.0.random(label)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loop_that_never_began_ends_with_a_reason() {
+    let env = Arc::new(DropsUploads(crate::testing::TestEnv::shared(1)));
+    let tier = Tier::open(crate::testing::FaultyBucket::new(), env, small_config());
+    let tier = tier.await.unwrap();
+    let epoch = register(tier.metadata()).await;
+    let uploader = tier.start_uploader(NODE, epoch, Arc::new(BrokenTail));
+    assert_eq!(uploader.flush().await, Err(TierError::Died));
+    assert_eq!(uploader.ended().await, TierError::Died);
+    uploader.stop().await;
+}
+
 /// A tail that panics when it is asked for the next batch.
 struct BrokenTail;
 

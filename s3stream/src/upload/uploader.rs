@@ -70,7 +70,7 @@ impl Drop for Uploader {
 }
 
 /// What the loop works with.
-pub(crate) struct UploadLoop {
+pub(crate) struct Work {
     pub(crate) shared: Arc<Shared>,
     pub(crate) metadata: Metadata,
     pub(crate) storer: ObjectStorer,
@@ -79,23 +79,35 @@ pub(crate) struct UploadLoop {
     pub(crate) config: TierConfig,
 }
 
+/// A loop that ends with a reason whatever becomes of it, also if it is never polled.
+pub(crate) struct UploadLoop {
+    /// Goes before the tail: whoever holds the tail may ask for the reason then.
+    end: EndGuard,
+    work: Work,
+}
+
 impl UploadLoop {
+    pub(crate) fn new(work: Work) -> Self {
+        let end = EndGuard::new(Arc::clone(&work.shared));
+        Self { end, work }
+    }
+
     /// Runs until stopped, fenced or failed.
     pub(crate) async fn run(self) {
-        // Dropped before the tail is let go: who holds the tail may ask for the reason then.
-        let tail = Arc::clone(&self.tail);
-        let mut end = EndGuard::new(Arc::clone(&self.shared));
-        let shared = Arc::clone(&self.shared);
+        let Self { mut end, work } = self;
+        let (shared, tail) = (Arc::clone(&work.shared), Arc::clone(&work.tail));
         let stopped = std::pin::pin!(shared.stopped());
-        end.reason = match select(stopped, Box::pin(self.work())).await {
+        end.reason = match select(stopped, Box::pin(work.run())).await {
             Either::Left(((), _)) => TierError::Closed,
             Either::Right((err, _)) => err,
         };
         drop(end);
         drop(tail);
     }
+}
 
-    async fn work(self) -> TierError {
+impl Work {
+    async fn run(self) -> TierError {
         self.tail.start_over();
         let (sender, steps) = mpsc::unbounded_channel();
         let storer = Arc::new(self.storer);
