@@ -7,6 +7,8 @@
 //! 1. A part's file goes when its upload ends, at the latest when the next process opens the
 //!    directory: uploads do not outlive the process that began them.
 //! 2. Bytes are copied from file to file by the kernel, where it can without reading them.
+//! 3. A part is durable before its tag is told: what a failed write-back lost is never read again as if
+//!    it were the part. The whole is synced, and as long as its parts, before it gets its name.
 //!
 //! *IO: driver*
 
@@ -71,12 +73,13 @@ impl Tree {
     ) -> Result<PartTag, BucketError> {
         self.check_sync(part.key)?;
         self.uploads.find(part.key, part.upload)?;
-        // Synced with the whole, not by itself.
-        let staged = self.staging.write(fill, false);
+        let staged = self.staging.write(fill);
         let staged = staged.map_err(|e| unapplied(part.key, "write a part of", &e))?;
         let name = staged.path().file_name().unwrap_or_default();
         let tag = name.to_string_lossy().into_owned();
-        self.uploads.put(part, tag, PartFile::new(staged))
+        let file =
+            PartFile::new(staged).map_err(|e| unapplied(part.key, "look at a part of", &e))?;
+        self.uploads.put(part, tag, file)
     }
 
     pub(super) fn complete_parts(

@@ -7,7 +7,7 @@
 //! Invariants
 //! 1. A folder is locked (`flock`) for as long as its bucket is open; only folders that
 //!    nobody locks are removed. So no process loses a temporary to another one's opening.
-//! 2. A staged file is durable, under its temporary name, when a `write` that syncs answers.
+//! 2. A staged file is durable, under its temporary name, when `write` answers.
 //!
 //! *IO: driver*
 
@@ -62,12 +62,8 @@ impl Staging {
         &self.folder
     }
 
-    /// Lets `fill` write a new file, and syncs it if asked to.
-    pub(super) fn write(
-        &self,
-        fill: impl FnOnce(&File) -> io::Result<()>,
-        sync: bool,
-    ) -> io::Result<Staged> {
+    /// Lets `fill` write a new file, and syncs it.
+    pub(super) fn write(&self, fill: impl FnOnce(&File) -> io::Result<()>) -> io::Result<Staged> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.folder.join(number.to_string());
         let file = OpenOptions::new()
@@ -75,7 +71,7 @@ impl Staging {
             .create_new(true)
             .open(&path)?;
         let staged = Staged { path };
-        let written = fill(&file).and_then(|()| if sync { file.sync_all() } else { Ok(()) });
+        let written = fill(&file).and_then(|()| file.sync_all());
         match written {
             Ok(()) => Ok(staged),
             Err(e) => {
@@ -110,27 +106,37 @@ impl Staged {
     }
 }
 
-/// The file of one part.
+/// The file of one part, and its size in bytes.
 #[derive(Debug)]
-pub(super) struct PartFile(Option<Staged>);
+pub(super) struct PartFile {
+    staged: Option<Staged>,
+    size: u64,
+}
 
 impl Drop for PartFile {
     fn drop(&mut self) {
-        if let Some(staged) = self.0.take() {
+        if let Some(staged) = self.staged.take() {
             staged.remove();
         }
     }
 }
 
 impl PartFile {
-    pub(super) fn new(staged: Staged) -> Self {
-        Self(Some(staged))
+    pub(super) fn new(staged: Staged) -> io::Result<Self> {
+        let size = fs::metadata(staged.path())?.len();
+        let staged = Some(staged);
+        Ok(Self { staged, size })
     }
 
     /// Adds the part's bytes to `whole`.
     pub(super) fn append_to(&self, mut whole: &File) -> io::Result<()> {
-        let staged = self.0.as_ref().expect("taken by drop alone");
-        io::copy(&mut File::open(staged.path())?, &mut whole).map(drop)
+        let staged = self.staged.as_ref().expect("taken by drop alone");
+        let copied = io::copy(&mut File::open(staged.path())?, &mut whole)?;
+        if copied == self.size {
+            Ok(())
+        } else {
+            Err(io::ErrorKind::UnexpectedEof.into())
+        }
     }
 }
 

@@ -87,7 +87,7 @@ impl Tree {
             .map_err(|e| unapplied(key, "create the directory of", &e))?;
         let staged = self
             .staging
-            .write(fill, true)
+            .write(fill)
             .map_err(|e| unapplied(key, "write", &e))?;
         match fs::hard_link(staged.path(), &path) {
             Ok(()) => self.confirm(key, &dir, staged),
