@@ -5,7 +5,7 @@
 //!
 //! Invariants
 //! 1. The two newest snapshots that were read back and found whole are kept, and all
-//!    of the log behind the older of them. The boundary is the entry of that one.
+//!    of the log behind the older of them. The boundary is the entry of that one, which was decoded.
 //! 2. The boundary is durable before the delay begins, and the delay is over, by this
 //!    process's clock, before the first request to delete is sent.
 //! 3. Nothing above the boundary is ever deleted; so a request to delete may be late.
@@ -14,7 +14,6 @@
 //! *IO: none* (requests go through the bucket port)
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use futures_util::{StreamExt, stream};
 use tidewater_bucket::{BucketError, Purpose};
@@ -48,21 +47,59 @@ pub(super) async fn snapshot_and_collect(inner: Arc<Inner>, state: MetaState) {
         tracing::warn!(%err, "metadata snapshot not written");
         return;
     }
-    if inner.collects.swap(true, Ordering::Relaxed) {
-        // The one that waits looks again when it is done.
+    let Some(mut turn) = Turn::take(&inner) else {
+        // Whoever collects looks again when it is done.
         return;
-    }
-    loop {
-        let newest = inner.pace.lock().snapshot_seq;
+    };
+    while turn.is_asked() {
         if let Err(err) = inner.collect().await {
             tracing::warn!(%err, "superfluous metadata not deleted yet");
-            break;
-        }
-        if inner.pace.lock().snapshot_seq == newest {
-            break;
         }
     }
-    inner.collects.store(false, Ordering::Relaxed);
+}
+
+/// Who collects: one at a time, and again if it was asked for meanwhile.
+#[derive(Default)]
+pub(super) struct Collecting {
+    runs: bool,
+    asked: bool,
+}
+
+/// The one that collects. If its task dies, by a panic, the next one may.
+struct Turn<'a> {
+    inner: &'a Inner,
+    is_over: bool,
+}
+
+impl<'a> Turn<'a> {
+    /// Asks for a collection; the turn, unless somebody has it.
+    fn take(inner: &'a Inner) -> Option<Self> {
+        let mut collecting = inner.collecting.lock();
+        collecting.asked = true;
+        if collecting.runs {
+            return None;
+        }
+        collecting.runs = true;
+        let is_over = false;
+        Some(Self { inner, is_over })
+    }
+
+    /// Whether a collection was asked for since the last call. If not, the turn is over: in the same
+    /// moment, so that nobody's request is lost between the two.
+    fn is_asked(&mut self) -> bool {
+        let mut collecting = self.inner.collecting.lock();
+        collecting.runs = std::mem::take(&mut collecting.asked);
+        self.is_over = !collecting.runs;
+        collecting.runs
+    }
+}
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            self.inner.collecting.lock().runs = false;
+        }
+    }
 }
 
 /// Writes the snapshot of a state.
@@ -73,14 +110,17 @@ pub(super) async fn write_snapshot(inner: &Inner, state: &MetaState) -> Result<(
 }
 
 impl Inner {
-    /// A snapshot that another process wrote since the last one this process knows.
+    /// A sound snapshot that another process wrote since the last one this process knows. A damaged
+    /// one is none: whoever waited for a better one would wait for ever.
     async fn newer_snapshot(&self) -> Result<Option<(u64, u64)>, MetaError> {
         let known = self.pace.lock().snapshot_seq;
-        let Some(seq) = self.reader.snapshots(known + 1).await?.last().copied() else {
-            return Ok(None);
-        };
-        let num_bytes = self.reader.snapshot_bytes(seq).await?;
-        Ok(num_bytes.map(|num_bytes| (seq, num_bytes)))
+        for seq in self.reader.snapshots(known + 1).await?.into_iter().rev() {
+            let found = self.reader.snapshot_bytes(seq).await;
+            if let Some(num_bytes) = unless_damaged(found)? {
+                return Ok(Some((seq, num_bytes)));
+            }
+        }
+        Ok(None)
     }
 
     /// Draws the boundary, waits, deletes.
@@ -107,23 +147,30 @@ impl Inner {
     }
 }
 
-/// The entry of the older of the two newest snapshots that are whole.
+/// The entry of the older of the two newest snapshots that are whole. The older one is what stays if
+/// the newer is lost, so it is not only compared with its checksums but taken for a state.
 async fn older_of_two_sound(reader: &MetaReader, drawn: u64) -> Result<Option<u64>, MetaError> {
-    let mut num_sound = 0;
+    let mut has_newest = false;
     for seq in reader.snapshots(drawn).await?.into_iter().rev() {
-        match reader.verify_snapshot(seq).await {
-            Ok(Some(_)) => num_sound += 1,
-            Ok(None) => {}
-            Err(err @ (MetaError::Corrupt { .. } | MetaError::MissingEntry { .. })) => {
-                tracing::warn!(%err, "metadata snapshot is not relied on");
-            }
-            Err(err) => return Err(err),
-        }
-        if num_sound == 2 {
+        if !has_newest {
+            has_newest = unless_damaged(reader.verify_snapshot(seq).await)?.is_some();
+        } else if unless_damaged(reader.snapshot(seq).await)?.is_some() {
             return Ok(Some(seq));
         }
     }
     Ok(None)
+}
+
+/// A damaged snapshot is as good as none, and is told of.
+fn unless_damaged<T>(read: Result<Option<T>, MetaError>) -> Result<Option<T>, MetaError> {
+    match read {
+        Err(err @ (MetaError::Corrupt { .. } | MetaError::MissingEntry { .. })) => {
+            sometimes!("s3stream: metadata snapshot not relied on");
+            tracing::warn!(%err, "metadata snapshot is not relied on");
+            Ok(None)
+        }
+        read => read,
+    }
 }
 
 impl MetaReader {

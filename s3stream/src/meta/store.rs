@@ -12,7 +12,7 @@
 //! *IO: none* (requests go through the bucket port)
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
 
 use parking_lot::{Mutex, RwLock};
 use tidewater_types::{mutant, sometimes};
@@ -20,6 +20,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::error::MetaError;
 
+use super::collect::Collecting;
 use super::format::entry::LogEntry;
 use super::fresh::Fresh;
 use super::load::{Loaded, MetaReader, OpenReport, apply_entry, check_place, log_key};
@@ -45,7 +46,7 @@ pub(super) struct Inner {
     pub(super) objects_died: Notify,
     /// Told of every entry that is applied.
     pub(super) applied: Notify,
-    pub(super) collects: AtomicBool,
+    pub(super) collecting: Mutex<Collecting>,
     pub(super) entries_written: AtomicU64,
 }
 
@@ -68,7 +69,7 @@ impl Inner {
             watchers: Watchers::default(),
             objects_died: Notify::new(),
             applied: Notify::new(),
-            collects: AtomicBool::new(false),
+            collecting: Mutex::default(),
             entries_written: AtomicU64::new(0),
             reader,
         }
