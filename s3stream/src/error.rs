@@ -5,6 +5,8 @@
 //!
 //! *IO: none*
 
+use std::time::Duration;
+
 use tidewater_bucket::BucketError;
 use tidewater_types::{Epoch, ErrorKind, NodeId, Offset, StreamId};
 
@@ -74,6 +76,12 @@ pub enum Rejection {
     ObjectLive {
         /// The object's key.
         object: String,
+    },
+    /// The cluster's log has another deletion delay.
+    #[error("deletions in the log are announced {current_ns} ns before they are made")]
+    DeleteDelay {
+        /// The cluster's, in nanoseconds.
+        current_ns: u64,
     },
     /// The operation contradicts itself.
     #[error("malformed operation: {what}")]
@@ -165,6 +173,15 @@ pub enum MetaError {
         /// What it may be.
         range: &'static str,
     },
+    /// The cluster was made with another `delete_delay`. Every process relies on every other one's, so
+    /// there is one.
+    #[error("delete_delay is {own:?} here and {cluster:?} in the cluster's metadata")]
+    OtherDeleteDelay {
+        /// That of this process's configuration.
+        own: Duration,
+        /// That of the cluster.
+        cluster: Duration,
+    },
     /// The metadata was closed while the call waited; its outcome is unknown.
     #[error("the metadata log is closed")]
     Closed,
@@ -183,9 +200,10 @@ impl MetaError {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Rejected { reason, .. } => reason.kind(),
-            Self::TooLarge { .. } | Self::Unsupported { .. } | Self::InvalidConfig { .. } => {
-                ErrorKind::Invalid
-            }
+            Self::TooLarge { .. }
+            | Self::Unsupported { .. }
+            | Self::InvalidConfig { .. }
+            | Self::OtherDeleteDelay { .. } => ErrorKind::Invalid,
             Self::Corrupt { .. } | Self::MissingEntry { .. } => ErrorKind::Corrupt,
             Self::Unavailable(cause) => cause.kind(),
             Self::Closed | Self::Outpaced { .. } => ErrorKind::Closed,

@@ -35,6 +35,9 @@ const BOUNDARY: &str = include_str!("../../docs/formats/vectors/metadata-boundar
 const LOG_COMPACTION: &str =
     include_str!("../../docs/formats/vectors/metadata-log-compaction-v1.hex");
 const LOG_GUARD: &str = include_str!("../../docs/formats/vectors/metadata-log-guard-v1.hex");
+const LOG_DELAY: &str = include_str!("../../docs/formats/vectors/metadata-log-delay-v1.hex");
+const SNAPSHOT_DELAY: &str =
+    include_str!("../../docs/formats/vectors/metadata-snapshot-delay-v1.hex");
 const SNAPSHOT: &str = include_str!("../../docs/formats/vectors/metadata-snapshot-v1.hex");
 
 const MARK: &str = include_str!("../../docs/formats/vectors/key-compaction-v1.hex");
@@ -262,6 +265,28 @@ fn check_entries(vectors: &str, expected: &[Vec<MetaOp>]) {
             assert_eq!((found.header, &found.txns[..]), (log_header(), expected));
             let txns: Vec<_> = found.txns.iter().map(|txn| op::encode_txn(txn)).collect();
             entry::encode(&found.header, txns.iter().map(|txn| &txn[..])).0
+        },
+    );
+}
+
+#[test]
+fn first_entries_with_the_deletion_delay() {
+    let delay_ns = 3_600_000_000_000;
+    check(
+        LOG_DELAY,
+        |bytes| entry::decode(bytes, 1),
+        |found| {
+            assert_eq!(found.txns, [[MetaOp::SetDeleteDelay { delay_ns }]]);
+            let txns: Vec<_> = found.txns.iter().map(|txn| op::encode_txn(txn)).collect();
+            entry::encode(&found.header, txns.iter().map(|txn| &txn[..])).0
+        },
+    );
+    check(
+        SNAPSHOT_DELAY,
+        |bytes| snapshot::decode(bytes, 1),
+        |state| {
+            assert_eq!(state.delete_delay_ns, delay_ns);
+            snapshot::encode(&state)
         },
     );
 }

@@ -174,6 +174,7 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     metadata(74, "log entries deleted as soon as the boundary is drawn"),
     metadata(75, "a stopped monotonic clock is believed"),
+    metadata(98, "a process with another deletion delay is let in"),
     tier(29, "sweep", "sweep deletes a just-committed object"),
     compaction(30, "sources deleted before the commit"),
     compaction(31, "two compactors and no check"),

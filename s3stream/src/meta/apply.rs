@@ -11,7 +11,6 @@
 //!
 //! *IO: none*
 
-use bytes::Bytes;
 use tidewater_types::{Epoch, NodeId, Offset, OffsetRange, StreamId, mutant, sometimes};
 
 use crate::entry::CommitReport;
@@ -19,13 +18,11 @@ use crate::error::Rejection;
 use crate::object_id::{COMPACTION_COUNTERS, ObjectId};
 
 use super::op::{MetaOp, NewObject, NewRange, NewSnapshot};
-use super::state::{Changes, KeyState, MetaState, NodeState, ObjectState, RangeState, SnapshotRef};
+use super::state::{Changes, MetaState, NodeState, ObjectState, RangeState, SnapshotRef};
 use super::watched::Watched;
 
+mod keys;
 mod replace;
-
-/// Longest key in bytes.
-const KEY_BYTES_MAX: usize = 1_024;
 
 /// Applies a transaction that nobody watches.
 #[cfg(test)]
@@ -109,6 +106,7 @@ impl Judge<'_> {
                 epoch,
                 counter,
             } => self.condemn(*node, *epoch, *counter),
+            MetaOp::SetDeleteDelay { delay_ns } => self.set_delete_delay(*delay_ns),
             MetaOp::TrimStream {
                 stream,
                 epoch,
@@ -138,24 +136,6 @@ impl Judge<'_> {
                 objects.iter().try_for_each(|id| self.remove_object(*id))
             }
         }
-    }
-
-    fn put_key(&mut self, key: &str, value: &Bytes, expected_version: Option<u64>) -> Verdict {
-        if key.is_empty() || key.len() > KEY_BYTES_MAX {
-            return Err(Rejection::Malformed {
-                what: "a key has 1 to 1,024 bytes",
-            });
-        }
-        self.check_version(key, expected_version)?;
-        let version = self.next_version()?;
-        self.changes.set_key(
-            key,
-            Some(KeyState {
-                value: value.clone(),
-                version,
-            }),
-        );
-        Ok(())
     }
 
     fn register_node(&mut self, node: NodeId, epoch: Epoch) -> Verdict {
@@ -427,34 +407,6 @@ impl Judge<'_> {
             }
             None => Ok(()),
         }
-    }
-
-    fn check_version(&self, key: &str, expected: Option<u64>) -> Verdict {
-        let current = self
-            .changes
-            .state
-            .keys
-            .get(key)
-            .map_or(0, |state| state.version);
-        if expected.is_none_or(|expected| expected == current) {
-            return Ok(());
-        }
-        Err(Rejection::KeyVersion {
-            key: key.to_owned(),
-            current,
-        })
-    }
-
-    fn next_version(&mut self) -> Result<u64, Rejection> {
-        let (stream, version) = (
-            self.changes.state.next_stream,
-            self.changes.state.last_version,
-        );
-        let version = version.checked_add(1).ok_or(Rejection::Malformed {
-            what: "versions are used up",
-        })?;
-        self.changes.set_counters(stream, version);
-        Ok(version)
     }
 
     fn reference(&mut self, id: ObjectId) {

@@ -24,6 +24,7 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use tidewater_bucket::{BucketError, Purpose};
 use tidewater_types::{mutant, sometimes};
+use tokio::sync::oneshot;
 
 use crate::error::MetaError;
 
@@ -32,7 +33,7 @@ use super::collect::snapshot_and_collect;
 use super::format::entry::{self, EntryHeader, LogEntry};
 use super::fresh::Fresh;
 use super::load::log_key;
-use super::queue::Proposal;
+use super::queue::{Encoded, Proposal};
 use super::state::MetaState;
 use super::store::Inner;
 
@@ -80,14 +81,19 @@ pub(super) async fn commit_queue(inner: Arc<Inner>) {
 }
 
 impl Inner {
-    /// The first entry carries no transaction: its header names the cluster.
+    /// The first entry: its header names the cluster, its transaction the deletion delay.
     pub(super) async fn create_cluster(&self) -> Result<(), MetaError> {
         let mut fresh = self.log.lock().await;
-        let (header, bytes, crc) = self.encode(&[]);
+        let (reply, _answer) = oneshot::channel();
+        let encoded = Encoded::new(vec![self.reader.delay_op()], None, usize::MAX)?;
+        let room = Arc::clone(&self.room).acquire_many_owned(encoded.num_bytes());
+        let room = room.await.expect("the semaphore is never closed");
+        let batch = vec![Proposal::new(encoded, room, reply)];
+        let (header, bytes, crc) = self.encode(&batch);
         let num_bytes = bytes.len() as u64;
         match self.create(&header, bytes, &mut fresh).await? {
             Created::Ours => {
-                self.apply_ours(header.seq, crc, num_bytes, Vec::new());
+                self.apply_ours(header.seq, crc, num_bytes, batch);
                 self.entries_written.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }

@@ -29,6 +29,7 @@ use crate::reader::FormatError;
 use super::apply::apply_and_tell;
 use super::format::entry::{self, LogEntry};
 use super::fresh::Fresh;
+use super::op::MetaOp;
 use super::pace::LogSize;
 use super::state::MetaState;
 use super::watched::Watched;
@@ -92,6 +93,14 @@ pub(crate) struct MetaReader {
 }
 
 impl MetaReader {
+    /// The operation that tells the cluster this process's deletion delay.
+    pub(super) fn delay_op(&self) -> MetaOp {
+        let delay_ns = self.config.delete_delay.as_nanos();
+        MetaOp::SetDeleteDelay {
+            delay_ns: u64::try_from(delay_ns).expect("the range fits"),
+        }
+    }
+
     pub(crate) fn backoff(&self) -> Backoff {
         Backoff::new(self.config.backoff_min, self.config.backoff_max)
     }

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use tidewater_bucket::{Bucket, Purpose};
-use tidewater_types::{ClusterId, Env, Epoch, NodeId};
+use tidewater_types::{ClusterId, Env, Epoch, NodeId, mutant};
 use tokio::sync::oneshot;
 
 use crate::config::MetaConfig;
@@ -86,7 +86,29 @@ impl Metadata {
         if is_new {
             inner.create_cluster().await?;
         }
-        Ok(Self { inner })
+        let opened = Self { inner };
+        opened.agree_on_delay().await?;
+        Ok(opened)
+    }
+
+    /// What a process may believe, and when it may delete, follows from one deletion delay that all
+    /// processes have: another one is refused. (Metadata that says none is told once.)
+    async fn agree_on_delay(&self) -> Result<(), MetaError> {
+        let reader = &self.inner.reader;
+        if self.read(|state| state.delete_delay_ns) == 0 {
+            match self.propose(vec![reader.delay_op()]).await {
+                // Another process was faster.
+                Ok(()) | Err(MetaError::Rejected { .. }) => {}
+                Err(err) => return Err(err),
+            }
+        }
+        let cluster = self.read(MetaState::delete_delay).unwrap_or_default();
+        let own = reader.config.delete_delay;
+        if cluster == own || mutant!(98) {
+            Ok(())
+        } else {
+            Err(MetaError::OtherDeleteDelay { own, cluster })
+        }
     }
 
     /// Whether the bucket holds a cluster's metadata. Changes nothing.
@@ -116,13 +138,22 @@ impl Metadata {
         bucket: &Arc<dyn Bucket>,
         env: &Arc<dyn Env>,
     ) -> Result<Option<MetaState>, MetaError> {
-        let reader = MetaReader {
+        let mut reader = MetaReader {
             bucket: Arc::clone(bucket),
             env: Arc::clone(env),
             config: MetaConfig::default(),
             purpose: Purpose::Fsck,
         };
-        Ok(reader.load().await?.state)
+        let state = reader.load().await?.state;
+        let delay = state.as_ref().and_then(MetaState::delete_delay);
+        match delay.filter(|delay| *delay != reader.config.delete_delay) {
+            // What was believed was believed by another cluster's rule.
+            Some(delay) => {
+                reader.config.delete_delay = delay;
+                Ok(reader.load().await?.state)
+            }
+            None => Ok(state),
+        }
     }
 
     /// How the metadata was opened.

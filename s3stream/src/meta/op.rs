@@ -234,6 +234,12 @@ pub enum MetaOp {
         /// The epoch it registered.
         node_epoch: Epoch,
     },
+    /// Says how long a deletion in the log is announced before it is made. Every process relies on it,
+    /// so it is said once and never changes; saying the same again does nothing.
+    SetDeleteDelay {
+        /// Nanoseconds, at least 1.
+        delay_ns: u64,
+    },
     /// Forgets dead objects that were deleted from the bucket. Unknown ids are passed over:
     /// another sweeper was faster.
     RemoveObjects {

@@ -16,6 +16,7 @@
 //! *IO: none*
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tidewater_types::{ClusterId, Epoch, NodeId, Offset, OffsetRange, StreamId, WalId};
@@ -198,6 +199,8 @@ pub struct MetaState {
     pub(crate) log_crc: u32,
     pub(crate) next_stream: u64,
     pub(crate) last_version: u64,
+    /// How long deletions in the log are announced; 0 until somebody said it.
+    pub(crate) delete_delay_ns: u64,
     pub(crate) nodes: BTreeMap<NodeId, NodeState>,
     pub(crate) streams: ChunkMap<StreamId, StreamState>,
     pub(crate) objects: ChunkMap<ObjectId, ObjectState>,
@@ -214,6 +217,7 @@ impl MetaState {
             log_crc: 0,
             next_stream: 1,
             last_version: 0,
+            delete_delay_ns: 0,
             nodes: BTreeMap::new(),
             streams: ChunkMap::default(),
             objects: ChunkMap::default(),
@@ -226,6 +230,13 @@ impl MetaState {
     #[must_use]
     pub fn cluster_id(&self) -> ClusterId {
         self.cluster
+    }
+
+    /// How long a deletion in the log is announced before it is made; `None` until it was said.
+    #[must_use]
+    pub fn delete_delay(&self) -> Option<Duration> {
+        let said = Some(self.delete_delay_ns).filter(|delay_ns| *delay_ns > 0);
+        said.map(Duration::from_nanos)
     }
 
     /// Number of the last log entry applied.
@@ -304,6 +315,7 @@ impl MetaState {
 /// The inverse of one primitive change.
 #[derive(Debug)]
 enum Undo {
+    DeleteDelay,
     Counters { next_stream: u64, last_version: u64 },
     Node(NodeId, Option<NodeState>),
     Stream(StreamId, Option<StreamState>),
@@ -338,6 +350,12 @@ impl<'a> Changes<'a> {
             last_version: *version,
         });
         (*stream, *version) = (next_stream, last_version);
+    }
+
+    pub(crate) fn set_delete_delay(&mut self, delay_ns: u64) {
+        let known = std::mem::replace(&mut self.state.delete_delay_ns, delay_ns);
+        assert_eq!(known, 0, "it is said once");
+        self.undo.push(Undo::DeleteDelay);
     }
 
     pub(crate) fn set_node(&mut self, id: NodeId, node: NodeState) {
@@ -411,7 +429,7 @@ impl<'a> Changes<'a> {
                     Watched::Stream(*id)
                 }
                 Undo::Key(key, _) => Watched::Key(key.clone()),
-                Undo::Counters { .. } | Undo::Object(..) => continue,
+                Undo::DeleteDelay | Undo::Counters { .. } | Undo::Object(..) => continue,
             };
             if changed.last() != Some(&what) {
                 changed.push(what);
@@ -423,6 +441,7 @@ impl<'a> Changes<'a> {
     pub(crate) fn roll_back(mut self) {
         while let Some(undo) = self.undo.pop() {
             match undo {
+                Undo::DeleteDelay => self.state.delete_delay_ns = 0,
                 Undo::Counters {
                     next_stream,
                     last_version,

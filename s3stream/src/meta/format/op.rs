@@ -93,6 +93,7 @@ fn put_op(out: &mut Vec<u8>, op: &MetaOp) {
             put_version(out, *expected_version);
         }
         MetaOp::RemoveObjects { objects } => put_removal(out, objects),
+        MetaOp::SetDeleteDelay { delay_ns } => put_words(out, 23, &[*delay_ns]),
         MetaOp::ReplaceRanges {
             node,
             node_epoch,
@@ -267,6 +268,9 @@ fn read_op(reader: &mut Reader) -> Result<MetaOp, FormatError> {
             let (node, node_epoch) = read_node(reader)?;
             MetaOp::RequireNode { node, node_epoch }
         }
+        23 => MetaOp::SetDeleteDelay {
+            delay_ns: reader.u64()?,
+        },
         // The checksum held, so this is no damage: an operation of a newer version.
         other => {
             return Err(FormatError::Unsupported {

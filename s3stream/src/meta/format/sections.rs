@@ -32,6 +32,7 @@ const STREAMS: u8 = 3;
 const RANGES: u8 = 4;
 const KEYS: u8 = 5;
 const COMPACTIONS: u8 = 6;
+const DELETE_DELAY: u8 = 7;
 
 /// The sections of a state, in runs of about the size asked for.
 pub(crate) struct Sections<'a> {
@@ -45,6 +46,8 @@ pub(crate) struct Sections<'a> {
     ranges_after: Iter<'a, StreamId, StreamState>,
     keys: Iter<'a, String, KeyState>,
     compactions: btree_map::Iter<'a, NodeId, NodeState>,
+    /// Taken once it is written.
+    delete_delay_ns: Option<u64>,
 }
 
 impl<'a> Sections<'a> {
@@ -59,6 +62,7 @@ impl<'a> Sections<'a> {
             ranges_after: state.streams.iter(),
             keys: state.keys.iter(),
             compactions: state.nodes.iter(),
+            delete_delay_ns: Some(state.delete_delay_ns).filter(|delay| *delay > 0),
         }
     }
 
@@ -194,6 +198,13 @@ impl Sections<'_> {
         out.put_u64_le(node.compactions_committed);
         true
     }
+
+    fn put_delete_delay(&mut self, out: &mut Vec<u8>) -> bool {
+        let delay_ns = self.delete_delay_ns.take();
+        delay_ns
+            .inspect(|delay_ns| out.put_u64_le(*delay_ns))
+            .is_some()
+    }
 }
 
 impl Iterator for Sections<'_> {
@@ -207,6 +218,7 @@ impl Iterator for Sections<'_> {
         self.section(&mut out, RANGES, Self::put_ranges);
         self.section(&mut out, KEYS, Self::put_key);
         self.section(&mut out, COMPACTIONS, Self::put_compactions);
+        self.section(&mut out, DELETE_DELAY, Self::put_delete_delay);
         (!out.is_empty()).then_some(out)
     }
 }
@@ -237,7 +249,7 @@ impl SectionsReader {
         while reader.remaining() > 0 {
             let tag = reader.u8()?;
             // A section goes on in the next part at most, and never in the same.
-            if tag <= in_part || tag < self.tag || tag > COMPACTIONS {
+            if tag <= in_part || tag < self.tag || tag > DELETE_DELAY {
                 return Err(reader.damaged("section", u64::from(self.tag), u64::from(tag)));
             }
             (in_part, self.tag) = (tag, tag);
@@ -247,7 +259,8 @@ impl SectionsReader {
                 STREAMS => 34,
                 RANGES => 40,
                 KEYS => 14,
-                _ => 12,
+                COMPACTIONS => 12,
+                _ => 8,
             };
             for _ in 0..some(reader, size_min, "items")? {
                 match tag {
@@ -256,7 +269,8 @@ impl SectionsReader {
                     STREAMS => self.stream(reader)?,
                     RANGES => self.ranges(reader)?,
                     KEYS => self.key(reader)?,
-                    _ => self.compactions(reader)?,
+                    COMPACTIONS => self.compactions(reader)?,
+                    _ => self.delete_delay(reader)?,
                 }
             }
         }
@@ -305,6 +319,15 @@ impl SectionsReader {
         let node = node.filter(|_| counter > COMPACTION_COUNTERS);
         let node = node.ok_or_else(|| reader.damaged("node and counter of a compaction", 1, 0))?;
         node.compactions_committed = counter;
+        Ok(())
+    }
+
+    fn delete_delay(&mut self, reader: &mut Reader) -> Result<(), FormatError> {
+        let (known, delay_ns) = (self.state.delete_delay_ns, reader.u64()?);
+        if known != 0 || delay_ns == 0 {
+            return Err(reader.damaged("deletion delay, said once", 0, known));
+        }
+        self.state.delete_delay_ns = delay_ns;
         Ok(())
     }
 

@@ -42,6 +42,45 @@ async fn write(metadata: &Metadata, key: &str, count: usize) {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn another_deletion_delay_is_refused_and_the_same_costs_nothing() {
+    let bucket = FaultyBucket::new();
+    let metadata = open(bucket.clone(), 1).await;
+    assert_eq!(metadata.read(|state| state.delete_delay()), Some(DELAY));
+    let created = bucket.count(Op::Create, "");
+    let mut other = config();
+    other.delete_delay = DELAY * 2;
+    let refused = Metadata::open(bucket.clone(), TestEnv::shared(2 << 32), other.clone());
+    assert_eq!(
+        refused.await.err(),
+        Some(MetaError::OtherDeleteDelay {
+            own: DELAY * 2,
+            cluster: DELAY
+        })
+    );
+    open(bucket.clone(), 3).await;
+    assert_eq!(bucket.count(Op::Create, ""), created);
+    // A check reads by the cluster's delay, and from a snapshot, too.
+    metadata.write_snapshot().await.unwrap();
+    let (store, env) = (bucket.clone() as Arc<dyn Bucket>, TestEnv::shared(4 << 32));
+    let state = Metadata::peek(&store, &env).await.unwrap().unwrap();
+    assert_eq!(state.delete_delay(), Some(DELAY));
+    assert!(Metadata::open(bucket, env, other).await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_damaged_newest_snapshot_stops_no_further_ones() {
+    let bucket = FaultyBucket::new();
+    let (first, second) = (open(bucket.clone(), 1).await, open(bucket.clone(), 2).await);
+    write(&first, "a", 12).await;
+    let newest = |keys: Vec<String>| keys.last().cloned().unwrap();
+    let before = newest(bucket.keys("meta/snap/").await);
+    // The second process does not know of that snapshot, and its head is damaged.
+    bucket.flip(&before, 50).await;
+    write(&second, "b", 12).await;
+    assert!(newest(bucket.keys("meta/snap/").await) > before);
+}
+
 /// A process that can be held up: its requests of one kind wait.
 struct Held {
     bucket: Arc<FaultyBucket>,

@@ -16,7 +16,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tidewater_s3stream::{MetaConfig, MetaState, Metadata};
+use tidewater_bucket::Bucket;
+use tidewater_s3stream::{MetaConfig, MetaError, MetaState, Metadata};
 use tidewater_types::{Env, StreamId};
 
 use crate::bucket::SimBucket;
@@ -171,19 +172,22 @@ impl World {
     fn opened_now(&self, number: u64) -> Result<MetaState, Violation> {
         let seed = self.plan.seed ^ (number << 32);
         let executor = Executor::new(seed);
-        let fork = self.bucket.fork(executor.handle(), seed);
+        let fork = Arc::new(self.bucket.fork(executor.handle(), seed));
         let env: Arc<dyn Env> = Arc::new(SimEnv::new(executor.handle(), seed, Tag(1), 0));
         let config = self.config.clone();
         let found = Arc::new(Mutex::new(None));
         let sink = Arc::clone(&found);
         let outcome = executor.run(LIMITS, async move {
-            match Metadata::open(Arc::new(fork), env, config).await {
-                Ok(metadata) => {
-                    *sink.lock() = Some(metadata.read(Clone::clone));
-                    Ok(())
+            match Metadata::open(fork.clone(), env.clone(), config.clone()).await {
+                Ok(metadata) => *sink.lock() = Some(metadata.read(Clone::clone)),
+                Err(error) => {
+                    return Err(Violation::new("fork", format!("not opened: {error}")));
                 }
-                Err(error) => Err(Violation::new("fork", format!("not opened: {error}"))),
             }
+            if number.is_multiple_of(4) {
+                refuses_another_delay(fork, env, config).await?;
+            }
+            Ok(())
         });
         match failure_of(outcome) {
             Some(violation) => Err(violation),
@@ -195,6 +199,20 @@ impl World {
     pub(super) fn ends(&self, state: &MetaState) {
         let result = self.model.lock().registers.check_final(&lists(state));
         self.check(result);
+    }
+}
+
+/// What processes may believe follows from one deletion delay: whoever has another one stays out.
+async fn refuses_another_delay(
+    bucket: Arc<dyn Bucket>,
+    env: Arc<dyn Env>,
+    mut config: MetaConfig,
+) -> Result<(), Violation> {
+    config.delete_delay *= 3;
+    match Metadata::open(bucket, env, config).await {
+        Err(MetaError::OtherDeleteDelay { .. }) => Ok(()),
+        Ok(_) => Err(Violation::new("delay", "another deletion delay was let in")),
+        Err(error) => Err(Violation::new("fork", format!("not refused: {error}"))),
     }
 }
 
