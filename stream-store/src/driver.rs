@@ -17,7 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tidewater_types::{BoxFuture, ClusterId, Env, Instant, Lsn, NodeId, sometimes};
+use tidewater_types::{BoxFuture, ClusterId, Env, Instant, Lsn, NodeId};
 use tidewater_wal::inspect::{Found, inspect};
 use tidewater_wal::{
     DeviceWal, DeviceWalConfig, Identity, OpenMode, RecoveryReport, WalError, peek_identity,
@@ -141,12 +141,12 @@ impl DeviceWalOpener {
         for (lsn, frame) in frames {
             on_frame(lsn, frame);
         }
-        sometimes!("store: device wal opened");
-        let id = Some(wal.wal_id());
+        let (id, is_used) = (Some(wal.wal_id()), report.end > Lsn(0));
         let report = (mode == OpenMode::Existing).then(|| describe(&report));
         Ok(OpenedWal {
             wal: Arc::new(wal),
             id,
+            is_used,
             report,
         })
     }
@@ -172,8 +172,10 @@ impl DeviceWalOpener {
                     std::thread::sleep(LOCK_PAUSE);
                 }
                 Err(error) => return Err(error),
-                // The metadata names a WAL before it takes a frame: this one was given up.
-                Ok((_, report)) if expect.wal.is_none() && report.end > Lsn(0) => {
+                // Nobody has named it, and what it holds may be lost.
+                Ok((_, report))
+                    if expect.accept_data_loss && expect.wal.is_none() && report.end > Lsn(0) =>
+                {
                     let path = self.path.display().to_string();
                     return Err(WalError::Exists { path });
                 }

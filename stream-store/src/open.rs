@@ -58,6 +58,7 @@ pub(crate) async fn open(
     }
     refuse_foreign_wal(&bucket, &env, wal.as_ref(), &config).await?;
     let tier = Tier::open(bucket, Arc::clone(&env), config.tier.clone()).await?;
+    let registered = epoch_of(tier.metadata(), config.node);
     let frames = Arc::new(Mutex::new(Frames::new()));
     let opened = open_wal(&tier, wal, &config, &frames).await?;
     let frames = std::mem::take(&mut *frames.lock());
@@ -66,10 +67,11 @@ pub(crate) async fn open(
     if !mutant!(70) {
         tier.metadata().refresh().await?;
     }
+    refuse_unnamed_wal(tier.metadata(), &config, &opened)?;
     // Before anything is written: a contradiction refuses. What counts is judged again below,
     // as a request of an earlier life may commit more until the new epoch fences it.
     let tails = recover_tails(tier.metadata(), &frames)?;
-    let node_epoch = register(tier.metadata(), &config, opened.id).await?;
+    let node_epoch = register(tier.metadata(), &config, &opened, registered).await?;
     tier.metadata().act_for(config.node, node_epoch);
     let report = opened.report;
     let parts = Parts {
@@ -145,13 +147,39 @@ async fn open_wal(
     .await
 }
 
+/// The metadata names a WAL before it takes a frame, so one that was used and has no name was given
+/// up. It is named by now if this life was held up before it opened it, and another one went ahead.
+fn refuse_unnamed_wal(
+    metadata: &Metadata,
+    config: &StoreConfig,
+    opened: &OpenedWal,
+) -> Result<(), StoreError> {
+    let named = metadata.read(|state| state.node(config.node).and_then(|node| node.wal));
+    match opened.id.filter(|_| opened.is_used) {
+        Some(used) if named != Some(used) => {
+            let path = format!("WAL {used}");
+            Err(WalError::Exists { path }.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The node's epoch, 0 if it never had one.
+fn epoch_of(metadata: &Metadata, node: NodeId) -> Epoch {
+    metadata.read(|state| state.node(node).map_or(Epoch(0), |known| known.epoch))
+}
+
 /// Takes the node's next epoch and names its WAL, in one transaction.
+///
+/// The node was at epoch `registered` before the WAL was opened. Whoever registered since may be a
+/// successor that has the WAL by now: a life that was held up must not fence it.
 async fn register(
     metadata: &Metadata,
     config: &StoreConfig,
-    wal: Option<WalId>,
+    opened: &OpenedWal,
+    mut registered: Epoch,
 ) -> Result<Epoch, StoreError> {
-    let node = config.node;
+    let (node, wal) = (config.node, opened.id);
     let known = || {
         metadata.read(|state| match state.node(node) {
             Some(known) => (
@@ -164,6 +192,11 @@ async fn register(
     let (_, expected) = known();
     loop {
         let (epoch, named) = known();
+        let current = epoch_of(metadata, node);
+        if current != registered && !mutant!(85) {
+            opened.wal.confirm().await?;
+            registered = current;
+        }
         if named != expected && named != wal {
             // Another life named another log meanwhile: it may have acknowledged into that one.
             let name = |id: Option<WalId>| id.map_or("none".into(), |id| format!("WAL {id}"));

@@ -39,6 +39,8 @@ pub struct OpenedWal {
     pub wal: Arc<dyn Wal>,
     /// Its identity; `None` for one that does not outlive the process.
     pub id: Option<WalId>,
+    /// Whether it ever took a frame.
+    pub is_used: bool,
     /// What recovery found, for the operator.
     pub report: Option<String>,
 }
@@ -108,11 +110,12 @@ impl WalOpener for ObjectWalOpener {
                 on_frame(lsn, frame);
             }
             sometimes!("store: object wal opened");
-            let id = Some(wal.wal_id());
+            let (id, is_used) = (Some(wal.wal_id()), report.end > Lsn(0));
             let report = report.fence.is_some().then(|| describe(&report));
             Ok(OpenedWal {
                 wal: Arc::new(wal),
                 id,
+                is_used,
                 report,
             })
         })
@@ -137,8 +140,8 @@ impl ObjectWalOpener {
         match (self.open_as(expect, first, &frames).await, second) {
             (Err(exists @ WalError::Exists { .. }), Some(mode)) => {
                 let (wal, report) = self.open_as(expect, mode, &frames).await?;
-                // The metadata names a WAL before it takes a frame: this one was given up.
-                if report.end > Lsn(0) {
+                // Nobody has named it, and what it holds may be lost.
+                if expect.accept_data_loss && report.end > Lsn(0) {
                     return Err(exists);
                 }
                 Ok((wal, report))
@@ -230,6 +233,7 @@ impl WalOpener for MemoryWalOpener {
             Ok(OpenedWal {
                 wal,
                 id: None,
+                is_used: false,
                 report: None,
             })
         })

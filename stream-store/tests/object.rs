@@ -113,6 +113,30 @@ where
     }
 }
 
+/// As [`Late`], with the deed behind the opening.
+struct Early<F> {
+    deed: F,
+    opener: ObjectWalOpener,
+}
+
+impl<F, D> WalOpener for Early<F>
+where
+    F: FnOnce() -> D + Send + Sync + 'static,
+    D: Future<Output = ()> + Send + 'static,
+{
+    fn open(
+        self: Box<Self>,
+        expect: WalExpectation,
+        on_frame: FrameSink,
+    ) -> BoxFuture<'static, Result<OpenedWal, WalError>> {
+        Box::pin(async move {
+            let opened = Box::new(self.opener).open(expect, on_frame).await;
+            (self.deed)().await;
+            opened
+        })
+    }
+}
+
 /// Opens a store; `deed` is done after it read the metadata and before it fences the WAL.
 async fn open_after<F, D>(gate: &Gate, deed: F) -> Result<StreamStore, StoreError>
 where
@@ -240,5 +264,61 @@ fn a_wal_with_a_lost_entry_is_refused_and_given_up_only_when_asked() {
         let store = open_with(&gate, quiet()).await.unwrap();
         let stream = store.open_stream(id).await.unwrap();
         assert_eq!(read_all(&stream).await, placed(&["gh"]));
+    });
+}
+
+/// It read the metadata before there was a log, and another life made, named and used one meanwhile.
+#[test]
+fn a_life_that_was_held_up_takes_over_what_was_named_meanwhile() {
+    let gate = Gate::default();
+    life(async || {
+        let (made, id) = tokio::sync::oneshot::channel();
+        let other = gate.clone();
+        let deed = move || async move {
+            let store = open_with(&other, quiet()).await.unwrap();
+            let stream = store
+                .open_stream(store.create().await.unwrap())
+                .await
+                .unwrap();
+            append(&stream, "abc", 0).await;
+            made.send(stream.id()).unwrap();
+        };
+        let late = open_after(&gate, deed).await.unwrap();
+        let stream = late.open_stream(id.await.unwrap()).await.unwrap();
+        assert_eq!(read_all(&stream).await, placed(&["abc"]));
+        append(&stream, "de", 0).await;
+    });
+}
+
+/// It opened the log, and was held up while another life took it over and went on.
+#[test]
+fn a_life_whose_log_was_taken_while_it_opened_does_not_fence_who_took_it() {
+    let gate = Gate::default();
+    life(async || {
+        let (made, successor) = tokio::sync::oneshot::channel();
+        let other = gate.clone();
+        let deed = move || async move {
+            let store = open_with(&other, quiet()).await.unwrap();
+            let stream = store
+                .open_stream(store.create().await.unwrap())
+                .await
+                .unwrap();
+            append(&stream, "abc", 0).await;
+            made.send((store, stream)).unwrap();
+        };
+        let env = Arc::new(TokioEnv::current());
+        let opener = ObjectWalOpener {
+            bucket: Arc::new(gate.clone()),
+            node: quiet().node,
+            config: ObjectWalConfig::default(),
+            env: env.clone(),
+        };
+        let wal = Box::new(Early { deed, opener });
+        let refused = StreamStore::open(env, Arc::new(gate.clone()), wal, quiet()).await;
+        assert_eq!(refused.unwrap_err().kind(), ErrorKind::Fenced);
+        let (store, stream) = successor.await.unwrap();
+        append(&stream, "de", 0).await;
+        store.flush().await.unwrap();
+        assert_eq!(read_all(&stream).await, placed(&["abc", "de"]));
     });
 }

@@ -157,6 +157,15 @@ pub trait Wal: Send + Sync + 'static {
     /// What it is and why it was chosen, in a few words for the operator.
     fn describe(&self) -> String;
 
+    /// Whether nobody has claimed the log since it was opened. It may be another's a moment later.
+    ///
+    /// # Errors
+    /// [`WalError::Fenced`]; [`WalError::Bucket`] for a store that does not answer. A log that only
+    /// one process can have open is always its own.
+    fn confirm(&self) -> BoxFuture<'static, Result<(), WalError>> {
+        Box::pin(async { Ok(()) })
+    }
+
     /// Makes everything accepted durable, refuses further appends and stops.
     fn close(&self) -> BoxFuture<'static, Result<(), WalError>>;
 }

@@ -37,6 +37,7 @@ pub use self::takeover::TakeoverReport;
 
 use self::core::{Core, Tuning};
 use self::engine::Engine;
+use self::format::Place;
 use self::look::Looked;
 use self::shared::Shared;
 use self::store::Store;
@@ -50,6 +51,8 @@ use crate::room::{Permit, Reserve};
 /// A write-ahead log in a chain of objects.
 pub struct ObjectWal {
     shared: Arc<Shared>,
+    store: Store,
+    node: NodeId,
     wal: WalId,
     epoch: Epoch,
     description: String,
@@ -174,10 +177,12 @@ async fn start(
     let patience = Duration::from_millis(config.reserve_ms_max);
     let marks = (report.trimmed, report.end);
     let shared = Arc::new(Shared::new(env.clone(), pool_bytes, patience, marks));
-    let engine = Engine::new(core, store, shared.clone());
+    let engine = Engine::new(core, store.clone(), shared.clone());
     env.spawn("wal: engine", Box::pin(engine.run()));
     let wal = ObjectWal {
         shared,
+        store,
+        node: identity.node,
         wal: report.wal,
         epoch: report.epoch,
         description: format!("object store, epoch {}", report.epoch),
@@ -258,6 +263,21 @@ impl Wal for ObjectWal {
 
     fn describe(&self) -> String {
         self.description.clone()
+    }
+
+    fn confirm(&self) -> BoxFuture<'static, Result<(), WalError>> {
+        let (store, node, epoch) = (self.store.clone(), self.node, self.epoch);
+        Box::pin(async move {
+            // Whoever takes the log over claims a later epoch first.
+            let last = format::key(node, Place::new(epoch, u64::MAX));
+            let later = store.list(&format::prefix(node), Some(&last)).await?;
+            let Some(entry) = later.entries.into_iter().next() else {
+                return Ok(());
+            };
+            let by = format::place_of(node, &entry.key).map_or(epoch, |place| place.epoch);
+            let key = entry.key;
+            Err(WalError::Fenced { key, epoch, by })
+        })
     }
 
     fn close(&self) -> BoxFuture<'static, Result<(), WalError>> {

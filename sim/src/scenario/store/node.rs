@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use tidewater_stream_store::{StoreError, Stream, StreamStore};
 use tidewater_types::{ErrorKind, Offset, sometimes};
-use tidewater_wal::DeviceWal;
+use tidewater_wal::{DeviceWal, WalError};
 
 use super::progress;
 use super::world::{Work, World};
@@ -44,6 +44,8 @@ pub(super) fn excuse(world: &World, tag: Tag, work: Work, what: &'static str, er
         ErrorKind::Closed => {
             contested || planned && (!world.disk_is_fine() || world.model.lock().closing)
         }
+        // The metadata of a WAL that somebody uses names it.
+        ErrorKind::Invalid if matches!(error, StoreError::Wal(WalError::Exists { .. })) => false,
         ErrorKind::Fenced | ErrorKind::Invalid => contested,
         ErrorKind::Corrupt => {
             let wal = matches!(error, StoreError::Wal(error) if unreadable(&world.plan, error));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tidewater_stream_store::{FrameSink, OpenedWal, WalExpectation, WalOpener};
-use tidewater_types::{BoxFuture, Env, ErrorKind, WalId};
+use tidewater_types::{BoxFuture, Env, ErrorKind, Lsn, WalId};
 use tidewater_wal::{DeviceWal, DeviceWalConfig, Identity, OpenMode, WalError};
 
 use crate::disk::Device;
@@ -75,12 +75,13 @@ impl WalOpener for SimOpener {
                 device.wipe();
                 outcome = attempt(OpenMode::Create, Some(drawn())).await;
             }
-            let (wal, _report) = outcome?;
+            let (wal, report) = outcome?;
             let wal = Arc::new(wal);
             *opened.lock() = Some(Arc::clone(&wal));
             Ok(OpenedWal {
                 id: Some(wal.wal_id()),
                 wal,
+                is_used: report.end > Lsn(0),
                 report: None,
             })
         })
