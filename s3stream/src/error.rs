@@ -57,6 +57,14 @@ pub enum Rejection {
         /// Its epoch in the metadata.
         current: Epoch,
     },
+    /// Another node owns the stream and did not give it up: its WAL may hold records of it.
+    #[error("stream {stream} belongs to node {owner}")]
+    StreamOwned {
+        /// The stream.
+        stream: StreamId,
+        /// The node.
+        owner: NodeId,
+    },
     /// The key is not at the version the writer expects.
     #[error("key {key} is at version {current}")]
     KeyVersion {

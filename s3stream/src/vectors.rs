@@ -38,6 +38,7 @@ const LOG_GUARD: &str = include_str!("../../docs/formats/vectors/metadata-log-gu
 const LOG_DELAY: &str = include_str!("../../docs/formats/vectors/metadata-log-delay-v1.hex");
 const SNAPSHOT_DELAY: &str =
     include_str!("../../docs/formats/vectors/metadata-snapshot-delay-v1.hex");
+const LOG_OWNER: &str = include_str!("../../docs/formats/vectors/metadata-log-owner-v1.hex");
 const SNAPSHOT: &str = include_str!("../../docs/formats/vectors/metadata-snapshot-v1.hex");
 
 const MARK: &str = include_str!("../../docs/formats/vectors/key-compaction-v1.hex");
@@ -255,6 +256,22 @@ fn metadata_log_entries_with_a_guard() {
         },
     ];
     check_entries(LOG_GUARD, &[txn]);
+}
+
+#[test]
+fn metadata_log_entries_of_owners() {
+    let (stream, node, epoch) = (StreamId(7), NodeId(3), Epoch(2));
+    let take = vec![
+        MetaOp::RequireOwner { stream, node },
+        MetaOp::OpenStream {
+            stream,
+            node,
+            node_epoch: epoch,
+            epoch,
+        },
+    ];
+    let release = vec![MetaOp::ReleaseStream { stream, epoch }];
+    check_entries(LOG_OWNER, &[take, release]);
 }
 
 fn check_entries(vectors: &str, expected: &[Vec<MetaOp>]) {

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use tidewater_s3stream::{MetaError, TierError};
-use tidewater_types::{ErrorKind, Lsn, Offset, StreamId};
+use tidewater_types::{ErrorKind, Lsn, NodeId, Offset, StreamId};
 use tidewater_wal::WalError;
 
 /// An operation of the store that did not succeed.
@@ -26,6 +26,22 @@ pub enum StoreError {
     /// No stream has this id, or it was deleted.
     #[error("stream {stream} does not exist")]
     NoStream {
+        /// The stream.
+        stream: StreamId,
+    },
+    /// Another node has the stream and did not give it up: its WAL may hold records of it.
+    #[error(
+        "stream {stream} belongs to node {owner}, whose WAL may hold records that are not uploaded"
+    )]
+    Owned {
+        /// The stream.
+        stream: StreamId,
+        /// The node.
+        owner: NodeId,
+    },
+    /// The stream was given up; another node may have it.
+    #[error("stream {stream} was released")]
+    Released {
         /// The stream.
         stream: StreamId,
     },
@@ -136,11 +152,13 @@ impl StoreError {
         match self {
             Self::Config { .. }
             | Self::NoStream { .. }
+            | Self::Owned { .. }
             | Self::OutOfRange { .. }
             | Self::OffsetsExhausted { .. }
             | Self::TooLarge { .. }
             | Self::ForeignWal { .. }
             | Self::NewerFrame { .. } => ErrorKind::Invalid,
+            Self::Released { .. } => ErrorKind::Fenced,
             Self::Full { .. } => ErrorKind::Full,
             Self::Closed { .. } => ErrorKind::Closed,
             Self::BadFrame { .. } => ErrorKind::Corrupt,
@@ -163,7 +181,7 @@ impl StoreError {
     #[must_use]
     pub fn is_foreign(&self) -> bool {
         match self {
-            Self::ForeignWal { .. } | Self::NewerFrame { .. } => true,
+            Self::ForeignWal { .. } | Self::NewerFrame { .. } | Self::Owned { .. } => true,
             Self::Wal(
                 WalError::ForeignCluster { .. }
                 | WalError::ForeignNode { .. }

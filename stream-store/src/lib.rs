@@ -20,6 +20,7 @@ mod open;
 mod opener;
 mod owner;
 mod queue;
+mod release;
 mod shared;
 mod store;
 mod stream;

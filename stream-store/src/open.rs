@@ -17,7 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tidewater_bucket::Bucket;
-use tidewater_s3stream::{Entry, MetaError, MetaOp, Metadata, Tier};
+use tidewater_s3stream::{Entry, MetaError, MetaOp, Metadata, Rejection, Tier};
 use tidewater_types::{
     ClusterId, Env, Epoch, Lsn, NodeId, Offset, StreamId, WalId, mutant, sometimes,
 };
@@ -38,6 +38,9 @@ const OPENING_BYTES: usize = 64;
 
 /// One frame the WAL gave back.
 type Frames = Vec<(Lsn, Bytes)>;
+
+/// A transaction, and the epochs that it takes.
+type Opening = (Vec<MetaOp>, Vec<(StreamId, Epoch)>);
 
 /// A frame with its head read.
 type HeadedFrame = (Lsn, FrameHead, Bytes);
@@ -70,7 +73,7 @@ pub(crate) async fn open(
     refuse_unnamed_wal(tier.metadata(), &config, &opened)?;
     // Before anything is written: a contradiction refuses. What counts is judged again below,
     // as a request of an earlier life may commit more until the new epoch fences it.
-    let tails = recover_tails(tier.metadata(), &frames)?;
+    let tails = recover_tails(tier.metadata(), config.node, &frames)?;
     let node_epoch = register(tier.metadata(), &config, &opened, registered).await?;
     tier.metadata().act_for(config.node, node_epoch);
     let report = opened.report;
@@ -224,14 +227,19 @@ async fn register(
 /// Sorts recovered frames by stream and checks that they tile above the committed ends.
 fn recover_tails(
     metadata: &Metadata,
+    node: NodeId,
     frames: &Frames,
 ) -> Result<BTreeMap<StreamId, Vec<HeadedFrame>>, StoreError> {
     let mut tails: BTreeMap<StreamId, Vec<HeadedFrame>> = BTreeMap::new();
     for (lsn, frame) in frames {
         let lsn = *lsn;
         let head = FrameHead::decode(frame).map_err(|bad| bad_frame(lsn, bad))?;
-        let committed =
-            metadata.read(|state| state.stream(head.stream).map(|s| s.end.max(s.start)));
+        // Whoever else has the stream by now got all of it, or the loss of this was accepted.
+        let is_here = |owner: Option<NodeId>| owner.is_none_or(|owner| owner == node);
+        let committed = metadata.read(|state| {
+            let known = state.stream(head.stream).filter(|s| is_here(s.owner))?;
+            Some(known.end.max(known.start))
+        });
         let Some(committed) = committed else { continue };
         let end = Offset(head.base_offset.0 + u64::from(head.record_count));
         if end <= committed {
@@ -278,7 +286,7 @@ fn bad_frame(lsn: Lsn, bad: BadFrame) -> StoreError {
 async fn adopt(shared: &Arc<Shared>, frames: &Frames) -> Result<(), StoreError> {
     // Commits of an earlier life end once its streams are opened anew: so judge, open, judge again.
     let tails = loop {
-        let tails = recover_tails(shared.tier.metadata(), frames)?;
+        let tails = recover_tails(shared.tier.metadata(), shared.config.node, frames)?;
         let closed: Vec<StreamId> = {
             let open = shared.streams.lock();
             let is_closed = |id: &&StreamId| !open.contains_key(*id);
@@ -330,31 +338,26 @@ pub(crate) async fn open_streams(shared: &Arc<Shared>, ids: &[StreamId]) -> Resu
 }
 
 async fn open_some(shared: &Arc<Shared>, ids: &[StreamId]) -> Result<(), StoreError> {
-    let mut txn = Vec::new();
-    let mut opened = Vec::new();
-    for &id in ids {
-        if shared.streams.lock().contains_key(&id) {
-            continue;
+    let opened = loop {
+        let (txn, opened) = opening(shared, ids)?;
+        if txn.is_empty() {
+            return Ok(());
         }
-        let known = shared
-            .tier
-            .metadata()
-            .read(|state| state.stream(id).map(|s| s.epoch));
-        let epoch = known.ok_or(StoreError::NoStream { stream: id })?;
-        let epoch = epoch.next().expect("epochs do not run out");
-        let (node, node_epoch) = (shared.config.node, shared.node_epoch);
-        txn.push(MetaOp::OpenStream {
-            stream: id,
-            node,
-            node_epoch,
-            epoch,
-        });
-        opened.push((id, epoch));
-    }
-    if txn.is_empty() {
-        return Ok(());
-    }
-    shared.tier.metadata().propose(txn).await?;
+        let reason = match shared.tier.metadata().propose(txn).await {
+            Ok(()) => break opened,
+            Err(MetaError::Rejected { reason, .. }) => reason,
+            Err(error) => return Err(error.into()),
+        };
+        match reason {
+            // Somebody opened a stream and gave it up again: its epoch is known by now.
+            Rejection::StreamEpochStale { .. } => {}
+            Rejection::StreamOwned { stream, owner } => {
+                return Err(StoreError::Owned { stream, owner });
+            }
+            Rejection::StreamUnknown { stream } => return Err(StoreError::NoStream { stream }),
+            reason => return Err(MetaError::Rejected { index: 0, reason }.into()),
+        }
+    };
     for (id, epoch) in opened {
         // Read only now: until the epoch was taken, an earlier life could move both.
         let reached = shared
@@ -377,6 +380,32 @@ async fn open_some(shared: &Arc<Shared>, ids: &[StreamId]) -> Result<(), StoreEr
             .or_insert_with(|| Arc::new(stream));
     }
     Ok(())
+}
+
+/// The transaction that opens those of the streams that are not open, and their new epochs.
+fn opening(shared: &Shared, ids: &[StreamId]) -> Result<Opening, StoreError> {
+    let (mut txn, mut opened) = (Vec::new(), Vec::new());
+    for &id in ids {
+        if shared.streams.lock().contains_key(&id) {
+            continue;
+        }
+        let metadata = shared.tier.metadata();
+        let known = metadata.read(|state| state.stream(id).map(|s| s.epoch));
+        let epoch = known.ok_or(StoreError::NoStream { stream: id })?;
+        let epoch = epoch.next().expect("epochs do not run out");
+        let (node, node_epoch) = (shared.config.node, shared.node_epoch);
+        if !shared.config.accept_data_loss {
+            txn.push(MetaOp::RequireOwner { stream: id, node });
+        }
+        txn.push(MetaOp::OpenStream {
+            stream: id,
+            node,
+            node_epoch,
+            epoch,
+        });
+        opened.push((id, epoch));
+    }
+    Ok((txn, opened))
 }
 
 /// What the cluster and node are called, for the operator.

@@ -16,6 +16,7 @@ use crate::config::StoreConfig;
 use crate::error::StoreError;
 use crate::open::{cluster_of, open, open_streams};
 use crate::opener::WalOpener;
+use crate::release::release;
 use crate::shared::Shared;
 use crate::stream::Stream;
 use crate::uplink;
@@ -146,7 +147,8 @@ impl StreamStore {
     /// Opens a stream with an epoch above all before it. A second call answers the same stream.
     ///
     /// # Errors
-    /// [`StoreError::NoStream`]; metadata errors.
+    /// [`StoreError::NoStream`]; [`StoreError::Owned`] if another node has it and did not release
+    /// it; metadata errors.
     pub async fn open_stream(&self, stream: StreamId) -> Result<Stream, StoreError> {
         let mut opened = self.open_streams(&[stream]).await?;
         Ok(opened.remove(0))
@@ -173,6 +175,17 @@ impl StreamStore {
                 })
             })
             .collect()
+    }
+
+    /// Gives a stream up: it takes no more appends, what was accepted is made durable and uploaded,
+    /// and from then on any node of the cluster may open it, this one too. Until it has, nobody
+    /// else can. If it fails, it may be called again.
+    ///
+    /// # Errors
+    /// [`StoreError::NoStream`] if it is not open here; tier and metadata errors;
+    /// [`StoreError::Closed`].
+    pub async fn release(&self, stream: StreamId) -> Result<(), StoreError> {
+        release(&self.shared, stream).await
     }
 
     /// Deletes a stream. Its offsets can no longer be read; its objects are let go.

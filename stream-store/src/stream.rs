@@ -239,10 +239,11 @@ impl Stream {
         fill: impl FnOnce(Offset) -> Bytes,
     ) -> Result<Appended, StoreError> {
         assert!(request.record_count > 0, "an append without records");
+        // Under the lock: whoever closes the stream knows its end once it had the lock.
+        let mut tail = self.inner.tail.lock();
         if let Some(refusal) = self.refusal() {
             return Err(refusal);
         }
-        let mut tail = self.inner.tail.lock();
         let base_offset = tail.end();
         let end_offset =
             tail.end_after(request.record_count)
@@ -312,7 +313,7 @@ impl Stream {
         .await;
     }
 
-    async fn wait_until<R>(&self, mut check: impl FnMut(&Self) -> Option<R>) -> R {
+    pub(crate) async fn wait_until<R>(&self, mut check: impl FnMut(&Self) -> Option<R>) -> R {
         loop {
             let changed = self.inner.changed.notified();
             let mut changed = std::pin::pin!(changed);

@@ -22,6 +22,7 @@ use super::state::{Changes, MetaState, NodeState, ObjectState, RangeState, Snaps
 use super::watched::Watched;
 
 mod keys;
+mod owners;
 mod replace;
 
 /// Applies a transaction that nobody watches.
@@ -128,10 +129,9 @@ impl Judge<'_> {
                 }
                 Ok(())
             }
-            MetaOp::RequireNode { .. } if mutant!(82) => Ok(()),
-            MetaOp::RequireNode { node, node_epoch } => {
-                self.live_node(*node, *node_epoch).map(drop)
-            }
+            MetaOp::RequireNode { node, node_epoch } => self.require_node(*node, *node_epoch),
+            MetaOp::RequireOwner { stream, node } => self.require_owner(*stream, *node),
+            MetaOp::ReleaseStream { stream, epoch } => self.release_stream(*stream, *epoch),
             MetaOp::RemoveObjects { objects } => {
                 objects.iter().try_for_each(|id| self.remove_object(*id))
             }
@@ -189,29 +189,6 @@ impl Judge<'_> {
         })?;
         self.changes.set_counters(next, version);
         self.changes.create_stream(stream);
-        Ok(())
-    }
-
-    fn open_stream(
-        &mut self,
-        stream: StreamId,
-        node: NodeId,
-        node_epoch: Epoch,
-        epoch: Epoch,
-    ) -> Verdict {
-        self.live_node(node, node_epoch)?;
-        let mut head = self
-            .changes
-            .head(stream)
-            .ok_or(Rejection::StreamUnknown { stream })?;
-        if epoch <= head.epoch {
-            return Err(Rejection::StreamEpochStale {
-                stream,
-                current: head.epoch,
-            });
-        }
-        (head.epoch, head.owner) = (epoch, Some(node));
-        self.changes.set_head(stream, head);
         Ok(())
     }
 

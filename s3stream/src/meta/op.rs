@@ -151,6 +151,21 @@ pub enum MetaOp {
         /// Above the stream's epoch.
         epoch: Epoch,
     },
+    /// Changes nothing: the transaction is rejected if another node owns the stream. Whoever owns
+    /// it may hold records that are in no object yet.
+    RequireOwner {
+        /// The stream.
+        stream: StreamId,
+        /// Its owner, unless it has none.
+        node: NodeId,
+    },
+    /// The owner, which has uploaded all of the stream, gives it up: any node may open it.
+    ReleaseStream {
+        /// The stream.
+        stream: StreamId,
+        /// Its epoch.
+        epoch: Epoch,
+    },
     /// Makes uploaded ranges part of their streams.
     ///
     /// Judged per stream: a range of a stream that was deleted, was opened under another epoch

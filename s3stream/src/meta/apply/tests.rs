@@ -528,6 +528,63 @@ fn a_key_that_was_deleted_never_gets_an_old_version_again() {
     ));
 }
 
+#[test]
+fn a_stream_is_taken_from_no_other_owner_until_that_one_gives_it_up() {
+    let mut state = opened();
+    let take = |node, epoch| {
+        let (stream, node) = (STREAM, NodeId(node));
+        vec![
+            MetaOp::RequireOwner { stream, node },
+            MetaOp::OpenStream {
+                stream,
+                node,
+                node_epoch: Epoch(1),
+                epoch: Epoch(epoch),
+            },
+        ]
+    };
+    let release = |epoch| MetaOp::ReleaseStream {
+        stream: STREAM,
+        epoch: Epoch(epoch),
+    };
+    let other = MetaOp::RegisterNode {
+        node: NodeId(2),
+        epoch: Epoch(1),
+    };
+    apply(&mut state, 2, &[other]).unwrap();
+    let owned = Rejection::StreamOwned {
+        stream: STREAM,
+        owner: NODE,
+    };
+    assert_eq!(apply(&mut state, 3, &take(2, 2)), Err((0, owned)));
+    apply(&mut state, 3, &take(1, 2)).unwrap();
+    assert!(matches!(
+        rejected(&mut state, release(1)),
+        Rejection::StreamEpochStale { .. }
+    ));
+    apply(&mut state, 4, &[release(2)]).unwrap();
+    assert_eq!(state.stream(STREAM).unwrap().owner, None);
+    apply(&mut state, 5, &take(2, 3)).unwrap();
+    assert_eq!(state.stream(STREAM).unwrap().owner, Some(NodeId(2)));
+}
+
+fn any_owner_op() -> impl Strategy<Value = MetaOp> {
+    prop_oneof![
+        (1u64..4).prop_map(|epoch| MetaOp::RequireNode {
+            node: NODE,
+            node_epoch: Epoch(epoch)
+        }),
+        (1u64..5, 1u32..3).prop_map(|(stream, node)| MetaOp::RequireOwner {
+            stream: StreamId(stream),
+            node: NodeId(node)
+        }),
+        (1u64..5, 1u64..4).prop_map(|(stream, epoch)| MetaOp::ReleaseStream {
+            stream: StreamId(stream),
+            epoch: Epoch(epoch)
+        }),
+    ]
+}
+
 fn any_op() -> impl Strategy<Value = MetaOp> {
     let (stream, epoch, offset) = (1u64..5, 1u64..4, 0u64..20);
     let range = (stream.clone(), epoch.clone(), offset.clone(), 1u64..6).prop_map(
@@ -579,16 +636,13 @@ fn any_op() -> impl Strategy<Value = MetaOp> {
             key,
             expected_version: None
         }),
-        (1u64..4).prop_map(|epoch| MetaOp::RequireNode {
-            node: NODE,
-            node_epoch: Epoch(epoch)
-        }),
         (1u64..4, 1u64..40).prop_map(|(epoch, counter)| MetaOp::RemoveObjects {
             objects: vec![object(epoch, counter).id]
         }),
     ];
     prop_oneof![
-        10 => others,
+        9 => others,
+        3 => any_owner_op(),
         6 => upload.prop_map(|(epoch, counter, ranges, snapshots)| MetaOp::CommitUpload {
             node: NODE,
             node_epoch: Epoch(epoch),

@@ -49,3 +49,18 @@ pub(crate) fn read_text(reader: &mut Reader) -> Result<String, FormatError> {
     text.map(str::to_owned)
         .map_err(|err| reader.damaged("UTF-8 text", size as u64, err.valid_up_to() as u64))
 }
+
+/// A tag and nothing but words.
+pub(crate) fn put_words(out: &mut Vec<u8>, tag: u8, words: &[u64]) {
+    out.put_u8(tag);
+    words.iter().for_each(|word| out.put_u64_le(*word));
+}
+
+pub(crate) fn put_node(out: &mut Vec<u8>, node: NodeId, epoch: Epoch) {
+    out.put_u32_le(node.0);
+    out.put_u64_le(epoch.0);
+}
+
+pub(crate) fn read_node(reader: &mut Reader) -> Result<(NodeId, Epoch), FormatError> {
+    Ok((NodeId(reader.u32()?), Epoch(reader.u64()?)))
+}

@@ -9,6 +9,7 @@ pub(crate) mod boundary;
 pub(crate) mod entry;
 mod field;
 pub(crate) mod op;
+mod owner;
 pub(crate) mod replace;
 pub(crate) mod sections;
 pub(crate) mod snapshot;

@@ -17,8 +17,10 @@ use crate::meta::op::{MetaOp, NewObject, NewRange, NewSnapshot, Replacement};
 use crate::object_id::ObjectId;
 use crate::reader::{FormatError, Reader};
 
-use super::field::{put_count, put_id, put_text, read_id, read_kind, read_text};
-use super::replace;
+use super::field::{
+    put_count, put_id, put_node, put_text, put_words, read_id, read_kind, read_node, read_text,
+};
+use super::{owner, replace};
 
 const OBJECT_SIZE: usize = 49;
 const RANGE_SIZE: usize = 44;
@@ -93,7 +95,7 @@ fn put_op(out: &mut Vec<u8>, op: &MetaOp) {
             put_version(out, *expected_version);
         }
         MetaOp::RemoveObjects { objects } => put_removal(out, objects),
-        MetaOp::SetDeleteDelay { delay_ns } => put_words(out, 23, &[*delay_ns]),
+        MetaOp::SetDeleteDelay { delay_ns } => put_words(out, 25, &[*delay_ns]),
         MetaOp::ReplaceRanges {
             node,
             node_epoch,
@@ -105,13 +107,10 @@ fn put_op(out: &mut Vec<u8>, op: &MetaOp) {
             epoch,
             counter,
         } => put_condemned(out, *node, *epoch, *counter),
-        MetaOp::RequireNode { node, node_epoch } => put_guard(out, *node, *node_epoch),
+        MetaOp::RequireNode { .. } | MetaOp::RequireOwner { .. } | MetaOp::ReleaseStream { .. } => {
+            owner::put(out, op)
+        }
     }
-}
-
-fn put_guard(out: &mut Vec<u8>, node: NodeId, node_epoch: Epoch) {
-    out.put_u8(22);
-    put_node(out, node, node_epoch);
 }
 
 fn put_node_wal(out: &mut Vec<u8>, node: NodeId, node_epoch: Epoch, wal: Option<&WalId>) {
@@ -153,12 +152,6 @@ fn put_removal(out: &mut Vec<u8>, objects: &[ObjectId]) {
     objects.iter().for_each(|id| put_id(out, id));
 }
 
-/// A tag and nothing but words.
-fn put_words(out: &mut Vec<u8>, tag: u8, words: &[u64]) {
-    out.put_u8(tag);
-    words.iter().for_each(|word| out.put_u64_le(*word));
-}
-
 fn put_objects(out: &mut Vec<u8>, objects: &[NewObject]) {
     put_count(out, objects.len());
     for object in objects {
@@ -195,11 +188,6 @@ fn put_commit(
         out.put_u64_le(snapshot.position);
         out.put_u32_le(snapshot.size);
     }
-}
-
-fn put_node(out: &mut Vec<u8>, node: NodeId, epoch: Epoch) {
-    out.put_u32_le(node.0);
-    out.put_u64_le(epoch.0);
 }
 
 fn put_version(out: &mut Vec<u8>, version: Option<u64>) {
@@ -264,11 +252,8 @@ fn read_op(reader: &mut Reader) -> Result<MetaOp, FormatError> {
             }
         }
         21 => read_condemned(reader)?,
-        22 => {
-            let (node, node_epoch) = read_node(reader)?;
-            MetaOp::RequireNode { node, node_epoch }
-        }
-        23 => MetaOp::SetDeleteDelay {
+        tag @ 22..=24 => owner::read(tag, reader)?,
+        25 => MetaOp::SetDeleteDelay {
             delay_ns: reader.u64()?,
         },
         // The checksum held, so this is no damage: an operation of a newer version.
@@ -364,10 +349,6 @@ fn read_commit(reader: &mut Reader) -> Result<MetaOp, FormatError> {
         ranges,
         snapshots,
     })
-}
-
-fn read_node(reader: &mut Reader) -> Result<(NodeId, Epoch), FormatError> {
-    Ok((NodeId(reader.u32()?), Epoch(reader.u64()?)))
 }
 
 fn read_version(reader: &mut Reader) -> Result<Option<u64>, FormatError> {
