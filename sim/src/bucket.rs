@@ -17,8 +17,9 @@ mod conflict;
 mod faults;
 mod hands;
 mod parts;
+mod reads;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, Range};
 use std::sync::Arc;
 
@@ -57,6 +58,7 @@ struct State {
     throttled_until_ns: u64,
     counts: BTreeMap<Fate, u64>,
     writing: Writing,
+    garbled: BTreeSet<String>,
 }
 
 impl SimBucket {
@@ -77,6 +79,7 @@ impl SimBucket {
             throttled_until_ns: 0,
             counts,
             writing: Writing::default(),
+            garbled: BTreeSet::new(),
         };
         Self {
             handle,
@@ -183,7 +186,7 @@ impl SimBucket {
                     .call_after(at, move || drop(store.apply(what, way, apply)));
                 self.deliver(timeout, answer, Err(unknown("answer lost")));
             }
-            Fate::Conflict => unreachable!("drawn on arrival"),
+            Fate::Conflict | Fate::Garbled => unreachable!("drawn on arrival"),
         }
         let closed = Err(unknown("the run is over"));
         answered.await.unwrap_or(closed)
@@ -282,31 +285,6 @@ impl State {
         })
     }
 
-    fn get(&self, key: &str, range: Option<Range<u64>>) -> Result<Bytes, BucketError> {
-        let object = self.find(key)?;
-        let Some(Range { start, end }) = range else {
-            return Ok(object.clone());
-        };
-        let size = object.len() as u64;
-        if start > end {
-            let cause = format!("range {start}..{end} ends before it starts");
-            return Err(BucketError::Refused {
-                key: key.to_owned(),
-                cause,
-            });
-        }
-        if end > size {
-            return Err(BucketError::Short {
-                key: key.to_owned(),
-                size,
-                start,
-                end,
-            });
-        }
-        let place = |position: u64| usize::try_from(position).expect("inside the object");
-        Ok(object.slice(place(start)..place(end)))
-    }
-
     fn page(&mut self, prefix: &str, after: Option<&str>) -> ListPage {
         let full = self.faults.page_keys.max(1);
         let most = if full > 100 {
@@ -368,7 +346,7 @@ impl Bucket for SimBucket {
     ) -> BoxFuture<'a, Result<Bytes, BucketError>> {
         let owned = key.to_owned();
         Box::pin(async move {
-            let apply = move |state: &mut State| state.get(&owned, range);
+            let apply = move |state: &mut State| state.read(&owned, range);
             let got = self.request("get", key, true, apply).await;
             if let Ok(bytes) = &got {
                 self.handle

@@ -39,6 +39,8 @@ pub struct CacheFaults {
     pub bit_rot: u32,
     /// An operation takes seconds.
     pub slow: u32,
+    /// The disk dies: every operation fails from now on, in later lives too.
+    pub death: u32,
 }
 
 /// The disk; clones name the same one. It outlives the lives of the node.
@@ -53,6 +55,7 @@ struct State {
     /// What it held some time ago.
     older: Vec<u8>,
     faults: CacheFaults,
+    is_dead: bool,
     rng: Rng,
 }
 
@@ -65,6 +68,7 @@ impl CacheImage {
             older: bytes.clone(),
             bytes,
             faults,
+            is_dead: false,
             rng,
         };
         Self {
@@ -102,7 +106,9 @@ impl CacheImage {
         let slow = self.strike(&mut state, faults.slow, "cache_slow");
         let mean = if slow { 3_000_000_000 } else { 50_000 };
         let wait = Duration::from_nanos(state.rng.latency(mean));
-        (wait, self.strike(&mut state, faults.eio, "cache_eio"))
+        state.is_dead |= self.strike(&mut state, faults.death, "cache_death");
+        let fails = self.strike(&mut state, faults.eio, "cache_eio");
+        (wait, fails || state.is_dead)
     }
 
     fn apply_read(&self, position: usize, num_bytes: usize) -> Bytes {

@@ -15,6 +15,7 @@
 //!
 //! *IO: none*
 
+mod detach;
 mod device;
 mod faults;
 pub(crate) mod image;

@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
 use tidewater_types::{BoxFuture, Env, Instant};
 
 use crate::exec::{Handle, Tag};
@@ -21,13 +22,49 @@ use crate::trace::Event;
 
 /// Wall clock at virtual time zero: 2026-11-01T00:00:00Z.
 const WALL_MS_START: i64 = 1_793_491_200_000;
+/// A clock that jumps does it so soon after the life began.
+const JUMP_NS_MAX: u64 = 300_000_000;
+
+/// Lives whose wall clock goes wrong, in so many of 1,000.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub(crate) struct ClockFaults {
+    /// It runs too fast or too slow.
+    pub(crate) drift: u32,
+    /// It jumps, forward or back.
+    pub(crate) jump: u32,
+}
+
+/// How a wall clock goes.
+#[derive(Clone, Copy, Debug, Default)]
+struct WallClock {
+    shift_ms: i64,
+    /// When the life began, and by how many millionths it is too fast since.
+    begun_ns: u64,
+    drift_ppm: i64,
+    /// When it jumps, and how far.
+    jump: Option<(u64, i64)>,
+}
+
+impl WallClock {
+    fn now_ms(&self, now_ns: u64) -> i64 {
+        let ms = |ns: u64| i64::try_from(ns / 1_000_000).unwrap_or(i64::MAX);
+        let drifted = ms(now_ns.saturating_sub(self.begun_ns)).saturating_mul(self.drift_ppm);
+        let jumped = self.jump.filter(|(at_ns, _)| now_ns >= *at_ns);
+        WALL_MS_START
+            .saturating_add(ms(now_ns))
+            .saturating_add(drifted / 1_000_000)
+            .saturating_add(self.shift_ms)
+            .saturating_add(jumped.map_or(0, |(_, by_ms)| by_ms))
+    }
+}
 
 /// One life of one node.
 pub struct SimEnv {
     handle: Handle,
     seed: u64,
     tag: Tag,
-    wall_shift_ms: i64,
+    wall: WallClock,
     streams: Mutex<BTreeMap<&'static str, Rng>>,
 }
 
@@ -42,9 +79,35 @@ impl SimEnv {
             handle,
             seed,
             tag,
-            wall_shift_ms,
+            wall: WallClock {
+                shift_ms: wall_shift_ms,
+                ..WallClock::default()
+            },
             streams: Mutex::default(),
         }
+    }
+
+    /// The same with a wall clock that may go wrong as `faults` say.
+    #[must_use]
+    pub(crate) fn with_clock(mut self, faults: ClockFaults) -> Self {
+        let mut rng = Rng::new(self.seed ^ (u64::from(self.tag.0) << 40), "clock");
+        self.wall.begun_ns = self.handle.now().0;
+        let (drifts, jumps) = (rng.chance(faults.drift), rng.chance(faults.jump));
+        let mut signed = |most: u64| {
+            let size = i64::try_from(rng.between(1, most)).expect("small");
+            if rng.chance(500) { size } else { -size }
+        };
+        if drifts {
+            self.wall.drift_ppm = signed(200_000);
+            self.handle.strike("clock_drift");
+        }
+        if jumps {
+            let by_ms = signed(1_000_000);
+            let after_ns = rng.below(JUMP_NS_MAX);
+            self.wall.jump = Some((self.wall.begun_ns + after_ns, by_ms));
+            self.handle.strike("clock_jump");
+        }
+        self
     }
 }
 
@@ -54,10 +117,7 @@ impl Env for SimEnv {
     }
 
     fn wall_ms(&self) -> i64 {
-        let passed = i64::try_from(self.handle.now().0 / 1_000_000).unwrap_or(i64::MAX);
-        WALL_MS_START
-            .saturating_add(passed)
-            .saturating_add(self.wall_shift_ms)
+        self.wall.now_ms(self.handle.now().0)
     }
 
     fn sleep(&self, wait: Duration) -> BoxFuture<'static, ()> {
@@ -84,7 +144,7 @@ impl Env for SimEnv {
 
 #[cfg(test)]
 mod tests {
-    use super::SimEnv;
+    use super::{ClockFaults, JUMP_NS_MAX, SimEnv};
     use crate::exec::{Executor, Tag};
     use tidewater_types::Env;
 
@@ -99,6 +159,24 @@ mod tests {
         assert_eq!(a, [mixed.random("a"), mixed.random("a")]);
         assert_ne!(a[0], b);
         assert_ne!(a[0], env(2).random("a"));
+    }
+
+    #[test]
+    fn a_wall_clock_may_drift_and_jump_and_the_monotonic_one_does_not() {
+        let executor = Executor::new(1);
+        let plain = || SimEnv::new(executor.handle(), 9, Tag(1), 0);
+        let all = |drift, jump| plain().with_clock(ClockFaults { drift, jump });
+        let at = |env: &SimEnv, now_ns| env.wall.now_ms(now_ns) - plain().wall.now_ms(now_ns);
+        let (right, drifts, jumps) = (all(0, 0), all(1000, 0), all(0, 1000));
+        let later_ns = 100 * JUMP_NS_MAX;
+        assert_eq!([at(&right, 0), at(&right, later_ns)], [0, 0]);
+        assert_eq!(at(&drifts, 0), 0);
+        assert_ne!(at(&drifts, later_ns), 0);
+        assert_ne!(at(&drifts, later_ns), at(&drifts, later_ns / 2));
+        assert_eq!(at(&jumps, 0), 0);
+        assert_ne!(at(&jumps, later_ns), 0);
+        assert_eq!(at(&jumps, later_ns), at(&jumps, later_ns / 2));
+        assert_eq!(jumps.now(), right.now());
     }
 
     #[test]

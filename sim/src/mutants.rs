@@ -100,6 +100,15 @@ const fn broker(id: u16, group: &'static str, name: &'static str) -> Mutant {
     }
 }
 
+const fn cluster(id: u16, name: &'static str) -> Mutant {
+    Mutant {
+        id,
+        name,
+        group: "cluster",
+        scenario: Scenario::Cluster,
+    }
+}
+
 const fn producers(id: u16, name: &'static str) -> Mutant {
     broker(id, "producers", name)
 }
@@ -192,6 +201,16 @@ pub const MUTANTS: &[Mutant] = &[
         82,
         "metadata",
         "a replaced node's changes of metadata are granted",
+    ),
+    cluster(58, "one stale stream blocks the commit of the rest"),
+    cluster(
+        83,
+        "a stream is taken from an owner that did not give it up",
+    ),
+    cluster(84, "a stream is given up before all of it is uploaded"),
+    cluster(
+        85,
+        "a life that was held up registers although its WAL was taken over",
     ),
     groups(48, "stale-generation commit accepted"),
     groups(49, "commit acked before it is durable"),

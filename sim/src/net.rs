@@ -50,6 +50,8 @@ pub struct SimNet {
 #[derive(Default)]
 struct Listeners {
     at: BTreeMap<SocketAddr, Listening>,
+    /// The host that each address was last at.
+    hosts: BTreeMap<SocketAddr, Host>,
     /// How many there ever were.
     count: u64,
 }
@@ -110,6 +112,7 @@ impl SimNet {
             life,
             queue,
         };
+        listeners.hosts.insert(address, host);
         let replaced = listeners.at.insert(address, listening);
         drop(listeners);
         drop(replaced);
@@ -151,11 +154,11 @@ impl SimNet {
             .at
             .get(&to)
             .map(|found| (found.host, found.life, found.queue.clone()));
+        let last = listeners.hosts.get(&to).copied();
         drop(listeners);
         let mut state = self.wires.state.lock();
         let Some((host, life, queue)) = listening else {
-            // The address belongs to one host alone in this model.
-            if !state.dark.is_empty() {
+            if last.is_some_and(|host| state.is_dark(host)) {
                 return Ok(None);
             }
             state.count("net_refused");

@@ -11,6 +11,7 @@
 //! *IO: none*
 
 mod broker;
+mod cluster;
 mod ends;
 pub(crate) mod faults;
 pub(crate) mod saved;
@@ -22,9 +23,11 @@ use serde::{Deserialize, Serialize};
 use crate::bucket::BucketFaults;
 use crate::cache_disk::CacheFaults;
 use crate::disk::{DiskFaults, DiskShape};
+use crate::env::ClockFaults;
 use crate::rng::Rng;
 
 pub use broker::{BrokerLife, BrokerPlan};
+pub(crate) use cluster::{ClusterLife, ClusterPlan};
 pub use ends::{End, Sync};
 pub use scenarios::Scenario;
 
@@ -123,9 +126,15 @@ pub struct Plan {
     pub lives: Vec<Life>,
     /// Damage done after the last life, if any.
     pub damage: Option<Damage>,
+    /// Lives whose wall clock goes wrong.
+    #[serde(default)]
+    pub(crate) clock: ClockFaults,
     /// Clients, lives and network of the scenario `broker`.
     #[serde(default)]
     pub broker: BrokerPlan,
+    /// Nodes, lives and moves of the scenario `cluster`.
+    #[serde(default)]
+    pub(crate) cluster: ClusterPlan,
 }
 
 impl Plan {
@@ -160,6 +169,7 @@ impl Plan {
             bucket: BucketFaults {
                 completion_replaces: Rng::new(seed, "plan: parts").chance(500),
                 conflict: rate(&mut Rng::new(seed, "plan: conflicts"), 1000),
+                garbled: rate(&mut Rng::new(seed, "plan: garbled"), 30),
                 ..bucket_faults(&mut rng)
             },
             segment_bytes: 1 << rng.between(14, 16),
@@ -187,10 +197,16 @@ impl Plan {
                 }),
                 _ => damage,
             },
+            clock: clock_faults(&mut Rng::new(seed, "plan: clock")),
             broker: if scenario == Scenario::Broker {
                 BrokerPlan::new(seed, long)
             } else {
                 BrokerPlan::default()
+            },
+            cluster: if scenario == Scenario::Cluster {
+                ClusterPlan::new(seed, long)
+            } else {
+                ClusterPlan::default()
             },
         }
     }
@@ -270,6 +286,7 @@ fn device_faults(rng: &mut Rng, faults: DiskFaults) -> DiskFaults {
         slow: seldom(4),
         removed: seldom(5),
         cancelled: seldom(5),
+        name_eio: seldom(500),
         ..faults
     }
 }
@@ -287,7 +304,15 @@ fn cache_faults(seed: u64) -> Option<CacheFaults> {
         misdirected: rate(&mut rng, 100),
         bit_rot: rate(&mut rng, 200),
         slow: rate(&mut rng, 20),
+        death: rate(&mut rng, 20),
     })
+}
+
+fn clock_faults(rng: &mut Rng) -> ClockFaults {
+    ClockFaults {
+        drift: rate(rng, 300),
+        jump: rate(rng, 300),
+    }
 }
 
 fn bucket_faults(rng: &mut Rng) -> BucketFaults {
@@ -301,6 +326,7 @@ fn bucket_faults(rng: &mut Rng) -> BucketFaults {
         way_ns: [50_000, 300_000, 3_000_000][rng.index(3)],
         timeout_ns: 20_000_000,
         conflict: 0,
+        garbled: 0,
         page_keys: if rng.chance(500) { 3 } else { 1000 },
         completion_replaces: false,
     }

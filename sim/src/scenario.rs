@@ -9,6 +9,7 @@
 //! *IO: none*
 
 pub(crate) mod broker;
+pub(crate) mod cluster;
 pub(crate) mod common;
 pub(crate) mod gate;
 pub(crate) mod metadata;
@@ -89,6 +90,7 @@ pub(crate) fn run_watched(plan: &Plan, mutant: u16, watch: Watch) -> RunReport {
         Scenario::Metadata => metadata::run(&executor, plan),
         Scenario::Tier => tier::run(&executor, plan),
         Scenario::Broker => broker::run(&executor, plan),
+        Scenario::Cluster => cluster::run(&executor, plan),
     }));
     let (failure, mut faults) = match run {
         Ok((outcome, faults)) => (failure_of(outcome), faults),

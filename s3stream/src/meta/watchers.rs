@@ -19,8 +19,9 @@ use tokio::sync::Notify;
 
 use super::watched::Watched;
 
-/// Changes that wait for a watcher; more than that, and it is told to read again.
-const QUEUE_MAX: usize = 4_096;
+/// Changes that wait for a watcher; more than that, and it is told to read again. Few in simulation,
+/// so that it happens there.
+const QUEUE_MAX: usize = if cfg!(feature = "mutants") { 8 } else { 4_096 };
 
 /// Who watches.
 #[derive(Default)]

@@ -22,6 +22,8 @@ pub struct BucketFaults {
     pub late: u32,
     /// A read breaks off.
     pub truncated: u32,
+    /// A bit of what is read flips on its way, once in an object's life.
+    pub garbled: u32,
     /// A create arrives while another write or a delete of its key is under way, and is refused
     /// for that: S3's 409, which its adapter tells as throttled.
     pub conflict: u32,
@@ -45,6 +47,7 @@ impl Default for BucketFaults {
             lost_answer: 0,
             late: 0,
             truncated: 0,
+            garbled: 0,
             conflict: 0,
             way_ns: 300_000,
             timeout_ns: 20_000_000,
@@ -66,6 +69,8 @@ pub(super) enum Fate {
     Truncated,
     /// Drawn where the request arrives, not where it is sent.
     Conflict,
+    /// Drawn where an object is read.
+    Garbled,
 }
 
 impl Fate {
@@ -79,6 +84,7 @@ impl Fate {
             Self::Late => "bucket_late",
             Self::Truncated => "bucket_truncated",
             Self::Conflict => "bucket_conflict",
+            Self::Garbled => "bucket_garbled",
         }
     }
 }

@@ -8,6 +8,7 @@
 //!    request is; a plain producer's may show at several offsets.
 //! 2. What an offset has shown, or an acknowledgement has named, it shows for ever.
 //! 3. The values of one idempotent producer ascend with the offsets.
+//! 4. A value of a producer that waits for no answer shows once or never.
 //!
 //! *IO: none*
 
@@ -58,6 +59,7 @@ pub(crate) struct PartitionModel {
     /// Where each value of an idempotent producer shows.
     place: BTreeMap<Value, i64>,
     plain: BTreeSet<u32>,
+    unordered: BTreeSet<u32>,
     floor: Floor,
 }
 
@@ -65,6 +67,12 @@ impl PartitionModel {
     /// `producer` does not de-duplicate.
     pub(crate) fn plain(&mut self, producer: u32) {
         self.plain.insert(producer);
+    }
+
+    /// `producer` sends each value once and waits for no answer: what it sends over another
+    /// connection may overtake what is on its way.
+    pub(crate) fn unordered(&mut self, producer: u32) {
+        self.unordered.insert(producer);
     }
 
     /// `value` is on its way for the first time.
@@ -173,6 +181,9 @@ impl PartitionModel {
         if place != offset {
             let detail = format!("duplicate: {value:?} shows at {place} and at {offset}");
             return Err(Violation::new(LOG, detail));
+        }
+        if self.unordered.contains(&value.producer) {
+            return Ok(());
         }
         self.check_order(offset, value)
     }
@@ -328,6 +339,22 @@ mod tests {
         let mut later = self::model();
         later.acked(3, &[value(3)]).unwrap();
         assert!(complaint(later.acked(4, &[value(2)])).contains("order"));
+    }
+
+    #[test]
+    fn a_producer_that_waits_for_no_answer_may_be_overtaken_and_shows_once() {
+        let mut model = model();
+        model.unordered(3);
+        let value = |sequence| Value {
+            producer: 3,
+            sequence,
+        };
+        (0..3).for_each(|sequence| model.sent(value(sequence)));
+        model.read(2, &[(2, value(1)), (3, value(0))], 4).unwrap();
+        assert!(complaint(model.read(4, &[(4, value(0))], 5)).contains("duplicate"));
+        let mut lost = model.clone();
+        assert!(complaint(lost.read(2, &[(2, value(0))], 4)).contains("now shows"));
+        assert!(complaint(model.read(4, &[(4, value(5))], 5)).contains("nobody sent"));
     }
 
     #[test]

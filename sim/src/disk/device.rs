@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::task::Waker;
 
 use parking_lot::{Mutex, MutexGuard};
 use tidewater_types::sometimes;
@@ -74,6 +75,7 @@ impl Device {
             recent: VecDeque::new(),
             watch: None,
             counts: BTreeMap::new(),
+            detached: BTreeMap::new(),
         };
         Self {
             handle,
@@ -290,6 +292,12 @@ impl Device {
 
     pub(super) fn submit(&self, session: u64, id: u64, op: tidewater_wal::DiskOp) {
         let mut state = self.lock();
+        if let Some(user) = state.detached.get_mut(&session) {
+            user.fail(id, op);
+            let waker = user.waker.take();
+            drop(state);
+            return waker.into_iter().for_each(Waker::wake);
+        }
         if state.session != session || !state.open {
             return;
         }
@@ -357,8 +365,17 @@ impl Device {
         }
     }
 
+    /// Adds a line to what a replay tells.
+    pub(super) fn tell(&self, line: impl FnOnce() -> String) {
+        self.handle.line(line);
+    }
+
     pub(super) fn close(&self, session: u64) {
         let mut state = self.lock();
+        if let Some(user) = state.detached.remove(&session) {
+            drop(state);
+            return drop(user);
+        }
         let gone = if state.session == session {
             state.end_session()
         } else {

@@ -33,6 +33,8 @@ pub struct DiskFaults {
     /// The device is gone: this and every other operation fails until it is opened again, and
     /// what no flush covers is lost as in a power failure.
     pub removed: u32,
+    /// A file gets no durable name: its directory cannot be synced, or the file not renamed.
+    pub name_eio: u32,
     /// Beyond contract: a flush answers without making anything durable.
     pub lying_flush: u32,
     /// Beyond contract: a write lands at another block of the device.
@@ -89,12 +91,14 @@ pub(crate) enum Fault {
     ReadEio,
     WriteEio,
     FlushEio,
+    NameEio,
     Enospc,
     ShortWrite,
     ShortRead,
     Cancelled,
     Slow,
     Removed,
+    Detached,
     LostName,
     LyingFlush,
     MisdirectedWrite,
@@ -112,12 +116,14 @@ impl Fault {
             Self::ReadEio => "disk_read_eio",
             Self::WriteEio => "disk_write_eio",
             Self::FlushEio => "disk_flush_eio",
+            Self::NameEio => "disk_name_eio",
             Self::Enospc => "disk_enospc",
             Self::ShortWrite => "disk_short_write",
             Self::ShortRead => "disk_short_read",
             Self::Cancelled => "disk_cancelled",
             Self::Slow => "disk_slow",
             Self::Removed => "disk_removed",
+            Self::Detached => "disk_detached",
             Self::LostName => "disk_lost_name",
             Self::LyingFlush => "disk_lying_flush",
             Self::MisdirectedWrite => "disk_misdirected_write",

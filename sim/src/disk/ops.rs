@@ -22,7 +22,7 @@ use crate::rng::Rng;
 const POISON: u8 = 0xa5;
 /// Writes whose place is remembered.
 const RECENT_WRITES: usize = 16;
-const EIO: i32 = 5;
+pub(super) const EIO: i32 = 5;
 const ENXIO: i32 = 6;
 const ENODEV: i32 = 19;
 const ENOSPC: i32 = 28;
@@ -54,6 +54,8 @@ pub(super) struct State {
     /// Who wants to know that this many operations were taken.
     pub(super) watch: Option<(u64, oneshot::Sender<()>)>,
     pub(super) counts: BTreeMap<Fault, u64>,
+    /// Users whose volume went elsewhere, by their sessions.
+    pub(super) detached: BTreeMap<u64, Detached>,
 }
 
 /// How a device that is gone answers.
@@ -62,6 +64,30 @@ pub(super) struct Removal {
     errno: i32,
     /// Its size, as whoever opened it remembers it.
     pub(super) num_bytes: u64,
+}
+
+/// A user whose volume is elsewhere.
+pub(super) struct Detached {
+    pub(super) completions: VecDeque<Completion>,
+    pub(super) waker: Option<Waker>,
+    /// Its size, as its user remembers it.
+    pub(super) num_bytes: u64,
+}
+
+impl Detached {
+    /// Ends `op` with an error.
+    pub(super) fn fail(&mut self, id: u64, op: DiskOp) {
+        let buf = match op {
+            DiskOp::Read { buf, .. } | DiskOp::Write { buf, .. } => Some(buf),
+            DiskOp::Flush => None,
+        };
+        self.completions.push_back(failed(id, buf));
+    }
+}
+
+pub(super) fn failed(id: u64, buf: Option<AlignedBuf>) -> Completion {
+    let result = Err(io::Error::from_raw_os_error(EIO));
+    Completion { id, result, buf }
 }
 
 pub(super) struct Pending {
@@ -151,7 +177,7 @@ impl State {
         if let Some(Removal { errno, .. }) = self.removed {
             return Err(io::Error::from_raw_os_error(errno));
         }
-        if self.strikes(Fault::FlushEio, self.faults.flush_eio) {
+        if self.strikes(Fault::NameEio, self.faults.name_eio) {
             return Err(io::Error::from_raw_os_error(EIO));
         }
         if self.layers.name != Name::Durable {

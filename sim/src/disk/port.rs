@@ -10,6 +10,7 @@ use std::task::Waker;
 use tidewater_wal::{Completion, Disk, DiskOp};
 
 use super::device::SimDisk;
+use super::ops::EIO;
 use super::state::Name;
 
 impl Disk for SimDisk {
@@ -19,7 +20,8 @@ impl Disk for SimDisk {
 
     fn num_bytes(&self) -> u64 {
         let state = self.device.lock();
-        let known = state.removed.map(|removal| removal.num_bytes);
+        let known = state.detached.get(&self.session).map(|user| user.num_bytes);
+        let known = known.or_else(|| state.removed.map(|removal| removal.num_bytes));
         known.unwrap_or_else(|| state.layers.cache.num_bytes())
     }
 
@@ -37,6 +39,9 @@ impl Disk for SimDisk {
 
     fn poll(&mut self) -> Option<Completion> {
         let mut state = self.device.lock();
+        if let Some(user) = state.detached.get_mut(&self.session) {
+            return user.completions.pop_front();
+        }
         let ours = state.session == self.session;
         if ours {
             state.completions.pop_front()
@@ -47,7 +52,9 @@ impl Disk for SimDisk {
 
     fn set_waker(&mut self, waker: &Waker) {
         let mut state = self.device.lock();
-        if state.session == self.session {
+        if let Some(user) = state.detached.get_mut(&self.session) {
+            user.waker = Some(waker.clone());
+        } else if state.session == self.session {
             state.waker = Some(waker.clone());
         }
     }
@@ -60,7 +67,9 @@ impl Disk for SimDisk {
 impl SimDisk {
     fn name(&mut self, name: Name) -> io::Result<()> {
         let mut state = self.device.lock();
-        if state.session == self.session && state.open {
+        if state.detached.contains_key(&self.session) {
+            Err(io::Error::from_raw_os_error(EIO))
+        } else if state.session == self.session && state.open {
             state.set_name(name)
         } else {
             Ok(())

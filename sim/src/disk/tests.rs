@@ -149,6 +149,7 @@ fn every_fault_strikes_and_is_counted() {
         cancelled: 100,
         slow: 0,
         removed: 0,
+        name_eio: 0,
         lying_flush: 100,
         misdirected_write: 100,
         stale_read: 100,
@@ -223,5 +224,33 @@ fn a_slow_operation_takes_its_time_and_succeeds() {
         assert!(disk.poll().is_none());
         handle.sleep(Duration::from_secs(5)).await;
         assert_eq!(disk.poll().unwrap().result.unwrap(), 512);
+    });
+}
+
+#[test]
+fn a_user_whose_volume_went_elsewhere_hears_errors_and_reaches_nothing() {
+    run(DiskFaults::default(), async |device, handle| {
+        let mut old = device.open().unwrap();
+        old.submit(1, write(7, 1));
+        assert!(device.detach(CrashStyle::None));
+        let mut new = device.open().expect("the volume is free at once");
+        for (id, op) in [(2, write(8, 1)), (3, DiskOp::Flush)] {
+            old.submit(id, op);
+        }
+        for id in 1..=3 {
+            let failed = done(&mut old, &handle).await;
+            assert_eq!(failed.id, id);
+            assert_eq!(failed.result.unwrap_err().raw_os_error(), Some(5));
+            assert_eq!(failed.buf.is_some(), id < 3);
+        }
+        assert!(old.publish().is_err() && old.poll().is_none());
+        new.submit(1, write(9, 1));
+        done(&mut new, &handle).await.result.unwrap();
+        drop(old);
+        new.submit(2, DiskOp::Flush);
+        done(&mut new, &handle).await.result.unwrap();
+        assert_eq!(device.durable_bytes(0, 512), vec![9; 512]);
+        assert!(device.detach(CrashStyle::All));
+        assert!(!device.detach(CrashStyle::All), "nobody has it open");
     });
 }

@@ -151,3 +151,21 @@ fn the_address_goes_to_the_latest_life() {
         let (_, _output, _) = new.accept().await.unwrap();
     });
 }
+
+#[test]
+fn a_host_without_power_silences_its_own_address_alone() {
+    run(5, NetFaults::default(), |net, _| async move {
+        let other = SocketAddr::from(([10, 0, 0, 2], 9092));
+        let _first = net.listen(NODE, Tag(1), address());
+        let second = net.listen(Host(2), Tag(2), other);
+        net.power_loss(NODE, Tag(1));
+        assert_eq!(net.connect(CLIENT, other).await.unwrap().life, Tag(2));
+        let refused = net.connect(CLIENT, address()).await.err().unwrap();
+        assert_eq!(refused.kind(), ErrorKind::TimedOut);
+        drop(second);
+        let refused = net.connect(CLIENT, other).await.err().unwrap();
+        assert_eq!(refused.kind(), ErrorKind::ConnectionRefused);
+        let _again = net.listen(NODE, Tag(3), address());
+        assert_eq!(net.connect(CLIENT, address()).await.unwrap().life, Tag(3));
+    });
+}

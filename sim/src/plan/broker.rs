@@ -21,7 +21,8 @@ pub struct BrokerLife {
     pub after_us: u64,
     /// Or after so many operations of its disk, whichever comes first.
     pub after_ops: u64,
-    /// In place of its end it is stopped, and wakes up in a later life (object WAL alone).
+    /// In place of its end it is stopped, and wakes up in a later life; or its volume is attached
+    /// elsewhere, and it runs on.
     pub zombie: bool,
     /// How long nobody runs behind it, in microseconds.
     pub down_us: u64,
@@ -43,6 +44,10 @@ pub struct BrokerPlan {
     pub idempotent: u32,
     /// Producers that do not de-duplicate.
     pub plain: u32,
+    /// Producers that wait for no answer.
+    pub unacked: u32,
+    /// Whether the members of the group keep their place over a restart.
+    pub static_members: bool,
     /// Batches that a producer sends.
     pub batches: u32,
     /// Batches that a producer has under way.
@@ -73,7 +78,7 @@ impl BrokerPlan {
         } else {
             rng.between(1, 3)
         };
-        let lives = (0..num_lives).map(|_| life(&mut rng, object_wal, groups));
+        let lives = (0..num_lives).map(|_| life(&mut rng, groups));
         Self {
             lives: lives.collect(),
             object_wal,
@@ -96,6 +101,8 @@ impl BrokerPlan {
             } else {
                 0
             },
+            unacked: small(&mut rng, 0, 1),
+            static_members: rng.chance(400),
         }
     }
 }
@@ -122,7 +129,7 @@ fn net_faults(rng: &mut Rng) -> NetFaults {
     }
 }
 
-fn life(rng: &mut Rng, object_wal: bool, groups: bool) -> BrokerLife {
+fn life(rng: &mut Rng, groups: bool) -> BrokerLife {
     let end = match rng.below(20) {
         0..=10 => End::PowerLoss,
         11..=16 => End::Kill,
@@ -144,7 +151,7 @@ fn life(rng: &mut Rng, object_wal: bool, groups: bool) -> BrokerLife {
         } else {
             u64::MAX
         },
-        zombie: object_wal && rng.chance(300),
+        zombie: rng.chance(300),
         down_us: [0, 1_000, 500_000][rng.index(3)],
         sync: if rng.chance(500) {
             Sync::Flush

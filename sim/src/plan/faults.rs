@@ -16,6 +16,7 @@ use serde::Serialize;
 use crate::bucket::BucketFaults;
 use crate::cache_disk::CacheFaults;
 use crate::disk::DiskFaults;
+use crate::env::ClockFaults;
 use crate::net::NetFaults;
 
 /// Fields beside the probabilities.
@@ -29,6 +30,9 @@ const OTHERS: &[&str] = &[
     "bucket_fine",
     "clock_shift",
     "crash_in_recovery",
+    "cut_answers",
+    "cut_both",
+    "cut_requests",
     "damage_bit_rot",
     "damage_foreign",
     "damage_lost",
@@ -39,6 +43,7 @@ const OTHERS: &[&str] = &[
     "damage_unreadable",
     "disk_bad_sector",
     "disk_bit_rot",
+    "disk_detached",
     "disk_lost_name",
     "kill",
     "net_client_vanished",
@@ -46,6 +51,8 @@ const OTHERS: &[&str] = &[
     "net_partition",
     "net_refused",
     "power_loss",
+    "slow_node",
+    "wal_wiped",
     "zombie",
 ];
 
@@ -54,6 +61,7 @@ pub(crate) fn names() -> Vec<String> {
     let mut names: Vec<String> = OTHERS.iter().map(ToString::to_string).collect();
     names.extend(probabilities("disk", &DiskFaults::default()));
     names.extend(probabilities("bucket", &BucketFaults::default()));
+    names.extend(probabilities("clock", &ClockFaults::default()));
     names.extend(probabilities("net", &NetFaults::default()));
     names.extend(probabilities("cache", &CacheFaults::default()));
     names.sort_unstable();
@@ -77,6 +85,7 @@ mod tests {
     use super::{NOT_PLANNED, names, probabilities};
     use crate::bucket::BucketFaults;
     use crate::disk::DiskFaults;
+    use crate::env::ClockFaults;
     use crate::plan::{Plan, Scenario};
     use crate::scenario::run_plan;
 
@@ -89,6 +98,7 @@ mod tests {
         let parts = [
             ("disk_faults", probabilities("disk", &DiskFaults::default())),
             ("bucket", probabilities("bucket", &BucketFaults::default())),
+            ("clock", probabilities("clock", &ClockFaults::default())),
         ];
         for (part, names) in parts {
             for name in names {

@@ -43,6 +43,8 @@ scenarios! {
     Tier = "tier",
     /// Clients on a network, and a broker that restarts.
     Broker = "broker",
+    /// Nodes with WALs of their own on one bucket, that hand streams to each other.
+    Cluster = "cluster",
 }
 
 impl Scenario {

@@ -18,6 +18,7 @@ mod member;
 mod node;
 mod offsets;
 mod producer;
+mod unacked;
 mod world;
 
 use std::collections::BTreeMap;
@@ -36,6 +37,7 @@ use crate::net::NetFaults;
 use crate::plan::{BrokerLife, End, Plan};
 use crate::rng::Rng;
 use crate::scenario::common::{LIMITS, fsck, open_when_free};
+use crate::scenario::gate::Cut;
 use conn::Client;
 use world::{NODE, World};
 
@@ -110,7 +112,7 @@ fn heal(world: &World, zombies: &[Tag]) {
 fn start_clients(world: &Arc<World>) {
     let plan = &world.plan.broker;
     let counts = [
-        (producer::WORK, plan.idempotent + plan.plain),
+        (producer::WORK, plan.idempotent + plan.plain + plan.unacked),
         (consumer::WORK, plan.consumers),
         (member::WORK, plan.members),
         (admin::WORK, u32::from(plan.admin)),
@@ -127,11 +129,15 @@ fn start_clients(world: &Arc<World>) {
             let client = producer::run(Arc::clone(&starter), number, idempotent);
             starter.spawn(producer::WORK, client);
         }
+        for number in 0..plan.unacked {
+            let number = plan.idempotent + plan.plain + number;
+            starter.spawn(producer::WORK, unacked::run(Arc::clone(&starter), number));
+        }
         for _ in 0..plan.consumers {
             starter.spawn(consumer::WORK, consumer::run(Arc::clone(&starter)));
         }
-        for _ in 0..plan.members {
-            starter.spawn(member::WORK, member::run(Arc::clone(&starter)));
+        for number in 0..plan.members {
+            starter.spawn(member::WORK, member::run(Arc::clone(&starter), number));
         }
         if plan.admin {
             starter.spawn(admin::WORK, admin::run(Arc::clone(&starter)));
@@ -177,12 +183,17 @@ async fn planned(world: &Arc<World>, life: BrokerLife, zombies: &mut Vec<Tag>) {
         let time = Box::pin(world.handle.sleep(CLOSE_TIME_MAX));
         drop(select(done, time).await);
     }
-    // One that is stopped while it opens would be the later owner once it wakes up, and the life
-    // that clients talk to the zombie; scenario `object-wal` has those.
-    if life.zombie && !ended && world.is_serving(tag) {
+    // One that is stopped while it opens is the later owner once it wakes up.
+    let on_device = !world.plan.broker.object_wal;
+    // One that is still opening would open the device again.
+    let has_opened = world.life() == tag;
+    if life.zombie && !ended && on_device && has_opened && world.moves_volume() {
+        zombies.push(tag);
+    } else if life.zombie && !ended && !on_device {
         world.handle.strike("zombie");
         world.handle.stop(tag);
-        let asleep_ns = world.below(2 * life.after_us) * 1_000;
+        let most_us = [2 * life.after_us, life.after_us / 5][usize::from(world.below(2) == 0)];
+        let asleep_ns = world.below(most_us) * 1_000;
         let handle = world.handle.clone();
         world
             .handle
@@ -267,7 +278,7 @@ async fn read_all(world: &Arc<World>) -> Result<(), Violation> {
     world.failed()
 }
 
-/// Partitions and pauses, until all is healed.
+/// Partitions, from clients and from the bucket, pauses and slow times, until all is healed.
 async fn troubles(world: Arc<World>) {
     let mean = world.plan.broker.trouble_us;
     let mut rng = Rng::new(world.plan.seed, "trouble");
@@ -281,16 +292,25 @@ async fn troubles(world: Arc<World>) {
         }
         let client = world.some_client();
         let time = Duration::from_micros(rng.latency(mean));
-        match rng.below(4) {
+        match rng.below(8) {
             0 => world.net.block(client, NODE),
             1 => world.net.block(NODE, client),
             2 => {
                 world.net.block(client, NODE);
                 world.net.block(NODE, client);
             }
+            3 => {
+                let what = [Cut::Requests, Cut::Answers, Cut::Both][rng.index(3)];
+                world.cut_from_bucket(what, time);
+                continue;
+            }
+            4 => {
+                world.handle.slow_down(world.latest(), time).await;
+                continue;
+            }
             _ => {
                 sometimes!("broker: a life is paused");
-                let life = world.life();
+                let life = world.latest();
                 world.handle.stop(life);
                 world.handle.sleep(time).await;
                 world.handle.resume(life);

@@ -1,6 +1,6 @@
-//! A bucket as a process sees it that may be stopped and wake up later.
+//! A bucket as a process sees it that may be stopped and wake up later, or be parted from the store.
 //!
-//! *Owns*: holding requests and answers back while the process sleeps.
+//! *Owns*: holding requests and answers back while the process sleeps or nothing gets through.
 //! *Does not own*: the store.
 //!
 //! *IO: none*
@@ -11,46 +11,86 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use tidewater_bucket::{Bucket, BucketError, ListPage, Purpose};
+use tidewater_bucket::{
+    Bucket, BucketError, ListPage, MultipartId, MultipartLimits, Part, PartTag, Purpose,
+};
 use tidewater_types::{BoxFuture, Instant};
 
 use crate::bucket::SimBucket;
 use crate::exec::Handle;
+
+/// What does not get through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Cut {
+    Requests,
+    Answers,
+    Both,
+}
 
 /// The bucket of one process.
 #[derive(Clone)]
 pub(crate) struct Gate {
     handle: Handle,
     bucket: SimBucket,
-    asleep_until: Arc<Mutex<Instant>>,
+    shut: Arc<Mutex<Shut>>,
+}
+
+/// Until when nothing gets through.
+#[derive(Default)]
+struct Shut {
+    requests: Instant,
+    answers: Instant,
 }
 
 impl Gate {
     pub(crate) fn new(handle: Handle, bucket: SimBucket) -> Self {
-        let asleep_until = Arc::default();
+        let shut = Arc::default();
         Self {
             handle,
             bucket,
-            asleep_until,
+            shut,
         }
     }
 
     /// From now on nothing is sent and nothing is heard for `time`.
     pub(crate) fn sleep(&self, time: Duration) {
-        *self.asleep_until.lock() = self.handle.now().after(time);
+        self.shut(Cut::Both, time);
     }
 
-    async fn awake(&self) {
-        let wait = self.asleep_until.lock().since(self.handle.now());
+    /// A partition between the process and the store, which holds back what it cuts for `time`.
+    pub(crate) fn cut(&self, what: Cut, time: Duration) {
+        self.handle.strike(match what {
+            Cut::Requests => "cut_requests",
+            Cut::Answers => "cut_answers",
+            Cut::Both => "cut_both",
+        });
+        self.handle
+            .line(|| format!("bucket {what:?} held back for {time:?}"));
+        self.shut(what, time);
+    }
+
+    fn shut(&self, what: Cut, time: Duration) {
+        let until = self.handle.now().after(time);
+        let mut shut = self.shut.lock();
+        if what != Cut::Answers {
+            shut.requests = until;
+        }
+        if what != Cut::Requests {
+            shut.answers = until;
+        }
+    }
+
+    async fn wait_until(&self, open: impl Fn(&Shut) -> Instant) {
+        let wait = open(&self.shut.lock()).since(self.handle.now());
         if !wait.is_zero() {
             self.handle.sleep(wait).await;
         }
     }
 
     async fn through<T>(&self, request: BoxFuture<'_, T>) -> T {
-        self.awake().await;
+        self.wait_until(|shut| shut.requests).await;
         let answer = request.await;
-        self.awake().await;
+        self.wait_until(|shut| shut.answers).await;
         answer
     }
 }
@@ -97,5 +137,55 @@ impl Bucket for Gate {
         after: Option<&'a str>,
     ) -> BoxFuture<'a, Result<ListPage, BucketError>> {
         Box::pin(self.through(self.bucket.list(purpose, prefix, after)))
+    }
+
+    fn multipart(&self) -> Option<MultipartLimits> {
+        self.bucket.multipart()
+    }
+
+    fn create_multipart<'a>(
+        &'a self,
+        purpose: Purpose,
+        key: &'a str,
+    ) -> BoxFuture<'a, Result<MultipartId, BucketError>> {
+        Box::pin(self.through(self.bucket.create_multipart(purpose, key)))
+    }
+
+    fn put_part<'a>(
+        &'a self,
+        purpose: Purpose,
+        part: Part<'a>,
+        body: Vec<Bytes>,
+    ) -> BoxFuture<'a, Result<PartTag, BucketError>> {
+        Box::pin(self.through(self.bucket.put_part(purpose, part, body)))
+    }
+
+    fn copy_part<'a>(
+        &'a self,
+        purpose: Purpose,
+        part: Part<'a>,
+        source: &'a str,
+        range: Range<u64>,
+    ) -> BoxFuture<'a, Result<PartTag, BucketError>> {
+        Box::pin(self.through(self.bucket.copy_part(purpose, part, source, range)))
+    }
+
+    fn complete_multipart<'a>(
+        &'a self,
+        purpose: Purpose,
+        key: &'a str,
+        upload: &'a MultipartId,
+        parts: &'a [PartTag],
+    ) -> BoxFuture<'a, Result<(), BucketError>> {
+        Box::pin(self.through(self.bucket.complete_multipart(purpose, key, upload, parts)))
+    }
+
+    fn abort_multipart<'a>(
+        &'a self,
+        purpose: Purpose,
+        key: &'a str,
+        upload: &'a MultipartId,
+    ) -> BoxFuture<'a, Result<(), BucketError>> {
+        Box::pin(self.through(self.bucket.abort_multipart(purpose, key, upload)))
     }
 }

@@ -14,7 +14,7 @@
 mod life;
 mod node;
 pub(super) mod opener;
-mod owners;
+pub(super) mod owners;
 mod progress;
 mod verify;
 pub(super) mod world;
@@ -91,6 +91,8 @@ async fn lives(world: Arc<World>) -> Result<(), Violation> {
     live(&world, calm, Work::ReadAll).await?;
     world.device.wipe();
     world.bucket.wipe("wal/");
+    world.handle.strike("wal_wiped");
+    live(&world, calm, Work::Wiped).await?;
     live(&world, calm, Work::ReadAllWithoutWal).await?;
     verify::fsck(&world).await
 }

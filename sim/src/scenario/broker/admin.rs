@@ -165,25 +165,27 @@ async fn expect(client: &mut Client, name: &str, wanted: usize) {
 /// Topics come, grow and go.
 pub(super) async fn run(world: Arc<World>) {
     let mut client = Client::new(&world, "admin");
-    let pause = world.pause_of(world.plan.broker.rounds);
-    for number in 0..world.plan.broker.rounds {
+    // A broker that was paused and replaced shall find its request waiting when it wakes up.
+    client.patience = Duration::from_secs(10);
+    let rounds = 4 * world.plan.broker.rounds;
+    let pause = world.pause_of(rounds);
+    for number in 0..rounds {
         let name = format!("topic-{number}");
         let may_come_late = create(&mut client, &name, 1).await;
         expect(&mut client, &name, 1).await;
-        if client.rng.chance(500) {
+        if client.rng.chance(200) {
             grow(&mut client, &name, 3).await;
             expect(&mut client, &name, 3).await;
         }
-        if client.rng.chance(500) {
+        let healed = world.is_healed();
+        let pause = if healed { HEALED_PAUSE } else { pause };
+        client.pause(pause).await;
+        if client.rng.chance(800) {
             delete(&mut client, &name).await;
             if !may_come_late {
                 expect(&mut client, &name, 0).await;
             }
         }
-        let healed = world.is_healed();
-        client
-            .pause(if healed { HEALED_PAUSE } else { pause })
-            .await;
     }
     world.ends(WORK);
 }

@@ -103,10 +103,45 @@ impl Client {
         version: i16,
         request: &Q,
     ) -> Result<UnderWay, Lost> {
+        let frame = self.frame(version, request).await?;
+        let conn = self.conn.as_ref().expect("the frame is for it");
+        let (sender, answer) = oneshot::channel();
+        conn.waiting
+            .lock()
+            .push_back((self.next_correlation, sender));
+        let life = conn.life;
+        if conn.frames.send(frame).is_err() {
+            self.conn = None;
+            return Err(Lost);
+        }
+        Ok(UnderWay {
+            answer,
+            api: Q::API_KEY.expect("a request"),
+            version,
+            life,
+        })
+    }
+
+    /// Sends a request that has no answer.
+    pub(super) async fn send_unanswered<Q: Message>(
+        &mut self,
+        version: i16,
+        request: &Q,
+    ) -> Result<(), Lost> {
+        let frame = self.frame(version, request).await?;
+        let conn = self.conn.as_ref().expect("the frame is for it");
+        let sent = conn.frames.send(frame).map_err(|_| Lost);
+        if sent.is_err() {
+            self.conn = None;
+        }
+        sent
+    }
+
+    /// The bytes of a request; connects first if there is no connection.
+    async fn frame<Q: Message>(&mut self, version: i16, request: &Q) -> Result<Vec<Bytes>, Lost> {
         if self.conn.is_none() {
             self.conn = Some(self.connect().await?);
         }
-        let conn = self.conn.as_ref().expect("just made");
         self.next_correlation += 1;
         let api = Q::API_KEY.expect("a request");
         let header = RequestHeader {
@@ -121,21 +156,7 @@ impl Client {
         let len = u32::try_from(out.len()).expect("small");
         let mut frame = vec![Bytes::copy_from_slice(&len.to_be_bytes())];
         frame.extend(out.finish());
-        let (sender, answer) = oneshot::channel();
-        conn.waiting
-            .lock()
-            .push_back((header.correlation_id, sender));
-        let life = conn.life;
-        if conn.frames.send(frame).is_err() {
-            self.conn = None;
-            return Err(Lost);
-        }
-        Ok(UnderWay {
-            answer,
-            api,
-            version,
-            life,
-        })
+        Ok(frame)
     }
 
     /// Waits for an answer; gives the connection up if none comes.

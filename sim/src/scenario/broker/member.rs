@@ -37,6 +37,8 @@ pub(super) struct Member {
     pub(super) client: Client,
     pub(super) id: String,
     pub(super) generation: i32,
+    /// The name under which it keeps its place over a restart.
+    pub(super) instance: Option<String>,
 }
 
 /// What the member must do next.
@@ -48,7 +50,7 @@ enum Next {
     Done,
 }
 
-pub(super) async fn run(world: Arc<World>) {
+pub(super) async fn run(world: Arc<World>, number: u32) {
     let mut client = Client::new(&world, "member");
     // Others may take long to join.
     client.patience = Duration::from_secs(12);
@@ -56,6 +58,7 @@ pub(super) async fn run(world: Arc<World>) {
         client,
         id: String::new(),
         generation: -1,
+        instance: (world.plan.broker.static_members).then(|| format!("instance-{number}")),
     };
     let mut rounds = world.plan.broker.rounds;
     loop {
@@ -71,7 +74,10 @@ pub(super) async fn run(world: Arc<World>) {
             Next::Done => break,
             Next::GoOn => {
                 // Enough for this generation.
-                if member.client.rng.chance(500) {
+                if member.instance.is_some() {
+                    sometimes!("broker: a static member starts anew");
+                    member.forget();
+                } else if member.client.rng.chance(500) {
                     member.leave().await;
                 }
             }
@@ -91,6 +97,7 @@ impl Member {
             session_timeout_ms: i32::try_from(SESSION.as_millis()).expect("small"),
             rebalance_timeout_ms: i32::try_from(SESSION.as_millis()).expect("small"),
             member_id: self.id.clone(),
+            group_instance_id: self.instance.clone(),
             protocol_type: "consumer".to_owned(),
             protocols: vec![JoinGroupRequestProtocol {
                 name: "share".to_owned(),
@@ -122,6 +129,7 @@ impl Member {
             group_id: GROUP.to_owned(),
             generation_id: self.generation,
             member_id: self.id.clone(),
+            group_instance_id: self.instance.clone(),
             assignments,
             ..Default::default()
         };
@@ -145,7 +153,8 @@ impl Member {
             let mut model = world.model.lock();
             // Only now: an assignment that was told is durable, a number that was not may come again.
             model.group.joined(generation);
-            model.group.owns(generation, &self.id, &owned)
+            let name = self.instance.as_ref().unwrap_or(&self.id);
+            model.group.owns(generation, name, &owned)
         };
         world.check(result);
         Some(owned)
@@ -215,7 +224,7 @@ impl Member {
             group_id: GROUP.to_owned(),
             generation_id: self.generation,
             member_id: self.id.clone(),
-            ..Default::default()
+            group_instance_id: self.instance.clone(),
         };
         let answer: Result<Answer<HeartbeatResponse>, Lost> = self.client.ask(3, &request).await;
         let Ok(answer) = answer else {
@@ -239,7 +248,8 @@ impl Member {
         if positions.is_empty() {
             return Some(ErrorCode::NONE);
         }
-        commit(&mut self.client, &self.id, generation, positions).await
+        let named = (self.id.as_str(), self.instance.as_deref());
+        commit(&mut self.client, named, generation, positions).await
     }
 
     /// A commit of an earlier generation that comes late, as an asynchronous one may.
@@ -252,6 +262,12 @@ impl Member {
         let _ = self.commit_all(generation, &positions).await;
     }
 
+    /// As after a restart.
+    fn forget(&mut self) {
+        self.id = String::new();
+        self.generation = -1;
+    }
+
     async fn leave(&mut self) {
         if self.id.is_empty() {
             return;
@@ -260,6 +276,7 @@ impl Member {
             group_id: GROUP.to_owned(),
             members: vec![MemberIdentity {
                 member_id: std::mem::take(&mut self.id),
+                group_instance_id: self.instance.clone(),
                 ..Default::default()
             }],
             ..Default::default()
@@ -276,10 +293,8 @@ impl Member {
             .handle
             .line(|| format!("group {what}: {code:?}"));
         match code {
-            ErrorCode::UNKNOWN_MEMBER_ID => {
-                self.id = String::new();
-                self.generation = -1;
-            }
+            // The latter if a request of its own to join, given up long ago, was carried out late.
+            ErrorCode::UNKNOWN_MEMBER_ID | ErrorCode::FENCED_INSTANCE_ID => self.forget(),
             ErrorCode::ILLEGAL_GENERATION | ErrorCode::REBALANCE_IN_PROGRESS => {}
             code => refused(&self.client.world, what, code.code()),
         }

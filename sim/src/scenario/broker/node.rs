@@ -23,6 +23,7 @@ use crate::env::SimEnv;
 use crate::exec::Tag;
 use crate::plan::BrokerLife;
 use crate::scenario::common::{unreadable, wal_config};
+use crate::scenario::gate::Gate;
 use crate::scenario::store::opener::SimOpener;
 use crate::scenario::store::world::store_config;
 
@@ -36,7 +37,9 @@ pub(super) async fn body(
     // As in production the address is taken first; clients queue up.
     let listener = world.net.listen(NODE, tag, world.address());
     world.listens(tag);
-    let (env, parts) = parts(&world, tag, life);
+    let gate = Gate::new(world.handle.clone(), world.bucket.clone());
+    world.reaches_bucket_by(gate.clone());
+    let (env, parts) = parts(&world, tag, life, gate);
     let broker = match EmbeddedBroker::open(parts).await {
         Ok(broker) => broker,
         Err(OpenError::Store(error)) => return excuse(&world, tag, "open", &error),
@@ -44,7 +47,7 @@ pub(super) async fn body(
             return world.fail(Violation::new("damage", error.to_string()));
         }
     };
-    world.serves(tag);
+    world.serves(tag, broker.store().node_epoch());
     world.handle.line(|| format!("broker {} serves", tag.0));
     let limits = Limits {
         stop_grace: Duration::from_secs(1),
@@ -82,15 +85,13 @@ pub(super) async fn body(
 }
 
 /// The environment of a life, and what its broker is opened from.
-fn parts(world: &World, tag: Tag, life: BrokerLife) -> (Arc<dyn Env>, Parts) {
+fn parts(world: &World, tag: Tag, life: BrokerLife, gate: Gate) -> (Arc<dyn Env>, Parts) {
     let seed = world.plan.seed;
-    let env: Arc<dyn Env> = Arc::new(SimEnv::new(
-        world.handle.clone(),
-        seed,
-        tag,
-        life.wall_shift_ms,
-    ));
-    let bucket = Arc::new(Metered::new(Arc::new(world.bucket.clone())));
+    let env: Arc<dyn Env> = Arc::new(
+        SimEnv::new(world.handle.clone(), seed, tag, life.wall_shift_ms)
+            .with_clock(world.plan.clock),
+    );
+    let bucket = Arc::new(Metered::new(Arc::new(gate)));
     let parts = Parts {
         env: Arc::clone(&env),
         bucket: Arc::clone(&bucket),

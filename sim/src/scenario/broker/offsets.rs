@@ -21,11 +21,12 @@ use super::conn::{Answer, Client};
 use super::producer::refused;
 use super::world::{GROUP, TOPIC};
 use crate::check::Violation;
+use crate::check::group::{CommitId, GroupModel};
 
 /// Commits `positions`; the first error, or `None` if there was no answer.
 pub(super) async fn commit(
     client: &mut Client,
-    member: &str,
+    (member, instance): (&str, Option<&str>),
     generation: i32,
     positions: &BTreeMap<i32, i64>,
 ) -> Option<ErrorCode> {
@@ -51,6 +52,7 @@ pub(super) async fn commit(
         group_id: GROUP.to_owned(),
         generation_id_or_member_epoch: generation,
         member_id: member.to_owned(),
+        group_instance_id: instance.map(ToOwned::to_owned),
         topics: vec![OffsetCommitRequestTopic {
             name: TOPIC.to_owned(),
             partitions,
@@ -58,7 +60,13 @@ pub(super) async fn commit(
         }],
         ..Default::default()
     };
-    let version = [2, 6, 7, 8][client.rng.index(4)];
+    // Static members are known from version 7 on.
+    let versions = if instance.is_some() {
+        [7, 8, 7, 8]
+    } else {
+        [2, 6, 7, 8]
+    };
+    let version = versions[client.rng.index(4)];
     let answer: Answer<OffsetCommitResponse> = client.ask(version, &request).await.ok()?;
     let mut first = ErrorCode::NONE;
     let answered = answer.message.topics.into_iter();
@@ -71,26 +79,26 @@ pub(super) async fn commit(
             let (index, offset) = (part.partition_index, positions[&part.partition_index]);
             format!("group commit {id} of generation {generation}: {index}={offset} {code:?}")
         });
-        let result = {
-            let mut model = world.model.lock();
-            match code {
-                ErrorCode::NONE => model.group.commit_acked(id),
-                ErrorCode::ILLEGAL_GENERATION
-                | ErrorCode::UNKNOWN_MEMBER_ID
-                | ErrorCode::REBALANCE_IN_PROGRESS => {
-                    model.group.commit_refused(id);
-                    Ok(())
-                }
-                // It may be carried out all the same.
-                _ => Ok(()),
-            }
-        };
-        world.check(result);
+        let answered = answered_as(&mut world.model.lock().group, id, code);
+        world.check(answered);
         if first == ErrorCode::NONE {
             first = code;
         }
     }
     Some(first)
+}
+
+fn answered_as(group: &mut GroupModel, id: CommitId, code: ErrorCode) -> Result<(), Violation> {
+    match code {
+        ErrorCode::NONE => return group.commit_acked(id),
+        ErrorCode::ILLEGAL_GENERATION
+        | ErrorCode::UNKNOWN_MEMBER_ID
+        | ErrorCode::FENCED_INSTANCE_ID
+        | ErrorCode::REBALANCE_IN_PROGRESS => group.commit_refused(id),
+        // It may be carried out all the same.
+        _ => {}
+    }
+    Ok(())
 }
 
 /// The committed offsets of `partitions`; `None` if there was no answer to rely on.

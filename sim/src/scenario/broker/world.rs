@@ -10,6 +10,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tidewater_types::{Epoch, sometimes};
 use tokio::sync::Notify;
 
 use crate::bucket::SimBucket;
@@ -21,6 +22,7 @@ use crate::exec::{Handle, Tag};
 use crate::net::{Host, SimNet};
 use crate::plan::{End, Plan};
 use crate::rng::Rng;
+use crate::scenario::gate::{Cut, Gate};
 
 /// The broker's host; clients have the numbers behind it.
 pub(super) const NODE: Host = Host(1);
@@ -48,13 +50,17 @@ pub(super) struct Model {
     pub(super) processed: BTreeMap<i32, i64>,
     pub(super) producer_ids: BTreeSet<i64>,
     pub(super) next_commit: u64,
+    /// How the latest life reaches the bucket.
+    gate: Option<Gate>,
     rng: Rng,
     next_tag: u32,
     next_client: u32,
-    /// The latest life that listens; what older ones say may be old.
+    /// The latest life that listens.
+    latest: Tag,
+    /// The life in charge: the one that opened with the highest epoch of the node. What others say
+    /// may be old.
     life: Tag,
-    /// The latest life that has opened.
-    serving: Tag,
+    node_epoch: Epoch,
     /// Clients at work, by what they do.
     working: BTreeMap<&'static str, u32>,
     healed: bool,
@@ -75,11 +81,13 @@ impl World {
                 processed: BTreeMap::new(),
                 producer_ids: BTreeSet::new(),
                 next_commit: 0,
+                gate: None,
                 rng: Rng::new(seed, "workload"),
                 next_tag: 0,
                 next_client: NODE.0,
+                latest: Tag(0),
                 life: Tag(0),
-                serving: Tag(0),
+                node_epoch: Epoch(0),
                 working: BTreeMap::new(),
                 healed: false,
                 failure: None,
@@ -135,22 +143,40 @@ impl World {
 
     /// `life` listens from now on.
     pub(super) fn listens(&self, life: Tag) {
-        self.model.lock().life = life;
+        self.model.lock().latest = life;
+    }
+
+    /// The latest life reaches the bucket by `gate`.
+    pub(super) fn reaches_bucket_by(&self, gate: Gate) {
+        self.model.lock().gate = Some(gate);
+    }
+
+    /// Parts the latest life from the bucket for a while.
+    pub(super) fn cut_from_bucket(&self, what: Cut, time: Duration) {
+        if let Some(gate) = &self.model.lock().gate {
+            gate.cut(what, time);
+        }
     }
 
     /// The latest life that listened.
+    pub(super) fn latest(&self) -> Tag {
+        self.model.lock().latest
+    }
+
+    /// The life in charge.
     pub(super) fn life(&self) -> Tag {
         self.model.lock().life
     }
 
-    /// `life` has opened and serves.
-    pub(super) fn serves(&self, life: Tag) {
-        self.model.lock().serving = life;
-    }
-
-    /// Whether `life` has opened and nobody has behind it.
-    pub(super) fn is_serving(&self, life: Tag) -> bool {
-        self.model.lock().serving == life
+    /// `life` has opened as `node_epoch` and serves. One that was held up may be behind another.
+    pub(super) fn serves(&self, life: Tag, node_epoch: Epoch) {
+        let mut model = self.model.lock();
+        if node_epoch > model.node_epoch {
+            if life < model.life {
+                sometimes!("broker: a life that was held up while it opened is in charge");
+            }
+            (model.life, model.node_epoch) = (life, node_epoch);
+        }
     }
 
     pub(super) fn heal(&self) {
@@ -220,15 +246,26 @@ impl World {
         }
     }
 
-    /// Ends the life `tag` without its consent.
-    pub(super) fn end(&self, tag: Tag, end: End) {
+    /// The device is detached from the life that has it, which runs on, for the next one. Whether
+    /// any life has it.
+    pub(super) fn moves_volume(&self) -> bool {
+        let style = self.crash_style();
+        self.device.detach(style)
+    }
+
+    fn crash_style(&self) -> CrashStyle {
         let styles = [
             CrashStyle::None,
             CrashStyle::All,
             CrashStyle::Writes,
             CrashStyle::Sectors,
         ];
-        let style = styles[usize::try_from(self.below(4)).expect("small")];
+        styles[usize::try_from(self.below(4)).expect("small")]
+    }
+
+    /// Ends the life `tag` without its consent.
+    pub(super) fn end(&self, tag: Tag, end: End) {
+        let style = self.crash_style();
         match end {
             End::PowerLoss => {
                 self.net.power_loss(NODE, tag);

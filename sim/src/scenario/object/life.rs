@@ -47,7 +47,8 @@ struct Node {
 /// A whole life; it may end before this does.
 pub(super) async fn body(world: Arc<World>, tag: Tag, life: Life, work: Work, gate: Gate) {
     let (seed, shift) = (world.plan.seed, life.wall_shift_ms);
-    let env: Arc<dyn Env> = Arc::new(SimEnv::new(world.handle.clone(), seed, tag, shift));
+    let env: Arc<dyn Env> =
+        Arc::new(SimEnv::new(world.handle.clone(), seed, tag, shift).with_clock(world.plan.clock));
     let opened = open(&world, env, gate).await;
     world.model.lock().opening.remove(&tag);
     let wal = match opened {

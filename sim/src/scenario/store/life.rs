@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::{join_all, select};
+use futures_util::future::{Either, join_all, select};
 use parking_lot::Mutex;
 use tidewater_bucket::Bucket;
 use tidewater_stream_store::{AppendRequest, StoreError, Stream, StreamStore, WalOpener};
@@ -30,12 +30,15 @@ use crate::scenario::common::{Opening, wal_config};
 /// A whole life; it may end before this does.
 pub(super) async fn body(world: Arc<World>, began: Began, life: Life) {
     let Began { tag, work, bucket } = began;
-    let env: Arc<dyn Env> = Arc::new(SimEnv::new(
-        world.handle.clone(),
-        world.plan.seed,
-        tag,
-        life.wall_shift_ms,
-    ));
+    let env: Arc<dyn Env> = Arc::new(
+        SimEnv::new(
+            world.handle.clone(),
+            world.plan.seed,
+            tag,
+            life.wall_shift_ms,
+        )
+        .with_clock(world.plan.clock),
+    );
     let opened = Arc::new(Mutex::new(None));
     let opener = opener(&world, &bucket, &env, life.sync, &opened);
     let config = store_config(&world.plan, work == Work::ReadAllWithoutWal);
@@ -43,6 +46,11 @@ pub(super) async fn body(world: Arc<World>, began: Began, life: Life) {
     let outcome = StreamStore::open(env, bucket, opener, config).await;
     guard.over();
     let store = match outcome {
+        Err(error) if work == Work::Wiped && error.is_damage() => return,
+        Ok(_) if work == Work::Wiped => {
+            let detail = "a store opened without the WAL that its metadata name";
+            return world.fail(Violation::new("damage", detail));
+        }
         Ok(store) => store,
         Err(error) => {
             excuse(&world, tag, work, "open", &error);
@@ -80,6 +88,7 @@ pub(super) async fn body(world: Arc<World>, began: Began, life: Life) {
             verify::upload_all(&node, &streams).await;
             verify::read_all(&node, &streams).await;
         }
+        Work::Wiped => unreachable!("it does not open"),
         Work::ReadAll | Work::ReadAllWithoutWal => verify::read_all(&node, &streams).await,
     }
     if life.end == End::Close {
@@ -309,7 +318,19 @@ async fn reader(node: Node, streams: Vec<Stream>, mut rng: Rng) {
         let (start, end) = (stream.start().0, stream.high_watermark().0);
         let offset = rng.between(start, end.max(start));
         let bytes_max = [100, 2_000, 20_000][rng.index(3)];
-        match read_checked(&node, stream, offset, bytes_max).await {
+        let read = Box::pin(read_checked(&node, stream, offset, bytes_max));
+        let read = if rng.chance(100) {
+            let patience = rng.below(2 * node.world.plan.bucket.way_ns);
+            let over = node.world.handle.sleep(Duration::from_nanos(patience));
+            let Either::Left((read, _)) = select(read, Box::pin(over)).await else {
+                sometimes!("store: a reader gave up");
+                continue;
+            };
+            read
+        } else {
+            read.await
+        };
+        match read {
             Ok(_) => {}
             // A trim overtook the read; the start it names must have been asked for.
             Err(StoreError::OutOfRange { start, .. }) if offset < start.0 => {

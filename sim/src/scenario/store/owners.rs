@@ -95,7 +95,7 @@ pub(super) fn opener(bucket: Arc<dyn Bucket>, env: Arc<dyn Env>, plan: &Plan) ->
 }
 
 /// Small windows and short waits, so that takers and zombies meet.
-pub(super) fn object_config(plan: &Plan) -> ObjectWalConfig {
+pub(crate) fn object_config(plan: &Plan) -> ObjectWalConfig {
     let mut rng = Rng::new(plan.seed, "store: object wal");
     let window = u32::try_from(rng.between(1, 6)).expect("small");
     let depth = u32::try_from(rng.between(1, window.into())).expect("small");

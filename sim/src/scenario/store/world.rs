@@ -69,6 +69,8 @@ pub(super) enum Work {
     Healed,
     /// Everything is read.
     ReadAll,
+    /// The WAL is gone: the store must refuse to open.
+    Wiped,
     /// The WAL is gone, and its loss accepted: everything was uploaded before.
     ReadAllWithoutWal,
 }

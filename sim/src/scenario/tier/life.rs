@@ -186,8 +186,13 @@ impl Node {
         let metadata = self.tier.metadata();
         let known =
             metadata.read(|state| state.stream(stream).map(|known| (known.start, known.end)));
-        let (start, end) = known.expect("never deleted");
-        let ahead = end.0.saturating_sub(start.0).min(12);
+        let (start, mut end) = known.expect("never deleted");
+        if rng.chance(200) {
+            // Nobody has to keep what is not committed yet.
+            end = self.world.model.lock().streams[&stream].end();
+        }
+        let most = [12, 200][rng.index(2)];
+        let ahead = end.0.saturating_sub(start.0).min(most);
         let start = Offset(start.0 + rng.below(ahead + 1));
         let asked = |world: &World| {
             let mut model = world.model.lock();

@@ -247,7 +247,6 @@ fn config(rng: &mut Rng, is_patient: bool) -> TierConfig {
         upload_age: Duration::from_millis(rng.between(1, 8)),
         block_bytes: 512,
         stream_object_bytes: 2 << 10,
-        stream_set_streams: 3,
         block_cache_bytes: 64 << 10,
         index_cache_bytes: 64 << 10,
         delete_delay: if is_patient {
@@ -258,7 +257,7 @@ fn config(rng: &mut Rng, is_patient: bool) -> TierConfig {
         ..TierConfig::default()
     };
     config.compact.objects_min = [2, 3, 5][rng.index(3)];
-    config.compact.object_bytes = 8 << rng.between(10, 12);
+    config.compact.object_bytes = [2 << 10, 8 << 10, 32 << 10][rng.index(3)];
     config.compact.read_bytes = 2 << 10;
     config.compact.pause = Duration::from_millis(1);
     config.compact.orphan_age = Duration::from_millis(rng.below(10));
@@ -270,5 +269,6 @@ fn config(rng: &mut Rng, is_patient: bool) -> TierConfig {
         multipart_bytes: [1 << 10, 1 << 20][rng.index(2)],
         part_bytes: [64, 700][rng.index(2)],
     };
+    config.stream_set_streams = [2, 3, 6][rng.index(3)];
     config
 }

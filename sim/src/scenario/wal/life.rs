@@ -37,12 +37,15 @@ struct Node {
 
 /// A whole life; it may end before this does.
 pub(super) async fn body(world: Arc<World>, tag: Tag, life: Life, work: Work, disk: SimDisk) {
-    let env: Arc<dyn Env> = Arc::new(SimEnv::new(
-        world.handle.clone(),
-        world.plan.seed,
-        tag,
-        life.wall_shift_ms,
-    ));
+    let env: Arc<dyn Env> = Arc::new(
+        SimEnv::new(
+            world.handle.clone(),
+            world.plan.seed,
+            tag,
+            life.wall_shift_ms,
+        )
+        .with_clock(world.plan.clock),
+    );
     let created = world.model.lock().created;
     let served = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&served);

@@ -1,0 +1,248 @@
+//! One life of a node: opens its store, takes streams, works on them, gives them up.
+//!
+//! *Owns*: which streams the node has when.
+//! *Does not own*: what is done with them (work.rs); the end of the life, at any await.
+//!
+//! *IO: none*
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::{Either, select};
+use tidewater_bucket::Bucket;
+use tidewater_stream_store::{ObjectWalOpener, StoreConfig, StoreError, StreamStore, WalOpener};
+use tidewater_types::{Env, StreamId, sometimes};
+use tokio::sync::oneshot;
+
+use super::node::{Node, excuse};
+use super::work;
+use super::world::{Work, World, id_of};
+use crate::env::SimEnv;
+use crate::exec::Tag;
+use crate::plan::{ClusterLife, Sync};
+use crate::rng::Rng;
+use crate::scenario::common::wal_config;
+use crate::scenario::gate::Gate;
+use crate::scenario::store::opener::SimOpener;
+use crate::scenario::store::owners::object_config;
+use crate::scenario::store::world::store_config;
+
+/// What a life is given.
+pub(super) struct Began {
+    pub(super) tag: Tag,
+    pub(super) node: usize,
+    pub(super) work: Work,
+    pub(super) gate: Gate,
+}
+
+/// A whole life; it may end before this does. `stop` completes when it is asked to close.
+pub(super) async fn body(
+    world: Arc<World>,
+    began: Began,
+    life: ClusterLife,
+    stop: oneshot::Receiver<()>,
+) {
+    let Began {
+        tag,
+        node,
+        work,
+        gate,
+    } = began;
+    let (seed, shift) = (world.plan.seed, life.wall_shift_ms);
+    let env: Arc<dyn Env> =
+        Arc::new(SimEnv::new(world.handle.clone(), seed, tag, shift).with_clock(world.plan.clock));
+    let bucket: Arc<dyn Bucket> = Arc::new(gate);
+    let wal = opener(&world, node, &env, &bucket);
+    let config = StoreConfig {
+        node: id_of(node),
+        ..store_config(&world.plan, work == Work::ReadAllWithoutWal)
+    };
+    let store = match StreamStore::open(env, bucket, wal, config).await {
+        Ok(store) => store,
+        Err(error) => return excuse(&world, (node, tag), work, "open", &error),
+    };
+    let node = Node {
+        world,
+        store,
+        tag,
+        node,
+        work,
+        held: Arc::default(),
+    };
+    match work {
+        Work::Planned => {
+            work::start(&node);
+            let asked = Box::pin(async {
+                // A zombie is not asked any more, and runs on.
+                if stop.await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            });
+            drop(select(asked, Box::pin(node.trade())).await);
+        }
+        Work::Healed => {
+            node.take_own().await;
+            node.delete_new().await;
+            work::append_some(&node).await;
+            node.give_all_up().await;
+        }
+        Work::ReadAll | Work::ReadAllWithoutWal => {
+            let all: Vec<StreamId> = node.world.known().into_iter().collect();
+            for id in all {
+                node.take(id).await;
+            }
+            work::read_all(&node).await;
+        }
+    }
+    if let Err(error) = node.store.close().await {
+        node.excuse("close", &error);
+    }
+}
+
+fn opener(
+    world: &World,
+    node: usize,
+    env: &Arc<dyn Env>,
+    bucket: &Arc<dyn Bucket>,
+) -> Box<dyn WalOpener> {
+    let env = Arc::clone(env);
+    if world.plan.cluster.object_wal {
+        return Box::new(ObjectWalOpener {
+            bucket: Arc::clone(bucket),
+            node: id_of(node),
+            config: object_config(&world.plan),
+            env,
+        });
+    }
+    Box::new(SimOpener {
+        device: world.devices[node].clone(),
+        env,
+        config: wal_config(&world.plan, Sync::Flush),
+        opened: Arc::default(),
+    })
+}
+
+impl Node {
+    /// Takes streams that nobody has and gives some up, until the life ends or is asked to close.
+    async fn trade(&self) {
+        let mut rng = Rng::new(self.world.below(u64::MAX), "trade");
+        self.take_own().await;
+        loop {
+            match rng.below(4) {
+                0 => {
+                    let held: Vec<StreamId> = self.held.lock().keys().copied().collect();
+                    if !held.is_empty() {
+                        self.give_up(held[rng.index(held.len())]).await;
+                    }
+                }
+                1 if rng.chance(300) => self.delete_new().await,
+                1 => self.create().await,
+                _ => self.take_some(&mut rng).await,
+            }
+            let pause = rng.latency(self.world.plan.cluster.move_us);
+            self.world.handle.sleep(Duration::from_micros(pause)).await;
+            let failed = Box::pin(self.store.failed());
+            let now = Box::pin(std::future::ready(()));
+            if let Either::Left((failure, _)) = select(failed, now).await {
+                return self.excuse("work", &failure);
+            }
+        }
+    }
+
+    /// Opens what the metadata say is this node's.
+    async fn take_own(&self) {
+        let own = Some(id_of(self.node));
+        let own: Vec<StreamId> = self.store.metadata().read(|state| {
+            let own = state.streams().filter(|(_, stream)| stream.owner == own);
+            own.map(|(id, _)| id).collect()
+        });
+        for id in own.into_iter().filter(|id| !self.world.may_be_gone(*id)) {
+            self.take(id).await;
+        }
+    }
+
+    /// Looks for a stream that nobody has; now and then asks for one that another node has.
+    async fn take_some(&self, rng: &mut Rng) {
+        if let Err(error) = self.store.metadata().refresh().await {
+            return self.excuse("refresh", &error.into());
+        }
+        let asks_any = rng.chance(200);
+        let held = self.held.lock().keys().copied().collect::<Vec<_>>();
+        let wanted: Vec<StreamId> = self.store.metadata().read(|state| {
+            let free = state.streams().filter(|(id, stream)| {
+                let is_free = asks_any || stream.owner.is_none();
+                is_free && !held.contains(id) && !self.world.may_be_gone(*id)
+            });
+            free.map(|(id, _)| id).collect()
+        });
+        if !wanted.is_empty() {
+            self.take(wanted[rng.index(wanted.len())]).await;
+        }
+    }
+
+    async fn take(&self, id: StreamId) {
+        match self.store.open_stream(id).await {
+            Ok(stream) => {
+                self.world.opened(self.node, &stream);
+                self.held.lock().insert(id, stream);
+            }
+            Err(StoreError::Owned { owner, .. })
+                if self.work == Work::Planned && owner != id_of(self.node) =>
+            {
+                sometimes!("cluster: a stream of another node is refused");
+            }
+            Err(error) => self.excuse("take", &error),
+        }
+    }
+
+    /// Creates a stream if there are not enough.
+    async fn create(&self) {
+        let num_streams = self.store.metadata().read(|state| state.streams().count());
+        if num_streams >= usize::try_from(self.world.plan.cluster.streams).expect("few") {
+            return;
+        }
+        match self.store.create().await {
+            Ok(id) => self.take(id).await,
+            Err(error) => self.excuse("create", &error),
+        }
+    }
+
+    /// Creates a stream, appends to it and deletes it, whether that is uploaded, on its way or not.
+    async fn delete_new(&self) {
+        let created = async {
+            let id = self.store.create().await?;
+            // Whatever becomes of it, nobody relies on it.
+            self.world.deletes(id);
+            self.store.open_stream(id).await
+        };
+        let stream = match created.await {
+            Ok(stream) => stream,
+            // Another node was faster, and may keep it.
+            Err(StoreError::Owned { .. }) if self.work == Work::Planned => return,
+            Err(error) => return self.excuse("create", &error),
+        };
+        work::append_to_lose(self, &stream).await;
+        match self.store.delete(stream.id()).await {
+            Ok(()) => sometimes!("cluster: a stream is deleted with what it holds"),
+            Err(error) => self.excuse("delete", &error),
+        }
+    }
+
+    async fn give_up(&self, id: StreamId) {
+        self.held.lock().remove(&id);
+        match self.store.release(id).await {
+            Ok(()) => self
+                .world
+                .handle
+                .line(|| format!("node  {} released stream={id}", self.node)),
+            Err(error) => self.excuse("release", &error),
+        }
+    }
+
+    async fn give_all_up(&self) {
+        let held: Vec<StreamId> = self.held.lock().keys().copied().collect();
+        for id in held {
+            self.give_up(id).await;
+        }
+    }
+}

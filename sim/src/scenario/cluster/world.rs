@@ -1,0 +1,252 @@
+//! What outlives the nodes' lives: devices, bucket, models, randomness.
+//!
+//! *Owns*: the state that the parts of the scenario share, who is the latest owner of a stream,
+//! the first violation.
+//! *Does not own*: what the parts do.
+//!
+//! Invariants
+//! 1. The owner of a stream is whoever opened it with the highest epoch; what others know is old.
+//!
+//! *IO: none*
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use parking_lot::Mutex;
+use tidewater_stream_store::Stream;
+use tidewater_types::{Epoch, NodeId, StreamId, sometimes};
+
+use crate::bucket::SimBucket;
+use crate::check::Violation;
+use crate::check::streams::StreamModel;
+use crate::disk::{CrashStyle, Device};
+use crate::exec::{Handle, Tag};
+use crate::plan::{End, Plan};
+use crate::rng::Rng;
+use crate::scenario::gate::Gate;
+
+/// What a life does after it opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Work {
+    /// As planned; the end may come at any moment.
+    Planned,
+    /// Every append is acknowledged; everything that the node has is given up.
+    Healed,
+    /// Everything is read.
+    ReadAll,
+    /// The WALs are gone, and their loss accepted: everything was given up before.
+    ReadAllWithoutWal,
+}
+
+/// What outlives the lives.
+pub(super) struct World {
+    pub(super) handle: Handle,
+    pub(super) plan: Plan,
+    /// The device of each node.
+    pub(super) devices: Vec<Device>,
+    pub(super) bucket: SimBucket,
+    model: Mutex<Model>,
+}
+
+struct Model {
+    streams: BTreeMap<StreamId, StreamModel>,
+    /// The highest epoch under which each stream was opened, and by which node.
+    owners: BTreeMap<StreamId, (Epoch, usize)>,
+    /// Streams that somebody set out to delete.
+    deleted: BTreeSet<StreamId>,
+    rng: Rng,
+    next_value: u64,
+    next_tag: u32,
+    /// The latest life of each node.
+    running: BTreeMap<usize, (Tag, Gate)>,
+    zombies: BTreeSet<Tag>,
+    healed: bool,
+    failure: Option<Violation>,
+}
+
+/// The id of the node with this number.
+pub(super) fn id_of(node: usize) -> NodeId {
+    NodeId(u32::try_from(node).expect("few") + 1)
+}
+
+impl World {
+    pub(super) fn new(handle: Handle, plan: &Plan) -> Self {
+        let seed = plan.seed;
+        let device = |node: usize| {
+            let seed = seed ^ (node as u64) << 48;
+            Device::new(handle.clone(), seed, plan.disk, plan.disk_faults)
+        };
+        Self {
+            devices: (0..plan.cluster.nodes.len()).map(device).collect(),
+            bucket: SimBucket::new(handle.clone(), seed, plan.bucket),
+            plan: plan.clone(),
+            model: Mutex::new(Model {
+                streams: BTreeMap::new(),
+                owners: BTreeMap::new(),
+                deleted: BTreeSet::new(),
+                rng: Rng::new(seed, "workload"),
+                next_value: 0,
+                next_tag: 0,
+                running: BTreeMap::new(),
+                zombies: BTreeSet::new(),
+                healed: false,
+                failure: None,
+            }),
+            handle,
+        }
+    }
+
+    pub(super) fn num_nodes(&self) -> usize {
+        self.plan.cluster.nodes.len()
+    }
+
+    pub(super) fn fault_counts(&self) -> Vec<(&'static str, u64)> {
+        let devices = self.devices.iter().flat_map(Device::fault_counts);
+        devices.chain(self.bucket.fault_counts()).collect()
+    }
+
+    pub(super) fn next_tag(&self) -> Tag {
+        let mut model = self.model.lock();
+        model.next_tag += 1;
+        Tag(model.next_tag)
+    }
+
+    pub(super) fn next_value(&self) -> u64 {
+        let mut model = self.model.lock();
+        model.next_value += 1;
+        model.next_value
+    }
+
+    /// A number of the workload.
+    pub(super) fn below(&self, bound: u64) -> u64 {
+        self.model.lock().rng.below(bound)
+    }
+
+    /// `tag` is the latest life of `node`.
+    pub(super) fn runs(&self, node: usize, tag: Tag, gate: Gate) {
+        self.model.lock().running.insert(node, (tag, gate));
+    }
+
+    /// The latest life of `node`.
+    pub(super) fn running(&self, node: usize) -> Option<(Tag, Gate)> {
+        self.model.lock().running.get(&node).cloned()
+    }
+
+    pub(super) fn becomes_zombie(&self, tag: Tag) {
+        self.model.lock().zombies.insert(tag);
+    }
+
+    /// Whether a life of `node` other than `tag` may have taken its WAL.
+    pub(super) fn is_contested(&self, node: usize, tag: Tag) -> bool {
+        let lives = &self.plan.cluster.nodes[node];
+        let model = self.model.lock();
+        let latest = model
+            .running
+            .get(&node)
+            .is_some_and(|(last, _)| *last == tag);
+        !latest || lives.iter().any(|life| life.zombie)
+    }
+
+    /// All is well from now on; answers the zombies.
+    pub(super) fn heal(&self) -> BTreeSet<Tag> {
+        let mut model = self.model.lock();
+        model.healed = true;
+        std::mem::take(&mut model.zombies)
+    }
+
+    pub(super) fn is_healed(&self) -> bool {
+        self.model.lock().healed
+    }
+
+    /// Ends the life `tag` of `node` without its consent.
+    pub(super) fn end(&self, node: usize, tag: Tag, end: End) {
+        let styles = [
+            CrashStyle::None,
+            CrashStyle::All,
+            CrashStyle::Writes,
+            CrashStyle::Sectors,
+        ];
+        let style = styles[usize::try_from(self.below(4)).expect("small")];
+        match end {
+            End::PowerLoss => {
+                self.handle.kill(tag);
+                self.devices[node].power_loss(style);
+            }
+            End::Kill | End::Close => {
+                self.devices[node].kill();
+                self.handle.kill(tag);
+            }
+        }
+    }
+
+    /// Keeps the first violation.
+    pub(super) fn fail(&self, violation: Violation) {
+        self.handle.line(|| format!("FAIL  {violation}"));
+        self.model.lock().failure.get_or_insert(violation);
+    }
+
+    pub(super) fn check(&self, result: Result<(), Violation>) {
+        if let Err(violation) = result {
+            self.fail(violation);
+        }
+    }
+
+    /// The first violation, if there is one.
+    pub(super) fn failed(&self) -> Result<(), Violation> {
+        self.model.lock().failure.clone().map_or(Ok(()), Err)
+    }
+
+    /// `node` has opened `stream`: it shows everything that was acknowledged, by whatever node.
+    pub(super) fn opened(&self, node: usize, stream: &Stream) {
+        let (id, epoch) = (stream.id(), stream.epoch());
+        let (start, high_watermark) = (stream.start().0, stream.high_watermark().0);
+        let result = {
+            let mut model = self.model.lock();
+            let last = model.owners.get(&id).copied();
+            if last.is_some_and(|(last, _)| last >= epoch) {
+                // It was held up, and somebody opened the stream behind it.
+                return;
+            }
+            if last.is_some_and(|(_, last)| last != node) {
+                sometimes!("cluster: a stream moved to another node");
+            }
+            model.owners.insert(id, (epoch, node));
+            let known = model.streams.entry(id).or_default();
+            let floor = known.high_watermark();
+            known
+                .seen_high_watermark(high_watermark, floor)
+                .and_then(|()| known.seen_start(start))
+        };
+        self.handle
+            .line(|| format!("node  {node} opened stream={id} epoch={epoch} end={high_watermark}"));
+        self.check(result);
+    }
+
+    /// Whether nobody has opened the stream behind this handle.
+    pub(super) fn is_owner(&self, stream: &Stream) -> bool {
+        let model = self.model.lock();
+        let owner = model.owners.get(&stream.id());
+        owner.is_some_and(|(epoch, _)| *epoch == stream.epoch())
+    }
+
+    /// What is known of a stream.
+    pub(super) fn stream<R>(&self, id: StreamId, look: impl FnOnce(&mut StreamModel) -> R) -> R {
+        look(self.model.lock().streams.entry(id).or_default())
+    }
+
+    /// Somebody sets out to delete a stream: from now on it may be there or not.
+    pub(super) fn deletes(&self, id: StreamId) {
+        self.model.lock().deleted.insert(id);
+    }
+
+    /// Whether the stream may be gone.
+    pub(super) fn may_be_gone(&self, id: StreamId) -> bool {
+        self.model.lock().deleted.contains(&id)
+    }
+
+    /// The streams that anybody has opened and nobody deleted.
+    pub(super) fn known(&self) -> BTreeSet<StreamId> {
+        let model = self.model.lock();
+        let there = model.owners.keys().filter(|id| !model.deleted.contains(id));
+        there.copied().collect()
+    }
+}
