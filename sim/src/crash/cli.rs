@@ -51,6 +51,9 @@ enum Command {
     Make {
         /// The file.
         wal: PathBuf,
+        /// Make the device alone, for a log that is made on it.
+        #[arg(long)]
+        blank: bool,
     },
     /// Runs the workload.
     Write(WriteArgs),
@@ -166,7 +169,7 @@ pub fn main() -> ExitCode {
     let outcome = runtime().and_then(|runtime| {
         let _inside = runtime.enter();
         match Arguments::parse().command {
-            Command::Make { wal } => make(&wal),
+            Command::Make { wal, blank } => make(&wal, blank),
             Command::Write(args) => write(&runtime, args),
             Command::Recover(args) => recover(&args),
             Command::Check(args) => check(&args),
@@ -191,13 +194,21 @@ fn runtime() -> Result<tokio::runtime::Runtime, CrashError> {
         .map_err(CrashError::io("start", Path::new("the runtime")))
 }
 
-fn make(path: &Path) -> Result<(), CrashError> {
-    let env = std::sync::Arc::new(MutantEnv::current(0));
-    let config = wal_config(WalMode::Portable);
-    let opened = DeviceWal::open(path, env, config, identity(), OpenMode::Create, |_, _| {})?;
-    drop(opened);
+fn make(path: &Path, blank: bool) -> Result<(), CrashError> {
+    if !blank {
+        let env = std::sync::Arc::new(MutantEnv::current(0));
+        let config = wal_config(WalMode::Portable);
+        drop(DeviceWal::open(
+            path,
+            env,
+            config,
+            identity(),
+            OpenMode::Create,
+            |_, _| {},
+        )?);
+    }
     let failed = || CrashError::io("extend", path);
-    let file = fs::OpenOptions::new().write(true).open(path);
+    let file = fs::OpenOptions::new().write(true).create(blank).open(path);
     file.and_then(|file| file.set_len(full_bytes()))
         .map_err(failed())
 }

@@ -70,7 +70,10 @@ fn record(
 ) -> Result<(), Failure> {
     let [base, data, log] = ["base", "data", "log"].map(|name| folder.join(name));
     match pass.ground {
-        Ground::Raw => make(runner, tools, &base)?,
+        Ground::Raw => {
+            let mut make = Command::new(&tools.program);
+            runner.tested(make.arg("make").arg("--blank").arg(&base), RECORD_WITHIN)?;
+        }
         Ground::Ext4 => {
             sparse(&base, EXT4_BYTES)?;
             let mut mkfs = command("mkfs.ext4");
@@ -82,7 +85,7 @@ fn record(
     fs::copy(&base, &data).map_err(|why| Failure::environment("copy", &base, &why))?;
     sparse(&log, LOG_BYTES)?;
     let (before, wal, after) = match pass.ground {
-        Ground::Raw => ("", "/dev/dm-0", ""),
+        Ground::Raw => ("", "/dev/dm-0 --create", ""),
         Ground::Ext4 => (
             "mkdir mnt; mount -t ext4 /dev/dm-0 mnt || off",
             "mnt/wal --create",
