@@ -54,10 +54,12 @@ impl EmbeddedBroker {
         self.broker.store.failed().await
     }
 
-    /// Uploads and closes. No connection may be served any more.
+    /// Makes everything accepted durable, stops uploading and closes the write-ahead log. What is not
+    /// uploaded stays in the log for the next opening; a log in memory loses it. No connection may be
+    /// served any more.
     ///
     /// # Errors
-    /// The storage failed; what was acknowledged is safe where it is.
+    /// The log could not be made durable; what was acknowledged is safe where it is.
     pub async fn close(&self) -> Result<(), StoreError> {
         self.broker.store.close().await
     }

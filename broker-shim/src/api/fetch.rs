@@ -112,7 +112,8 @@ fn respond(call: &Call, pass: Pass) -> FetchResponse {
 
 async fn look(call: &Call, request: &FetchRequest) -> Pass {
     let asked = usize::try_from(request.max_bytes).unwrap_or(0);
-    let mut left = asked.min(RESPONSE_BYTES_MAX);
+    let most = call.broker.facts.response_bytes_max;
+    let mut left = asked.min(most).min(RESPONSE_BYTES_MAX);
     let isolation = request.isolation_level;
     let mut pass = Pass {
         responses: Vec::new(),

@@ -37,6 +37,8 @@ pub struct Facts {
     pub default_partitions: i32,
     /// Partitions of the offsets topic when this broker creates it.
     pub offsets_partitions: i32,
+    /// Most bytes of records in an answer to one fetch, if the first batch is not larger.
+    pub response_bytes_max: usize,
     /// Whether asking for a topic creates it.
     pub auto_create_topics: bool,
 }

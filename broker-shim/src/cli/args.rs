@@ -255,8 +255,8 @@ struct ServeArgs {
     )]
     upload_interval_ms: Option<String>,
 
-    /// Upload once this much waits, 1 KiB to 1 GiB and at most 7.5 % of --memory.
-    /// [default: 3.75 % of --memory, at most 64MiB]
+    /// Upload once this much waits, 1 KiB to 1 GiB and at most 6 % of --memory.
+    /// [default: 3 % of --memory, at most 64MiB]
     #[arg(
         long,
         env = "TIDEWATER_UPLOAD_BYTES",
@@ -266,10 +266,23 @@ struct ServeArgs {
     )]
     upload_bytes: Option<String>,
 
+    /// How long an object that nothing references any more stays in the bucket, 0 to 2592000000. A
+    /// reader that takes longer for one fetch finds it gone, and asks for the new place.
+    /// [default: 600000]
+    #[arg(
+        long,
+        env = "TIDEWATER_DELETE_DELAY_MS",
+        hide_env_values = true,
+        value_name = "MS",
+        help_heading = "Tuning"
+    )]
+    delete_delay_ms: Option<String>,
+
     /// Memory for everything that grows with the load, 128 MiB to 16 TiB: 30 % for records that wait
-    /// for their upload, 35 % for the WAL's buffers (at most 64 MiB) and blocks read from the bucket,
-    /// 10 % for records kept for readers, 5 % for indices, 10 % for the requests of a connection,
-    /// 10 % for the process. Producers are slowed when it runs short. [default: 512MiB]
+    /// for their upload, 25 % for the WAL's buffers (at most 64 MiB) and blocks read from the bucket,
+    /// 10 % for records kept for readers, 5 % for indices, 10 % for the requests of all connections,
+    /// 10 % for compaction, 10 % for the process. Producers are slowed when it runs short.
+    /// [default: 512MiB]
     #[arg(
         long,
         env = "TIDEWATER_MEMORY",

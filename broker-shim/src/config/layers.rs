@@ -29,6 +29,7 @@ pub(crate) const SETTINGS: &[&str] = &[
     "accept-data-loss",
     "upload-interval-ms",
     "upload-bytes",
+    "delete-delay-ms",
     "memory",
     "cache-dir",
     "cache-dir-bytes",

@@ -119,6 +119,8 @@ pub(crate) struct ServeConfig {
     pub(crate) upload_interval: Duration,
     /// Upload once this many bytes wait.
     pub(crate) upload_bytes: u64,
+    /// How long an object that nothing references stays.
+    pub(crate) delete_delay: Duration,
     /// The budget of memory and its shares.
     pub(crate) memory: Memory,
     /// A folder on a disk of this machine for blocks that are read again, and how much it may hold.
@@ -171,6 +173,11 @@ impl ServeConfig {
                 10_000,
             )?),
             upload_bytes: upload_bytes(layers, &memory)?,
+            delete_delay: Duration::from_millis(layers.integer(
+                "delete-delay-ms",
+                0..=2_592_000_000,
+                600_000,
+            )?),
             memory,
             disk_cache: disk_cache(layers)?,
             max_connections: usize::try_from(connections).expect("in range"),

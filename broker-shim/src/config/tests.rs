@@ -66,6 +66,7 @@ fn every_setting_reaches_its_field() {
         ("accept-data-loss", "true"),
         ("upload-interval-ms", "250"),
         ("upload-bytes", "8 MiB"),
+        ("delete-delay-ms", "5000"),
         ("memory", "1073741824"),
         ("cache-dir", "/nvme/cache"),
         ("cache-dir-bytes", "100GiB"),
@@ -87,6 +88,7 @@ fn every_setting_reaches_its_field() {
     assert_eq!(config.log_level, "info,tidewater_broker::net=debug");
     assert_eq!(config.upload_interval, Duration::from_millis(250));
     assert_eq!(config.upload_bytes, 8 << 20);
+    assert_eq!(config.delete_delay, Duration::from_secs(5));
     assert_eq!(config.memory, super::memory::Memory::of(1 << 30));
     let disk_cache = (PathBuf::from("/nvme/cache"), 100 << 30);
     assert_eq!(config.disk_cache, Some(disk_cache));
@@ -155,6 +157,7 @@ fn each_bad_value_is_refused_with_its_source_its_range_and_itself() {
         ("accept-data-loss", "1", "one of true, false"),
         ("upload-interval-ms", "0", "from 1 to 86400000"),
         ("upload-bytes", "1023", "from 1 KiB to 1 GiB"),
+        ("delete-delay-ms", "2592000001", "from 0 to 2592000000"),
         ("memory", "127MiB", "from 128 MiB to 16 TiB"),
         ("upload-bytes", "40MiB", "a quarter of what may wait"),
         ("cache-dir", "", "a path"),

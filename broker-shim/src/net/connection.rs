@@ -17,6 +17,7 @@ use tidewater_types::Env;
 use tokio::sync::Notify;
 
 use super::limits::Limits;
+use super::window::Pool;
 
 /// What a connection is made of, besides its bytes.
 pub(crate) struct Connection<H> {
@@ -28,6 +29,8 @@ pub(crate) struct Connection<H> {
     pub(crate) id: u64,
     /// Says when no further request shall be read.
     pub(crate) stop: Stop,
+    /// What this and all other connections have in flight.
+    pub(crate) pool: Arc<Pool>,
 }
 
 /// Tells one connection that no further request shall be read. Clones tell the same one.

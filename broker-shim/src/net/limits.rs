@@ -16,6 +16,9 @@ pub struct Limits {
     /// Bytes of such requests and of responses not yet written, of one connection. One request
     /// may go over it.
     pub in_flight_bytes_max: usize,
+    /// The same of all connections together. A connection with nothing in flight may begin one
+    /// request beyond it.
+    pub total_bytes_max: usize,
     /// Connections at a time.
     pub connections_max: usize,
     /// How long the first whole request may take.
@@ -36,6 +39,7 @@ impl Default for Limits {
             frame_bytes_max: 100 << 20,
             in_flight_max: 64,
             in_flight_bytes_max: 128 << 20,
+            total_bytes_max: 512 << 20,
             connections_max: 10_000,
             first_request: Duration::from_secs(30),
             idle: Duration::from_secs(600),

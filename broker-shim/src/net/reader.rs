@@ -7,6 +7,7 @@
 //! 1. A stage that was begun is awaited to its end.
 //! 2. While a request or response is under way the connection is not idle.
 //! 3. Time spent waiting for room is not held against the client.
+//! 4. Of a frame that is not small no more is read than its length before there is room for all of it.
 //!
 //! *IO: none*
 
@@ -71,7 +72,12 @@ pub(crate) struct Reader<'a, H, R> {
     /// When the frame under way began.
     frame_since: Option<Instant>,
     any_request: bool,
+    /// Bytes of the frame under way that are in flight already.
+    reserved: usize,
 }
+
+/// A larger frame is in flight from when its length is known.
+const SMALL_FRAME: usize = 64 << 10;
 
 impl<'a, H: Handler, R: AsyncRead + Unpin> Reader<'a, H, R> {
     pub(crate) fn new(
@@ -92,6 +98,7 @@ impl<'a, H: Handler, R: AsyncRead + Unpin> Reader<'a, H, R> {
             active,
             frame_since: None,
             any_request: false,
+            reserved: 0,
         }
     }
 
@@ -112,11 +119,17 @@ impl<'a, H: Handler, R: AsyncRead + Unpin> Reader<'a, H, R> {
         let mut any = false;
         while let Some(frame) = self.frames.next()? {
             any = true;
-            self.window.room().await;
+            self.reserve(frame.len()).await;
+            self.reserved = 0;
             if self.connection.stop.is_set() {
                 return Err(ReadEnd::Stopping);
             }
             self.stage(frame).await?;
+        }
+        let claimed = self.frames.partial_len();
+        if claimed > SMALL_FRAME && self.reserved == 0 {
+            self.reserve(claimed).await;
+            any = true;
         }
         if !self.frames.is_partial() {
             self.frame_since = None;
@@ -126,11 +139,19 @@ impl<'a, H: Handler, R: AsyncRead + Unpin> Reader<'a, H, R> {
         Ok(())
     }
 
+    /// Waits for room for a frame, unless that was done when its length was known.
+    async fn reserve(&mut self, num_bytes: usize) {
+        if self.reserved == 0 {
+            self.window.room().await;
+            self.window.begin(num_bytes);
+            self.reserved = num_bytes;
+        }
+    }
+
     async fn stage(&mut self, frame: Bytes) -> Result<(), ReadEnd> {
         let request_bytes = frame.len();
         let handler = &self.connection.handler;
         let opened = open(frame, |api_key| handler.served(api_key))?;
-        self.window.begin(request_bytes);
         let staged = match opened {
             Opened::Answer(response) => Staged::ready(Reply::Segments(vec![response])),
             Opened::Serve { header, body } => {

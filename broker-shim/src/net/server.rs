@@ -27,6 +27,7 @@ use super::limits::Limits;
 use super::port::Listener;
 use super::reader::ReadEnd;
 use super::session;
+use super::window::Pool;
 
 /// How long accepting rests when the host has no file descriptor left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -42,6 +43,7 @@ pub(crate) async fn serve<H: Handler, L: Listener>(
 ) {
     let mut server = Server {
         handler,
+        pool: Pool::new(limits.total_bytes_max),
         limits: Arc::new(limits),
         env,
         open: Arc::default(),
@@ -122,6 +124,7 @@ impl Drop for Entry {
 
 struct Server<H> {
     handler: Arc<H>,
+    pool: Arc<Pool>,
     limits: Arc<Limits>,
     env: Arc<dyn Env>,
     open: Arc<Open>,
@@ -160,6 +163,7 @@ impl<H: Handler> Server<H> {
             peer,
             id,
             stop: stop.clone(),
+            pool: Arc::clone(&self.pool),
         };
         let (handle, registration) = AbortHandle::new_pair();
         self.open.handles.lock().insert(id, (stop, handle));

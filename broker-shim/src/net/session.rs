@@ -32,7 +32,11 @@ where
 {
     let limits = Arc::clone(&connection.limits);
     let env = Arc::clone(&connection.env);
-    let window = Window::new(limits.in_flight_max, limits.in_flight_bytes_max);
+    let window = Window::new(
+        limits.in_flight_max,
+        limits.in_flight_bytes_max,
+        Arc::clone(&connection.pool),
+    );
     let (queue, staged) = mpsc::unbounded_channel();
     let responder = Responder::new(output, staged, &window, env, limits.idle);
     let reader = Reader::new(connection, input, queue, &window);

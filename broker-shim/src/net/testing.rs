@@ -22,6 +22,7 @@ use super::private_wire::{STATS_API_KEY, encode_private_response};
 use super::reader::ReadEnd;
 use super::responder::WriteEnd;
 use super::session;
+use super::window::Pool;
 
 /// What the first byte of a test request's body asks for.
 pub(super) const NOW: u8 = 0;
@@ -141,6 +142,7 @@ pub(super) fn connect(limits: Limits, pipe: usize) -> Client {
     let (stream, server) = tokio::io::duplex(pipe);
     let handler = TestHandler::new();
     let stop = Stop::default();
+    let pool = Pool::new(limits.total_bytes_max);
     let connection = Connection {
         handler: Arc::new(Shared(Arc::clone(&handler))),
         env: Arc::new(TokioEnv::current()),
@@ -148,6 +150,7 @@ pub(super) fn connect(limits: Limits, pipe: usize) -> Client {
         peer: SocketAddr::from(([127, 0, 0, 1], 5)),
         id: 1,
         stop: stop.clone(),
+        pool,
     };
     let (input, output) = tokio::io::split(server);
     let ended = tokio::spawn(session::run(connection, input, output));

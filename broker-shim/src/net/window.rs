@@ -1,16 +1,56 @@
-//! Back-pressure of one connection: what it has in flight.
+//! Back-pressure of connections: what each has in flight, and all together.
 //!
 //! *Owns*: counting requests without a response, their bytes, and the bytes of
 //! responses not yet written.
 //!
 //! Invariants
 //! 1. Every `begin` is met by one `answered`, every byte that `answered` adds by
-//!    `written`; so the counts return to zero.
+//!    `written`; so the counts return to zero. What a connection leaves goes with its window.
+//! 2. A connection with nothing in flight may begin a request, whatever the others hold: so each gets
+//!    on, and beyond the total there is at most one request or response a connection.
 //!
 //! *IO: none*
 
+use std::sync::Arc;
+
+use futures_util::future::select;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+
+/// What all connections of a listener have in flight.
+#[derive(Debug)]
+pub(crate) struct Pool {
+    bytes_max: usize,
+    bytes: Mutex<usize>,
+    has_room: Notify,
+}
+
+impl Pool {
+    pub(crate) fn new(bytes_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            bytes_max,
+            bytes: Mutex::default(),
+            has_room: Notify::new(),
+        })
+    }
+
+    fn is_full(&self) -> bool {
+        *self.bytes.lock() >= self.bytes_max
+    }
+
+    fn add(&self, num_bytes: usize) {
+        *self.bytes.lock() += num_bytes;
+    }
+
+    fn sub(&self, num_bytes: usize) {
+        let mut bytes = self.bytes.lock();
+        let was_full = *bytes >= self.bytes_max;
+        *bytes = bytes.checked_sub(num_bytes).expect("they were counted");
+        if was_full && *bytes < self.bytes_max {
+            self.has_room.notify_waiters();
+        }
+    }
+}
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Count {
@@ -25,28 +65,39 @@ pub(crate) struct Window {
     bytes_max: usize,
     count: Mutex<Count>,
     changed: Notify,
+    pool: Arc<Pool>,
+}
+
+impl Drop for Window {
+    fn drop(&mut self) {
+        self.pool.sub(self.count.get_mut().bytes);
+    }
 }
 
 impl Window {
-    pub(crate) fn new(requests_max: usize, bytes_max: usize) -> Self {
+    pub(crate) fn new(requests_max: usize, bytes_max: usize, pool: Arc<Pool>) -> Self {
         let count = Mutex::new(Count::default());
         Self {
             requests_max,
             bytes_max,
             count,
             changed: Notify::new(),
+            pool,
         }
     }
 
     /// Completes once another request may begin. One task waits at a time.
     pub(crate) async fn room(&self) {
         loop {
-            let changed = self.changed.notified();
+            let changed = std::pin::pin!(self.changed.notified());
+            let mut has_room = std::pin::pin!(self.pool.has_room.notified());
+            has_room.as_mut().enable();
             let count = *self.count.lock();
-            if count.requests < self.requests_max && count.bytes < self.bytes_max {
+            let fits = count.requests < self.requests_max && count.bytes < self.bytes_max;
+            if count == Count::default() || (fits && !self.pool.is_full()) {
                 return;
             }
-            changed.await;
+            select(changed, has_room).await;
         }
     }
 
@@ -55,6 +106,7 @@ impl Window {
         let mut count = self.count.lock();
         count.requests += 1;
         count.bytes += num_bytes;
+        self.pool.add(num_bytes);
     }
 
     /// A request of `request_bytes` has its response, of which `response_bytes` are to be written.
@@ -67,6 +119,8 @@ impl Window {
             .expect("its bytes were counted");
         count.bytes += response_bytes;
         drop(count);
+        self.pool.add(response_bytes);
+        self.pool.sub(request_bytes);
         self.changed.notify_one();
     }
 
@@ -78,11 +132,45 @@ impl Window {
             .checked_sub(num_bytes)
             .expect("they were counted");
         drop(count);
+        self.pool.sub(num_bytes);
         self.changed.notify_one();
     }
 
     /// Whether nothing is in flight.
     pub(crate) fn is_idle(&self) -> bool {
         *self.count.lock() == Count::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::{Pool, Window};
+
+    #[test]
+    fn who_has_nothing_in_flight_may_begin_and_the_others_wait_for_all() {
+        let pool = Pool::new(100);
+        let window = || Window::new(10, 1_000, pool.clone());
+        let (first, second) = (window(), window());
+        first.begin(60);
+        assert!(first.room().now_or_never().is_some());
+        second.begin(60);
+        assert!(first.room().now_or_never().is_none(), "120 of 100");
+        assert!(window().room().now_or_never().is_some());
+        second.answered(60, 50);
+        assert!(first.room().now_or_never().is_none(), "110 of 100");
+        let mut waits = std::pin::pin!(first.room());
+        assert!(waits.as_mut().now_or_never().is_none());
+        second.written(20);
+        assert!(waits.now_or_never().is_some(), "90 of 100");
+        // What a connection leaves behind goes with it.
+        second.begin(10);
+        assert!(first.room().now_or_never().is_none());
+        drop(second);
+        assert!(first.room().now_or_never().is_some());
+        first.answered(60, 0);
+        assert!(first.is_idle());
+        assert_eq!(*pool.bytes.lock(), 0);
     }
 }

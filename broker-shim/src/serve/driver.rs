@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 
 use tidewater_stream_store::bucket::{self, BucketUrl, Metered};
 use tidewater_stream_store::{
-    CacheFile, DeviceWalConfig, DeviceWalOpener, MemoryWalOpener, ObjectWalConfig, ObjectWalOpener,
-    StoreConfig, StoreError, TierConfig, TokioEnv, WalOpener,
+    CacheFile, CompactConfig, DeviceWalConfig, DeviceWalOpener, MemoryWalOpener, ObjectWalConfig,
+    ObjectWalOpener, StoreConfig, StoreError, TierConfig, TokioEnv, WalOpener,
 };
 use tidewater_types::{Env, ErrorKind, NodeId};
 use tokio::sync::oneshot;
@@ -77,10 +77,12 @@ pub(crate) async fn run(config: ServeConfig) -> Result<(), Exit> {
     if let Some(report) = broker.store().recovery_report() {
         info!("{report}");
     }
+    let network = usize::try_from(config.memory.network).unwrap_or(usize::MAX);
     let limits = Limits {
         connections_max: config.max_connections,
         frame_bytes_max: config.max_request_bytes,
-        in_flight_bytes_max: usize::try_from(config.memory.connection).unwrap_or(usize::MAX),
+        in_flight_bytes_max: network / 2,
+        total_bytes_max: network,
         ..Limits::default()
     };
     let listener = bound.accepting().map_err(|e| environment(&e))?;
@@ -165,6 +167,7 @@ async fn open(
             host: advertised.host.clone(),
             port: advertised.port,
             cluster_id: String::new(),
+            response_bytes_max: usize::try_from(config.memory.network / 8).unwrap_or(usize::MAX),
             default_partitions: i32::try_from(config.default_partitions).expect("the range fits"),
             offsets_partitions: OFFSETS_PARTITIONS,
             auto_create_topics: config.auto_create_topics,
@@ -300,7 +303,14 @@ fn create_dir(path: &PathBuf) -> Result<(), Exit> {
 }
 
 fn store_config(config: &ServeConfig) -> StoreConfig {
+    let compact = CompactConfig {
+        object_bytes: config.memory.compacted_bytes(),
+        read_bytes: config.memory.compaction_read_bytes(),
+        ..CompactConfig::default()
+    };
     let tier = TierConfig {
+        compact,
+        delete_delay: config.delete_delay,
         upload_bytes: config.upload_bytes,
         upload_age: config.upload_interval,
         block_cache_bytes: config.memory.block_cache,

@@ -72,6 +72,7 @@ impl Client {
             cluster_id: String::new(),
             default_partitions: 3,
             offsets_partitions: OFFSETS_PARTITIONS,
+            response_bytes_max: 55 << 20,
             auto_create_topics: true,
         };
         let parts = Parts {

@@ -105,6 +105,7 @@ fn parts(world: &World, tag: Tag, life: BrokerLife, gate: Gate) -> (Arc<dyn Env>
             cluster_id: String::new(),
             default_partitions: 1,
             offsets_partitions: 2,
+            response_bytes_max: 64 << 10,
             auto_create_topics: false,
         },
     };
