@@ -9,6 +9,8 @@
 //!
 //! *IO: driver*
 
+mod batch;
+mod client;
 mod env;
 mod gets;
 mod options;
@@ -28,6 +30,8 @@ mod summary;
 mod table;
 mod target;
 
+pub use batch::batch;
+pub use client::{Client, Failure, Fetched, until_good};
 pub use env::BenchEnv;
 pub use gets::{GetLog, Gets, replay_gets};
 pub use options::Options;

@@ -1,5 +1,5 @@
 //! Project chores: `cargo xtask tidy`, `cargo xtask test`, `cargo xtask crash-test`,
-//! `cargo xtask cost-run`, `cargo xtask services`.
+//! `cargo xtask cost-run`, `cargo xtask soak`, `cargo xtask services`.
 //!
 //! *Owns*: the checks that need no compiler (tidy), the order in which every test of the
 //! project runs (test), the log against a real kernel (crash-test), and the servers those tests
@@ -13,9 +13,11 @@
     reason = "a command line tool, never simulated"
 )]
 
+mod build;
 mod cost;
 mod crash;
 mod services;
+mod soak;
 mod test;
 mod tidy;
 mod vectors;
@@ -30,6 +32,7 @@ usage: cargo xtask COMMAND
   test [--list] [--only STEP]...  every test of the project in order
   crash-test [--short] ...    the write-ahead log on a real kernel, crashed
   cost-run [--minutes N] ...  what a load asks of a bucket, and that an idle broker asks for nothing
+  soak [--minutes N] ...      a broker at full speed stays within its budget of memory
   release-vectors VERSION     from now on the vectors of this version never change
   services COMMAND            the object store that tests talk to
 ";
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
         Some("tidy") => tidy::main(&root(), &rest),
         Some("test") => test::main(&root(), &rest),
         Some("cost-run") => cost::main(&root(), &rest),
+        Some("soak") => soak::main(&root(), &rest),
         Some("crash-test") => crash::main(&root(), &rest),
         Some("release-vectors") => vectors::main(&root(), &rest),
         Some("services") => services::main(&root(), &rest),

@@ -12,12 +12,12 @@
 use serde_json::{Value, json};
 use tidewater_benches::{Rounds, Row};
 
-use crate::client::{Client, until_good};
 use crate::launch::Product;
 use crate::process::Running;
 use crate::start::ACK_WAIT;
 use crate::tools::RECORD_BYTES;
 use crate::{Bench, Failure};
+use tidewater_benches::{Client, until_good};
 
 const PARTITIONS: i32 = 3;
 const RECORDS: usize = 500_000;

@@ -5,8 +5,6 @@
 //!
 //! *IO: driver*
 
-mod batch;
-mod client;
 mod compare;
 mod launch;
 mod process;
@@ -15,16 +13,13 @@ mod single;
 mod start;
 mod tools;
 
-use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+pub(crate) use tidewater_benches::Failure;
 use tidewater_benches::{Place, Quiet, Row, print, rounds};
 
 use crate::launch::Brokers;
-
-/// What goes wrong in a bench; also from its threads.
-pub(crate) type Failure = Box<dyn Error + Send + Sync>;
 
 type Part = fn(&mut Bench) -> Result<Vec<Row>, Failure>;
 

@@ -17,11 +17,11 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tidewater_benches::{Rounds, Row};
 
-use crate::batch::batch;
-use crate::client::{Client, until_good};
 use crate::launch::Product;
 use crate::start::ACK_WAIT;
 use crate::{Bench, Failure};
+use tidewater_benches::batch;
+use tidewater_benches::{Client, until_good};
 
 const TOPIC: &str = "load";
 const PARTITIONS: i32 = 3;

@@ -10,12 +10,12 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use tidewater_benches::{Batch, Latencies, RawFile, Rounds, Row, Sync};
 
-use crate::batch::batch;
-use crate::client::{Client, until_good};
 use crate::launch::Product;
 use crate::process::Running;
 use crate::start::ACK_WAIT;
 use crate::{Bench, Failure};
+use tidewater_benches::batch;
+use tidewater_benches::{Client, until_good};
 
 const SLICE: Duration = Duration::from_secs(1);
 const RAW_BYTES: u64 = 64 << 20;

@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde_json::json;
 use tidewater_benches::{Rounds, Row};
 
-use crate::batch::batch;
-use crate::client::until_good;
 use crate::process::Running;
 use crate::{Bench, Failure};
+use tidewater_benches::batch;
+use tidewater_benches::until_good;
 
 /// How long a broker rests before its memory is looked at.
 const REST: Duration = Duration::from_secs(2);

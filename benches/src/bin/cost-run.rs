@@ -24,13 +24,15 @@ use tidewater_stream_store::bucket::{self, BucketOptions, Metered};
 use tidewater_stream_store::{
     AppendRequest, DeviceWalConfig, DeviceWalOpener, StoreConfig, Stream, StreamStore, TokioEnv,
 };
+use tidewater_types::ErrorKind;
 
 const USAGE: &str = "\
 usage: cost-run --dir DIR [--bucket URL] [--minutes N] [--mib-s N] [--streams N] [--batch-kib N]
-                [--quiet-s N]
+                [--quiet-s N] [--upload-mib N] [--compacted-mib N] [--compaction-mib-s N]
 
   appends evenly to all streams, with the WAL in a file of DIR; then waits until the bucket has had
-  no request for --quiet-s seconds, and prints one JSON object. Leaves with 1 above a target.
+  no request for --quiet-s seconds, and prints one JSON object. Leaves with 1 above a target. Uploads
+  (15.36) and compacted objects (33.8) are as large as those of a broker with --memory 512MiB.
 ";
 
 /// Requests that write, for a MiB produced; bytes sent for a byte produced.
@@ -47,6 +49,9 @@ struct Load {
     streams: usize,
     batch_bytes: usize,
     quiet: Duration,
+    upload_bytes: u64,
+    compacted_bytes: u64,
+    compaction_bytes_per_s: u64,
 }
 
 impl Load {
@@ -69,8 +74,15 @@ impl Load {
             streams: number("--streams", 1_000.0)? as usize,
             batch_bytes: (number("--batch-kib", 16.0)? * 1_024.0) as usize,
             quiet: Duration::from_secs_f64(number("--quiet-s", 30.0)?),
+            upload_bytes: mib(number("--upload-mib", 15.36)?),
+            compacted_bytes: mib(number("--compacted-mib", 33.8)?),
+            compaction_bytes_per_s: mib(number("--compaction-mib-s", 64.0)?),
         })
     }
+}
+
+fn mib(number: f64) -> u64 {
+    (number * f64::from(1 << 20)) as u64
 }
 
 fn main() -> ExitCode {
@@ -99,7 +111,10 @@ async fn run(load: &Load) -> (serde_json::Value, bool) {
         config: DeviceWalConfig::default(),
         env: env.clone(),
     };
-    let config = StoreConfig::default();
+    let mut config = StoreConfig::default();
+    config.tier.upload_bytes = load.upload_bytes;
+    config.tier.compact.object_bytes = load.compacted_bytes;
+    config.tier.compact.rate = load.compaction_bytes_per_s;
     let store = StreamStore::open(env, bucket.clone(), Box::new(wal), config).await;
     let store = store.expect("the store opens");
     let streams = streams(&store, load.streams).await;
@@ -126,7 +141,9 @@ async fn run(load: &Load) -> (serde_json::Value, bool) {
         serde_json::Value::Object(counters.map(row).collect())
     };
     let report = json!({
-        "seconds": seconds, "streams": load.streams, "produced_mib": mib,
+        "seconds": seconds, "settled_after_s": began.elapsed().as_secs_f64() - seconds,
+        "streams": load.streams, "upload_bytes": load.upload_bytes,
+        "compacted_bytes_max": load.compacted_bytes, "produced_mib": mib,
         "mib_per_s": mib / seconds, "mib_per_s_asked": load.mib_per_s,
         "puts_per_mib": puts_per_mib, "puts_per_mib_max": PUTS_PER_MIB_MAX,
         "bytes_sent_per_byte": bytes_sent, "bytes_sent_per_byte_max": BYTES_SENT_MAX,
@@ -169,19 +186,29 @@ async fn append(load: &Load, streams: &[Stream], began: Instant) -> u64 {
             tokio::time::sleep(early).await;
         }
         let at = (n % streams.len() as u64) as usize;
-        let request = AppendRequest {
-            record_count: 1,
-            timestamp_ms_max: 0,
-            num_bytes: payload.len(),
-        };
-        let appended = streams[at].append(request, |_| payload.clone()).await;
-        last.push((at, appended.expect("room within the wait").end_offset));
+        last.push((at, put(&streams[at], &payload).await));
         if last.len() >= 256 {
             durable(streams, &mut last).await;
         }
     }
     durable(streams, &mut last).await;
     batches * load.batch_bytes as u64
+}
+
+/// Appends one batch; where it ends. A store that is full slows its producers and loses nothing.
+async fn put(stream: &Stream, payload: &Bytes) -> tidewater_types::Offset {
+    loop {
+        let request = AppendRequest {
+            record_count: 1,
+            timestamp_ms_max: 0,
+            num_bytes: payload.len(),
+        };
+        match stream.append(request, |_| payload.clone()).await {
+            Ok(appended) => return appended.end_offset,
+            Err(error) if error.kind() == ErrorKind::Full => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
 }
 
 async fn durable(streams: &[Stream], last: &mut Vec<(usize, tidewater_types::Offset)>) {

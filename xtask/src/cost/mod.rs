@@ -12,11 +12,12 @@
 mod proxy;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use crate::build::{built, target};
 use crate::services::{seaweed, work_dir};
 use proxy::Proxy;
 
@@ -26,7 +27,8 @@ usage: cargo xtask cost-run [--minutes N] [--idle-minutes N] [--mib-s N] [--stre
   1. a broker idle on SeaweedFS for --idle-minutes (10), which must not send one byte;
   2. --mib-s (50) over --streams (1000) for --minutes (5), on SeaweedFS or with --local on a directory,
      until nothing more is sent; at most 0.5 PUT a MiB and 2.5 bytes sent for a byte produced.
-  0 minutes leave a part out. --dev takes builds of the dev profile, which ask for the same. The reports go to target/tidewater-bench/cost.json
+  0 minutes leave a part out. --dev takes builds of the dev profile, which ask for the same. The reports go to
+  tidewater-bench/cost.json in the target folder
 ";
 
 /// A broker that has just started may still look around.
@@ -87,7 +89,7 @@ fn run(root: &Path, options: &Options) -> Result<(), String> {
     fs::create_dir_all(&folder).map_err(|e| format!("{}: {e}", folder.display()))?;
     let done = idle(root, &folder, options).and_then(|idle| {
         let load = load(root, &folder, options)?;
-        let path = root.join("target/tidewater-bench/cost.json");
+        let path = target(root).join("tidewater-bench/cost.json");
         let report = serde_json::json!({"idle": idle, "load": load});
         fs::create_dir_all(path.parent().expect("it has one")).map_err(|e| e.to_string())?;
         fs::write(&path, format!("{report}\n")).map_err(|e| format!("{}: {e}", path.display()))?;
@@ -98,54 +100,31 @@ fn run(root: &Path, options: &Options) -> Result<(), String> {
     done
 }
 
-/// A broker on SeaweedFS behind a proxy that counts: idle, then used, so that the proxy is known to see.
+/// Brokers on SeaweedFS, one with each kind of log, behind proxies that count. What they send at their
+/// start shows that the proxies see.
 fn idle(root: &Path, folder: &Path, options: &Options) -> Result<serde_json::Value, String> {
     if options.idle_minutes <= 0.0 {
         return Ok(serde_json::Value::Null);
     }
-    let broker = built(root, options, "tidewater-broker", "tidewater")?;
+    let broker = built(root, options.dev, "tidewater-broker", "tidewater")?;
     let server = seaweed::start(&work_dir(root))?;
-    let mut reports = Vec::new();
+    let mut idle = Vec::new();
     for wal in ["device", "object"] {
-        let proxy = Proxy::start(server.address()).map_err(|e| format!("proxy: {e}"))?;
-        let data = folder.join(wal);
-        let mut command = Command::new(&broker);
-        command
-            .envs(server.env())
-            .env("AWS_ENDPOINT_URL", proxy.endpoint());
-        command.args(["serve", "--listen", "127.0.0.1:0", "--log-level", "warn"]);
-        command
-            .arg("--bucket")
-            .arg(format!("{}/idle-{wal}", server.bucket_url()));
-        command
-            .arg("--data-dir")
-            .arg(&data)
-            .arg("--ready-file")
-            .arg(folder.join("ready.json"));
-        if wal == "object" {
-            command.args(["--wal", "object"]);
-        }
-        let mut running = Running(
-            command
-                .stdout(Stdio::null())
-                .spawn()
-                .map_err(|e| e.to_string())?,
-        );
-        running.wait_for(&folder.join("ready.json"))?;
-        let started = proxy.bytes();
-        if started == 0 {
-            return Err("the broker started without a byte: the proxy does not see it".to_owned());
-        }
-        sleep(SETTLE);
-        let before = proxy.bytes();
-        let waited = Duration::from_secs_f64(options.idle_minutes * 60.0);
-        sleep(waited);
-        let sent = proxy.bytes() - before;
-        running.stop()?;
+        idle.push(Idle::start(wal, &broker, &server, folder)?);
+    }
+    sleep(SETTLE);
+    let before: Vec<u64> = idle.iter().map(|it| it.proxy.bytes()).collect();
+    let waited = Duration::from_secs_f64(options.idle_minutes * 60.0);
+    sleep(waited);
+    let mut reports = Vec::new();
+    for (mut it, before) in idle.into_iter().zip(before) {
+        let sent = it.proxy.bytes() - before;
+        it.running.stop()?;
         let report = serde_json::json!({
-            "wal": wal, "idle_s": waited.as_secs_f64(), "bytes_sent_while_idle": sent,
-            "bytes_sent_at_start": started, "bytes_sent_while_settling": before - started,
-            "connections": proxy.connections(),
+            "wal": it.wal, "idle_s": waited.as_secs_f64(), "bytes_sent_while_idle": sent,
+            "bytes_sent_at_start": it.started, "bytes_sent_while_settling": before - it.started,
+            "bytes_sent_at_stop": it.proxy.bytes() - before - sent,
+            "connections": it.proxy.connections(),
         });
         eprintln!("{report}");
         if sent > 0 {
@@ -156,11 +135,57 @@ fn idle(root: &Path, folder: &Path, options: &Options) -> Result<serde_json::Val
     Ok(reports.into())
 }
 
+/// A broker that nobody uses.
+struct Idle {
+    wal: &'static str,
+    proxy: Proxy,
+    running: Running,
+    /// Bytes sent until it was ready.
+    started: u64,
+}
+
+impl Idle {
+    fn start(
+        wal: &'static str,
+        broker: &Path,
+        server: &seaweed::Seaweed,
+        folder: &Path,
+    ) -> Result<Self, String> {
+        let proxy = Proxy::start(server.address()).map_err(|e| format!("proxy: {e}"))?;
+        let ready = folder.join(format!("{wal}.json"));
+        let mut command = Command::new(broker);
+        command
+            .envs(server.env())
+            .env("AWS_ENDPOINT_URL", proxy.endpoint());
+        command.args(["serve", "--listen", "127.0.0.1:0", "--log-level", "warn"]);
+        let bucket = format!("{}/idle-{wal}", server.bucket_url());
+        command.arg("--bucket").arg(bucket);
+        command.arg("--data-dir").arg(folder.join(wal));
+        command.arg("--ready-file").arg(&ready);
+        if wal == "object" {
+            command.args(["--wal", "object"]);
+        }
+        let child = command.stdout(Stdio::null()).spawn();
+        let mut running = Running(child.map_err(|e| e.to_string())?);
+        running.wait_for(&ready)?;
+        let started = proxy.bytes();
+        if started == 0 {
+            return Err("the broker started without a byte: the proxy does not see it".to_owned());
+        }
+        Ok(Self {
+            wal,
+            proxy,
+            running,
+            started,
+        })
+    }
+}
+
 fn load(root: &Path, folder: &Path, options: &Options) -> Result<serde_json::Value, String> {
     if options.minutes <= 0.0 {
         return Ok(serde_json::Value::Null);
     }
-    let program = built(root, options, "tidewater-benches", "cost-run")?;
+    let program = built(root, options.dev, "tidewater-benches", "cost-run")?;
     let dir = folder.join("load");
     fs::create_dir_all(&dir).map_err(|e| format!("{}: {e}", dir.display()))?;
     let mut command = Command::new(program);
@@ -191,28 +216,6 @@ fn load(root: &Path, folder: &Path, options: &Options) -> Result<serde_json::Val
         true => Ok(report),
         false => Err(format!("above a target: {report}")),
     }
-}
-
-/// Builds a program and says where it is.
-fn built(root: &Path, options: &Options, package: &str, name: &str) -> Result<PathBuf, String> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command
-        .current_dir(root)
-        .args(["build", "-p", package, "--bin", name]);
-    let folder = if options.dev {
-        "debug"
-    } else {
-        command.arg("--release");
-        "release"
-    };
-    match command.status() {
-        Ok(status) if status.success() => {}
-        other => return Err(format!("cannot build {name}: {other:?}")),
-    }
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    Ok(target.join(folder).join(name))
 }
 
 /// A child that dies with this.

@@ -17,6 +17,7 @@ use super::broker::Broker;
 use super::process::Processes;
 use super::timeline;
 use super::tools::Tools;
+use crate::build::target;
 use crate::services::{seaweed, work_dir};
 
 /// One step.
@@ -259,7 +260,7 @@ impl Context {
             )?;
             self.is_broker_built = true;
         }
-        Ok(self.root.join("target/release/tidewater"))
+        Ok(target(&self.root).join("release/tidewater"))
     }
 
     fn sim(&mut self, args: &[&str]) -> Result<(), String> {
@@ -267,7 +268,7 @@ impl Context {
             &mut cargo(&["build", "--release", "--package", SIM]),
             BUILD_WITHIN,
         )?;
-        let mut command = Command::new(self.root.join("target/release").join(SIM));
+        let mut command = Command::new(target(&self.root).join("release").join(SIM));
         self.run(command.args(args), SIM_WITHIN)
     }
 

@@ -13,7 +13,11 @@ const LOG_OVERHEAD: usize = 12;
 const CRC_POSITION: usize = 17;
 
 /// A batch of `num_records` records with values of `value_bytes` bytes, no keys, no headers.
-pub(crate) fn batch(num_records: usize, value_bytes: usize) -> Bytes {
+///
+/// # Panics
+/// If the batch does not fit an `i32`.
+#[must_use]
+pub fn batch(num_records: usize, value_bytes: usize) -> Bytes {
     let count = i32::try_from(num_records).expect("a small batch");
     let mut out = BytesMut::new();
     out.put_i64(0);

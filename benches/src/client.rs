@@ -1,6 +1,6 @@
-//! A small Kafka client on a blocking socket: one request at a time.
+//! A small Kafka client on a blocking socket: one request at a time, or several produce requests.
 //!
-//! *Owns*: framing, correlation, the five requests that the benches send.
+//! *Owns*: framing, correlation, the six requests that the benches send.
 //! *Does not own*: the messages' encoding (`tidewater-protocol`).
 //!
 //! Invariants
@@ -9,46 +9,56 @@
 //! *IO: driver*
 #![allow(clippy::disallowed_methods, reason = "measures the real world")]
 
+use std::error::Error;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidewater_protocol::messages::create_topics_request::CreatableTopic;
+use tidewater_protocol::messages::delete_topics_request::DeleteTopicState;
 use tidewater_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use tidewater_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use tidewater_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use tidewater_protocol::messages::{
     ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, CreateTopicsResponse,
-    FetchRequest, FetchResponse, ListOffsetsRequest, ListOffsetsResponse, ProduceRequest,
-    ProduceResponse,
+    DeleteTopicsRequest, DeleteTopicsResponse, FetchRequest, FetchResponse, ListOffsetsRequest,
+    ListOffsetsResponse, ProduceRequest, ProduceResponse,
 };
 use tidewater_protocol::{
     Encoder, Message, Records, RequestHeader, decode_response_header, encode_request_header,
 };
 
-use crate::Failure;
+/// What goes wrong in a bench; also from its threads.
+pub type Failure = Box<dyn Error + Send + Sync>;
 
 /// Longer than anything here takes.
 const ANSWER_WAIT: Duration = Duration::from_secs(60);
 const TOPIC_ALREADY_EXISTS: i16 = 36;
+const PRODUCE_VERSION: i16 = 9;
 
 /// A connection to one broker.
-pub(crate) struct Client {
+#[derive(Debug)]
+pub struct Client {
     stream: TcpStream,
     correlation_id: i32,
 }
 
 /// What a fetch brought.
-pub(crate) struct Fetched {
-    pub(crate) num_bytes: usize,
+#[derive(Clone, Copy, Debug)]
+pub struct Fetched {
+    /// Bytes of whole and cut batches.
+    pub num_bytes: usize,
     /// The offset behind the last batch that came.
-    pub(crate) next: i64,
+    pub next: i64,
 }
 
 impl Client {
     /// Connects and asks for the versions, as every client does first.
-    pub(crate) fn connect(address: SocketAddr) -> Result<Self, Failure> {
+    ///
+    /// # Errors
+    /// The connection failed, or the broker answered with an error code.
+    pub fn connect(address: SocketAddr) -> Result<Self, Failure> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER_WAIT))?;
@@ -70,10 +80,15 @@ impl Client {
         request: &Request,
         version: i16,
     ) -> Result<Response, Failure> {
+        let sent = self.send(request, version)?;
+        self.receive::<Request, Response>(sent, version)
+    }
+
+    /// Sends a request; its number.
+    fn send<Request: Message>(&mut self, request: &Request, version: i16) -> Result<i32, Failure> {
         self.correlation_id += 1;
-        let api_key = Request::API_KEY.ok_or("not a request")?;
         let header = RequestHeader {
-            api_key,
+            api_key: Request::API_KEY.ok_or("not a request")?,
             api_version: version,
             correlation_id: self.correlation_id,
             client_id: Some("bench".to_owned()),
@@ -88,22 +103,33 @@ impl Client {
             .iter()
             .for_each(|segment| frame.extend_from_slice(segment));
         self.stream.write_all(&frame)?;
+        Ok(self.correlation_id)
+    }
+
+    /// Receives the next answer, which is that of the request `sent`.
+    fn receive<Request: Message, Response: Message>(
+        &mut self,
+        sent: i32,
+        version: i16,
+    ) -> Result<Response, Failure> {
+        let api_key = Request::API_KEY.ok_or("not a request")?;
         let mut length = [0; 4];
         self.stream.read_exact(&mut length)?;
         let mut answer = vec![0; u32::from_be_bytes(length) as usize];
         self.stream.read_exact(&mut answer)?;
         let mut answer = Bytes::from(answer);
         let correlation_id = decode_response_header(&mut answer, api_key, version)?;
-        if correlation_id != self.correlation_id {
-            return Err(
-                format!("answer {correlation_id} to request {}", self.correlation_id).into(),
-            );
+        if correlation_id != sent {
+            return Err(format!("answer {correlation_id} to request {sent}").into());
         }
         Ok(Response::decode_exact(answer, version)?)
     }
 
     /// Makes a topic; one that is there already will do.
-    pub(crate) fn create_topic(&mut self, name: &str, num_partitions: i32) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// The connection failed, or the broker answered with an error code.
+    pub fn create_topic(&mut self, name: &str, num_partitions: i32) -> Result<(), Failure> {
         let topic = CreatableTopic {
             name: name.to_owned(),
             num_partitions,
@@ -127,13 +153,41 @@ impl Client {
         }
     }
 
+    /// Deletes a topic.
+    ///
+    /// # Errors
+    /// The connection failed, or the broker refused.
+    pub fn delete_topic(&mut self, name: &str) -> Result<(), Failure> {
+        let topic = DeleteTopicState {
+            name: Some(name.to_owned()),
+            ..DeleteTopicState::default()
+        };
+        let request = DeleteTopicsRequest {
+            topics: vec![topic],
+            timeout_ms: 30_000,
+            ..DeleteTopicsRequest::default()
+        };
+        let answer: DeleteTopicsResponse = self.call(&request, 6)?;
+        let topic = answer.responses.first().ok_or("no topic in the answer")?;
+        good("DeleteTopics", topic.error_code)
+    }
+
     /// Produces `batch` with acks=all and returns its base offset.
-    pub(crate) fn produce(
-        &mut self,
-        topic: &str,
-        index: i32,
-        batch: Bytes,
-    ) -> Result<i64, Failure> {
+    ///
+    /// # Errors
+    /// The connection failed, or the broker answered with an error code.
+    pub fn produce(&mut self, topic: &str, index: i32, batch: Bytes) -> Result<i64, Failure> {
+        let sent = self.send_batch(topic, index, batch)?;
+        let (error_code, base_offset) = self.receive_offset(sent)?;
+        good("Produce", error_code)?;
+        Ok(base_offset)
+    }
+
+    /// Sends `batch` with acks=all and waits for nothing; the number of the request.
+    ///
+    /// # Errors
+    /// The connection failed.
+    pub fn send_batch(&mut self, topic: &str, index: i32, batch: Bytes) -> Result<i32, Failure> {
         let partition = PartitionProduceData {
             index,
             records: Some(Records(vec![batch])),
@@ -149,23 +203,28 @@ impl Client {
             topic_data: vec![data],
             ..ProduceRequest::default()
         };
-        let answer: ProduceResponse = self.call(&request, 9)?;
+        self.send(&request, PRODUCE_VERSION)
+    }
+
+    /// The answer to the oldest batch on its way, which is the request `sent`: error code, base offset.
+    ///
+    /// # Errors
+    /// The connection failed.
+    pub fn receive_offset(&mut self, sent: i32) -> Result<(i16, i64), Failure> {
+        let answer: ProduceResponse = self.receive::<ProduceRequest, _>(sent, PRODUCE_VERSION)?;
         let topic = answer.responses.first().ok_or("no topic in the answer")?;
         let partition = topic
             .partition_responses
             .first()
             .ok_or("no partition in the answer")?;
-        good("Produce", partition.error_code)?;
-        Ok(partition.base_offset)
+        Ok((partition.error_code, partition.base_offset))
     }
 
     /// Fetches from `offset` on.
-    pub(crate) fn fetch(
-        &mut self,
-        topic: &str,
-        index: i32,
-        offset: i64,
-    ) -> Result<Fetched, Failure> {
+    ///
+    /// # Errors
+    /// The connection failed, or the broker answered with an error code.
+    pub fn fetch(&mut self, topic: &str, index: i32, offset: i64) -> Result<Fetched, Failure> {
         const BYTES_MAX: i32 = 8 << 20;
         let partition = FetchPartition {
             partition: index,
@@ -201,7 +260,10 @@ impl Client {
     }
 
     /// The offset behind the last record that consumers may see.
-    pub(crate) fn latest_offset(&mut self, topic: &str, index: i32) -> Result<i64, Failure> {
+    ///
+    /// # Errors
+    /// The connection failed, or the broker answered with an error code.
+    pub fn latest_offset(&mut self, topic: &str, index: i32) -> Result<i64, Failure> {
         let partition = ListOffsetsPartition {
             partition_index: index,
             timestamp: -1,
@@ -244,7 +306,10 @@ fn end_offset(records: &[u8], start: i64) -> i64 {
 }
 
 /// Does `attempt` again and again, on a new connection each time, until it succeeds.
-pub(crate) fn until_good<T>(
+///
+/// # Errors
+/// The last one, once `wait` is over.
+pub fn until_good<T>(
     address: SocketAddr,
     wait: Duration,
     mut attempt: impl FnMut(&mut Client) -> Result<T, Failure>,
