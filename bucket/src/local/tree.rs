@@ -17,9 +17,9 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io;
+use std::io::{self, Read, Seek};
 use std::ops::Range;
-use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -130,10 +130,7 @@ impl Tree {
                 cause,
             });
         };
-        let mut bytes = vec![0; len];
-        file.read_exact_at(&mut bytes, start)
-            .map_err(|e| unapplied(key, "read", &e))?;
-        Ok(Bytes::from(bytes))
+        read_range(file, start, len).map_err(|e| unapplied(key, "read", &e))
     }
 
     pub(super) fn size(&self, key: &str) -> Result<u64, BucketError> {
@@ -344,6 +341,18 @@ impl Tree {
     pub(super) fn fail_next_sync(&self) {
         self.probe.fail_next.store(true, Ordering::Relaxed);
     }
+}
+
+/// The `len` bytes at `start`. They are read into memory that nobody filled with zeros before: of a
+/// file in the page cache that is a third of the work.
+fn read_range(mut file: File, start: u64, len: usize) -> io::Result<Bytes> {
+    file.seek(io::SeekFrom::Start(start))?;
+    let mut bytes = Vec::with_capacity(len);
+    file.take(len as u64).read_to_end(&mut bytes)?;
+    if bytes.len() < len {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(Bytes::from(bytes))
 }
 
 /// A failure of a step before the object has its name.
