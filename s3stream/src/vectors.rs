@@ -34,15 +34,12 @@ const SNAPSHOT_PART: &str =
 const BOUNDARY: &str = include_str!("../../docs/formats/vectors/metadata-boundary-v1.hex");
 const LOG_COMPACTION: &str =
     include_str!("../../docs/formats/vectors/metadata-log-compaction-v1.hex");
-const LOG_GUARD: &str = include_str!("../../docs/formats/vectors/metadata-log-guard-v1.hex");
-const LOG_DELAY: &str = include_str!("../../docs/formats/vectors/metadata-log-delay-v1.hex");
-const SNAPSHOT_DELAY: &str =
-    include_str!("../../docs/formats/vectors/metadata-snapshot-delay-v1.hex");
-const LOG_OWNER: &str = include_str!("../../docs/formats/vectors/metadata-log-owner-v1.hex");
 const SNAPSHOT: &str = include_str!("../../docs/formats/vectors/metadata-snapshot-v1.hex");
 
 const MARK: &str = include_str!("../../docs/formats/vectors/key-compaction-v1.hex");
 const CACHE: &str = include_str!("../../docs/formats/vectors/block-cache-v1.hex");
+
+mod guards;
 
 struct Vector {
     name: String,
@@ -241,39 +238,6 @@ fn metadata_log_entries_of_compaction() {
     check_entries(LOG_COMPACTION, &compaction_txns());
 }
 
-#[test]
-fn metadata_log_entries_with_a_guard() {
-    let (node, node_epoch) = (NodeId(3), Epoch(2));
-    let txn = vec![
-        MetaOp::RequireNode { node, node_epoch },
-        MetaOp::PutKey {
-            key: "key".to_owned(),
-            value: Bytes::from_static(b"value"),
-            expected_version: None,
-        },
-        MetaOp::DeleteStream {
-            stream: StreamId(7),
-        },
-    ];
-    check_entries(LOG_GUARD, &[txn]);
-}
-
-#[test]
-fn metadata_log_entries_of_owners() {
-    let (stream, node, epoch) = (StreamId(7), NodeId(3), Epoch(2));
-    let take = vec![
-        MetaOp::RequireOwner { stream, node },
-        MetaOp::OpenStream {
-            stream,
-            node,
-            node_epoch: epoch,
-            epoch,
-        },
-    ];
-    let release = vec![MetaOp::ReleaseStream { stream, epoch }];
-    check_entries(LOG_OWNER, &[take, release]);
-}
-
 fn check_entries(vectors: &str, expected: &[Vec<MetaOp>]) {
     check(
         vectors,
@@ -282,28 +246,6 @@ fn check_entries(vectors: &str, expected: &[Vec<MetaOp>]) {
             assert_eq!((found.header, &found.txns[..]), (log_header(), expected));
             let txns: Vec<_> = found.txns.iter().map(|txn| op::encode_txn(txn)).collect();
             entry::encode(&found.header, txns.iter().map(|txn| &txn[..])).0
-        },
-    );
-}
-
-#[test]
-fn first_entries_with_the_deletion_delay() {
-    let delay_ns = 3_600_000_000_000;
-    check(
-        LOG_DELAY,
-        |bytes| entry::decode(bytes, 1),
-        |found| {
-            assert_eq!(found.txns, [[MetaOp::SetDeleteDelay { delay_ns }]]);
-            let txns: Vec<_> = found.txns.iter().map(|txn| op::encode_txn(txn)).collect();
-            entry::encode(&found.header, txns.iter().map(|txn| &txn[..])).0
-        },
-    );
-    check(
-        SNAPSHOT_DELAY,
-        |bytes| snapshot::decode(bytes, 1),
-        |state| {
-            assert_eq!(state.delete_delay_ns, delay_ns);
-            snapshot::encode(&state)
         },
     );
 }

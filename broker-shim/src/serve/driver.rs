@@ -21,8 +21,8 @@ use std::time::{Duration, Instant};
 
 use tidewater_stream_store::bucket::{self, BucketUrl, Metered};
 use tidewater_stream_store::{
-    CacheFile, CompactConfig, DeviceWalConfig, DeviceWalOpener, MemoryWalOpener, ObjectWalConfig,
-    ObjectWalOpener, StoreConfig, StoreError, TierConfig, TokioEnv, WalOpener,
+    CacheFile, DeviceWalConfig, DeviceWalOpener, MemoryWalOpener, ObjectWalConfig, ObjectWalOpener,
+    StoreConfig, StoreError, TierConfig, TokioEnv, WalOpener,
 };
 use tidewater_types::{Env, ErrorKind, NodeId};
 use tokio::sync::oneshot;
@@ -77,14 +77,7 @@ pub(crate) async fn run(config: ServeConfig) -> Result<(), Exit> {
     if let Some(report) = broker.store().recovery_report() {
         info!("{report}");
     }
-    let network = usize::try_from(config.memory.network).unwrap_or(usize::MAX);
-    let limits = Limits {
-        connections_max: config.max_connections,
-        frame_bytes_max: config.max_request_bytes,
-        in_flight_bytes_max: network / 2,
-        total_bytes_max: network,
-        ..Limits::default()
-    };
+    let limits = limits(&config);
     let listener = bound.accepting().map_err(|e| environment(&e))?;
     let (stopping, stopped) = oneshot::channel::<()>();
     let stopped = async { drop(stopped.await) };
@@ -124,6 +117,17 @@ pub(crate) async fn run(config: ServeConfig) -> Result<(), Exit> {
         .map_err(|failure| exit_of_store(&failure))?;
     info!("stopped");
     Ok(())
+}
+
+fn limits(config: &ServeConfig) -> Limits {
+    let network = usize::try_from(config.memory.network).unwrap_or(usize::MAX);
+    Limits {
+        connections_max: config.max_connections,
+        frame_bytes_max: config.max_request_bytes,
+        in_flight_bytes_max: network / 2,
+        total_bytes_max: network,
+        ..Limits::default()
+    }
 }
 
 /// The words a broker begins with.
@@ -303,13 +307,7 @@ fn create_dir(path: &PathBuf) -> Result<(), Exit> {
 }
 
 fn store_config(config: &ServeConfig) -> StoreConfig {
-    let compact = CompactConfig {
-        object_bytes: config.memory.compacted_bytes(),
-        read_bytes: config.memory.compaction_read_bytes(),
-        ..CompactConfig::default()
-    };
-    let tier = TierConfig {
-        compact,
+    let mut tier = TierConfig {
         delete_delay: config.delete_delay,
         upload_bytes: config.upload_bytes,
         upload_age: config.upload_interval,
@@ -317,6 +315,8 @@ fn store_config(config: &ServeConfig) -> StoreConfig {
         index_cache_bytes: config.memory.index_cache,
         ..TierConfig::default()
     };
+    tier.compact.object_bytes = config.memory.compacted_bytes();
+    tier.compact.read_bytes = config.memory.compaction_read_bytes();
     StoreConfig {
         node: NodeId(config.node_id),
         tier,

@@ -34,10 +34,11 @@ use crate::upload::encode::EncodedObject;
 use crate::upload::plan::{COMMIT_OVERHEAD, OBJECT_COMMIT_BYTES};
 use crate::upload::store::{ObjectStorer, Sent};
 
-use super::merge::{Sum, holds, merge, sum};
+use super::merge::{holds, merge};
 use super::pace::Pace;
 use super::plan::{Job, Run};
 use super::read::{OpenObject, Pieces, RunData, objects_of};
+use super::sum::{Sum, sum};
 
 /// What became of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,6 +11,7 @@ mod merge;
 mod pace;
 mod plan;
 mod read;
+mod sum;
 
 #[cfg(test)]
 mod tests;

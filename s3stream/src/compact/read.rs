@@ -25,8 +25,8 @@ use crate::object_id::ObjectId;
 use crate::read::source::{Source, decode_index, part_at};
 use crate::reader::FormatError;
 
-use super::merge::{Sum, sum};
 use super::plan::Run;
+use super::sum::{Sum, sum};
 
 /// Bytes that nobody asked for are read along if no more of them lie between two blocks: a request
 /// costs more.

@@ -22,6 +22,7 @@ use tidewater_types::{mutant, sometimes};
 use crate::error::MetaError;
 
 use super::boundary::{BOUNDARY_PREFIX, boundary_key};
+use super::collecting::Turn;
 use super::load::{LOG_PREFIX, MetaReader, SNAPSHOT_PREFIX, log_key, snapshot_key};
 use super::snapshots::{PART_PREFIX, part_floor, seq_of_part};
 use super::state::MetaState;
@@ -47,57 +48,13 @@ pub(super) async fn snapshot_and_collect(inner: Arc<Inner>, state: MetaState) {
         tracing::warn!(%err, "metadata snapshot not written");
         return;
     }
-    let Some(mut turn) = Turn::take(&inner) else {
+    let Some(mut turn) = Turn::take(&inner.collecting) else {
         // Whoever collects looks again when it is done.
         return;
     };
     while turn.is_asked() {
         if let Err(err) = inner.collect().await {
             tracing::warn!(%err, "superfluous metadata not deleted yet");
-        }
-    }
-}
-
-/// Who collects: one at a time, and again if it was asked for meanwhile.
-#[derive(Default)]
-pub(super) struct Collecting {
-    runs: bool,
-    asked: bool,
-}
-
-/// The one that collects. If its task dies, by a panic, the next one may.
-struct Turn<'a> {
-    inner: &'a Inner,
-    is_over: bool,
-}
-
-impl<'a> Turn<'a> {
-    /// Asks for a collection; the turn, unless somebody has it.
-    fn take(inner: &'a Inner) -> Option<Self> {
-        let mut collecting = inner.collecting.lock();
-        collecting.asked = true;
-        if collecting.runs {
-            return None;
-        }
-        collecting.runs = true;
-        let is_over = false;
-        Some(Self { inner, is_over })
-    }
-
-    /// Whether a collection was asked for since the last call. If not, the turn is over: in the same
-    /// moment, so that nobody's request is lost between the two.
-    fn is_asked(&mut self) -> bool {
-        let mut collecting = self.inner.collecting.lock();
-        collecting.runs = std::mem::take(&mut collecting.asked);
-        self.is_over = !collecting.runs;
-        collecting.runs
-    }
-}
-
-impl Drop for Turn<'_> {
-    fn drop(&mut self) {
-        if !self.is_over {
-            self.inner.collecting.lock().runs = false;
         }
     }
 }

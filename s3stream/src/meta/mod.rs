@@ -8,6 +8,7 @@ pub(crate) mod apply;
 pub(crate) mod boundary;
 pub(crate) mod chunk_map;
 mod collect;
+mod collecting;
 mod commit;
 pub(crate) mod format;
 mod fresh;

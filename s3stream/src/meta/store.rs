@@ -20,7 +20,7 @@ use tokio::sync::{Notify, Semaphore};
 
 use crate::error::MetaError;
 
-use super::collect::Collecting;
+use super::collecting::Collecting;
 use super::format::entry::LogEntry;
 use super::fresh::Fresh;
 use super::load::{Loaded, MetaReader, OpenReport, apply_entry, check_place, log_key};

@@ -11,8 +11,8 @@
 use bytes::Bytes;
 use tidewater_types::{Epoch, Offset, OffsetRange, StreamId};
 
-use crate::compact::merge::Sum;
 use crate::compact::plan::Run;
+use crate::compact::sum::Sum;
 use crate::entry::Entry;
 use crate::format::block::{self, HEADER_SIZE};
 use crate::meta::state::{RangeState, SnapshotRef};

@@ -89,11 +89,7 @@ fn put_op(out: &mut Vec<u8>, op: &MetaOp) {
         MetaOp::DeleteKey {
             key,
             expected_version,
-        } => {
-            out.put_u8(9);
-            put_text(out, key);
-            put_version(out, *expected_version);
-        }
+        } => put_delete(out, key, *expected_version),
         MetaOp::RemoveObjects { objects } => put_removal(out, objects),
         MetaOp::SetDeleteDelay { delay_ns } => put_words(out, 25, &[*delay_ns]),
         MetaOp::ReplaceRanges {
@@ -125,6 +121,12 @@ fn put_put(out: &mut Vec<u8>, key: &str, value: &[u8], expected_version: Option<
     put_text(out, key);
     put_count(out, value.len());
     out.put_slice(value);
+    put_version(out, expected_version);
+}
+
+fn put_delete(out: &mut Vec<u8>, key: &str, expected_version: Option<u64>) {
+    out.put_u8(9);
+    put_text(out, key);
     put_version(out, expected_version);
 }
 
