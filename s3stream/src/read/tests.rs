@@ -397,6 +397,23 @@ async fn a_reader_with_old_metadata_learns_of_a_trim_by_the_missing_object() {
     );
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_read_that_a_trim_overtakes_ends_in_front_of_what_is_gone() {
+    let (rig, stream, all) = filled().await;
+    // Its first object is slow to come; meanwhile the next one is trimmed.
+    rig.bucket.script(Op::Get, "data/", &[Fault::Throttle; 3]);
+    let fetch = rig.tier.fetch(stream, Offset(0), 100_000);
+    let trim = MetaOp::TrimStream {
+        stream,
+        epoch: Epoch(1),
+        start: Offset(200),
+    };
+    let trim = rig.tier.metadata().propose(vec![trim]);
+    let (fetched, trimmed) = tokio::join!(fetch, trim);
+    trimmed.unwrap();
+    assert_eq!(fetched.unwrap().entries, all[..20]);
+}
+
 /// One object of 134 blocks.
 async fn long_stream(config: TierConfig) -> (Rig, StreamId, Vec<Entry>) {
     let rig = Rig::new(config).await;
