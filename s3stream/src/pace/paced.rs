@@ -20,7 +20,7 @@ use parking_lot::Mutex;
 use tidewater_bucket::{
     Bucket, BucketError, ListPage, MultipartId, MultipartLimits, Part, PartTag, Purpose,
 };
-use tidewater_types::{BoxFuture, Env, sometimes};
+use tidewater_types::{BoxFuture, Env, mutant, sometimes};
 use tokio::sync::Notify;
 
 use super::core::{Class, Cost, Pace, Ticket, Verdict};
@@ -52,6 +52,8 @@ struct Waiting<'a> {
 struct UnderWay<'a> {
     shared: &'a Shared,
     class: Class,
+    /// Whether it was not given up.
+    has_ended: bool,
 }
 
 impl Paced {
@@ -85,8 +87,9 @@ impl Paced {
     ) -> Result<T, BucketError> {
         let shared = &*self.shared;
         let class = self.class.unwrap_or(Class::of(purpose));
-        let under_way = shared.turn(class, key, cost).await;
+        let mut under_way = shared.turn(class, key, cost).await;
         let outcome = request.await;
+        under_way.has_ended = true;
         drop(under_way);
         let now = shared.env.now();
         match &outcome {
@@ -128,6 +131,7 @@ impl Shared {
         UnderWay {
             shared: self,
             class,
+            has_ended: false,
         }
     }
 
@@ -150,6 +154,9 @@ impl Drop for Waiting<'_> {
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
+        if mutant!(97) && !self.has_ended {
+            return;
+        }
         self.shared.pace.lock().ended(self.class);
         self.shared.changed.notify_waiters();
     }

@@ -4,11 +4,15 @@
 //! the budget.
 //! *Does not own*: which blocks that are, loading them.
 //!
+//! Bytes are payload here, for that is what readers fetch: with the sizes of blocks something of every
+//! block would stay outstanding behind its reader.
+//!
 //! Invariants
 //! 1. Nothing is read ahead of a reader before its second fetch in sequence.
 //! 2. What is read ahead of all readers and not yet fetched is at most the budget, and one block
 //!    more for each grant.
-//! 3. A reader has one grant at a time.
+//! 3. A reader has one grant at a time; it is given back when it is planned, so that what was
+//!    granted before may still be on its way.
 //!
 //! *IO: none*
 
@@ -16,7 +20,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
-use tidewater_types::{Instant, Offset, StreamId};
+use tidewater_types::{Instant, Offset, StreamId, mutant};
 
 use crate::config::ReadConfig;
 
@@ -50,6 +54,8 @@ struct Reader {
 /// The readers of late.
 pub(crate) struct Readers {
     window_max: u64,
+    /// A grant of so many bytes is not too small.
+    piece: u64,
     total_max: u64,
     horizon: Duration,
     readers: BTreeMap<u64, Reader>,
@@ -62,9 +68,11 @@ pub(crate) struct Readers {
 impl Readers {
     /// `memory_bytes` is what all blocks in memory may take.
     pub(crate) fn new(config: &ReadConfig, memory_bytes: u64) -> Self {
+        let total_max = memory_bytes / 100 * u64::from(config.ahead_percent);
         Self {
             window_max: config.ahead_bytes_max,
-            total_max: memory_bytes / 100 * u64::from(config.ahead_percent),
+            piece: config.request_bytes_max.min(total_max / 8),
+            total_max,
             horizon: config.ahead_horizon,
             readers: BTreeMap::new(),
             by_position: FxHashMap::default(),
@@ -108,11 +116,17 @@ impl Readers {
         self.outstanding -= fetched_ahead;
         let room = (room + fetched_ahead).min(self.total_max);
         let wanted = reader.window.saturating_sub(reader.ahead_bytes);
-        let num_bytes = wanted.min(room);
+        let num_bytes = if mutant!(96) {
+            wanted
+        } else {
+            wanted.min(room)
+        };
         // Small pieces would be small requests.
-        if reader.granted > 0 || num_bytes == 0 || wanted < reader.window / 2 {
+        let piece = self.piece.min(reader.window / 2);
+        if reader.granted > 0 || num_bytes == 0 || num_bytes < piece {
             return None;
         }
+        assert!(num_bytes <= room, "reading ahead stays within its share");
         reader.granted = num_bytes;
         self.outstanding += num_bytes;
         Some(Grant {
@@ -123,7 +137,7 @@ impl Readers {
         })
     }
 
-    /// The grant was used for `num_bytes` up to `to`.
+    /// The grant is used for `num_bytes` up to `to`.
     pub(crate) fn done(&mut self, grant: &Grant, to: Offset, num_bytes: u64) {
         let Some(reader) = self.readers.get_mut(&grant.reader) else {
             return;
@@ -160,7 +174,7 @@ impl Readers {
 
     /// Only when the budget is short: somebody else may need what they do not fetch.
     fn forget_away(&mut self, now: Instant, except: u64) {
-        if self.outstanding < self.total_max {
+        if self.outstanding + self.piece <= self.total_max {
             return;
         }
         let away = |reader: &Reader| now.since(reader.seen) > AWAY_MAX;
@@ -265,7 +279,11 @@ mod tests {
         // 100 MiB in a second: more than the bound in two.
         let fast = sequence(&mut readers(16 * MIB, 32 * MIB), STREAM, 10, 60);
         assert_eq!(fast[..3], [2, 3, 5], "it doubles from the second fetch on");
-        assert_eq!(fast.last(), Some(&8), "then it is filled up from the half");
+        assert_eq!(
+            fast.last(),
+            Some(&4),
+            "then it is filled up by whole requests"
+        );
         assert!(fast.iter().all(|grant| *grant <= 16), "{fast:?}");
         // 2 MiB in a second: 4 MiB in two.
         let slow = sequence(&mut readers(16 * MIB, 32 * MIB), STREAM, 500, 60);

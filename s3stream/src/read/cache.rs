@@ -68,9 +68,9 @@ impl<V: NumBytes + Clone> Cache<V> {
     pub(crate) fn new(num_bytes: u64, value_bytes: u64) -> Self {
         // The number of shards would follow the number of cores, and eviction with it.
         const SHARDS: usize = 4;
-        // A new entry competes with other new ones alone until it was read. What was read ahead is
-        // new, and may be half of all (`ahead_percent`): it must stay until its reader comes.
-        const FOR_WHAT_WAS_READ: f64 = 0.5;
+        // A new entry competes with other new ones alone until it was of use again. What was read
+        // ahead is new, and may be half of all (`ahead_percent`): it must stay until its reader comes.
+        const FOR_WHAT_IS_USED_AGAIN: f64 = 0.5;
         let items = usize::try_from(num_bytes / value_bytes)
             .unwrap_or(usize::MAX)
             .max(128);
@@ -78,7 +78,7 @@ impl<V: NumBytes + Clone> Cache<V> {
             .shards(SHARDS)
             .estimated_items_capacity(items)
             .weight_capacity(num_bytes)
-            .hot_allocation(FOR_WHAT_WAS_READ)
+            .hot_allocation(FOR_WHAT_IS_USED_AGAIN)
             .build()
             .expect("both capacities are given");
         let entries =
@@ -86,9 +86,14 @@ impl<V: NumBytes + Clone> Cache<V> {
         Self { entries }
     }
 
-    /// The value, if it is in memory.
-    pub(crate) fn get(&self, key: &Key) -> Option<V> {
-        self.entries.get(key)
+    /// The value, if it is in memory. It stays no longer for that.
+    pub(crate) fn peek(&self, key: &Key) -> Option<V> {
+        self.entries.peek(key)
+    }
+
+    /// The entry was of use: it stays longer than those that were not.
+    pub(crate) fn touch(&self, key: &Key) {
+        let _value = self.entries.get(key);
     }
 
     #[cfg(test)]
@@ -149,7 +154,7 @@ mod tests {
         // 12 MiB, of 32 that may be read ahead: the cache is divided by a hash, not evenly.
         let ahead = (1_000..1_024).map(|position| Key::new(object, position));
         ahead.clone().for_each(|key| cache.insert(key, Block));
-        let gone = ahead.filter(|key| cache.get(key).is_none()).count();
+        let gone = ahead.filter(|key| cache.peek(key).is_none()).count();
         assert_eq!(gone, 0);
     }
 }

@@ -27,7 +27,7 @@ use crate::object_id::ObjectId;
 
 use super::ahead::{Grant, Readers};
 use super::cache::{Cache, Key, NumBytes};
-use super::loader::{For, Loader, Origin};
+use super::loader::{Loader, Origin};
 use super::source::Source;
 
 /// Entries read from objects.
@@ -187,11 +187,14 @@ impl Reads {
             let source = self.source(&place);
             let index = self.index(source, &place).await?;
             let rows = rows_to_read(&index, stream, next, bytes_max - gathered.num_bytes);
-            let mut claims = self.loader.claim(place.id, &rows, For::Reader);
+            let mut claims = self.loader.claim(place.id, &rows);
             self.loader.load(source, &mut claims).await;
             for (row, asked) in claims.into_asked() {
                 let landed = self.loader.arrive(source, place.id, &row, asked).await;
-                gathered.take(landed?);
+                let ((kept, origin), from) = (landed?, gathered.next);
+                gathered.take(&kept.block, origin);
+                let taken = (from, gathered.next);
+                self.loader.was_read((place.id, &row), &kept, taken);
                 // The seeded bug takes a block without an entry for the end of the stream.
                 let is_lost = mutant!(94) && gathered.fetched.entries.is_empty();
                 if gathered.is_full() || is_lost {
@@ -318,38 +321,55 @@ impl Reads {
         id: ObjectId,
         row: &IndexRow,
     ) -> Result<DataBlock, TierError> {
-        let mut claims = self
-            .loader
-            .claim(id, std::slice::from_ref(row), For::Reader);
+        let mut claims = self.loader.claim(id, std::slice::from_ref(row));
         self.loader.load(source, &mut claims).await;
         let (_, asked) = claims.into_asked().next().expect("one was asked for");
-        let (block, _) = self.loader.arrive(source, id, row, asked).await?;
-        Ok(block)
+        let (kept, _) = self.loader.arrive(source, id, row, asked).await?;
+        let whole = (row.base_offset, row.end_offset());
+        self.loader.was_read((id, row), &kept, whole);
+        Ok(kept.block)
     }
 
-    /// Loads the blocks that a reader will want next. What fails is told to whoever waits for it;
-    /// the reader will ask again.
+    /// Has the blocks loaded that a reader will want next. The grant is given back once it is known
+    /// which ones, so that the next one is planned while these are on their way. What fails is told
+    /// to whoever waits for it; the reader will ask again.
     async fn read_ahead(self: Arc<Self>, grant: Grant) {
-        let (mut next, mut num_bytes) = (grant.from, 0u64);
-        let source = &self.sources.catch_up;
-        while num_bytes < grant.num_bytes {
+        let (mut next, mut num_bytes, mut is_used) = (grant.from, 0u64, false);
+        while num_bytes < grant.num_bytes && !is_used {
             let Some((_, place)) = self.place(grant.stream, next, |_| true) else {
                 break;
             };
+            let source = &self.sources.catch_up;
             let Ok(index) = self.index(source, &place).await else {
                 break;
             };
-            let wanted = usize::try_from(grant.num_bytes - num_bytes).unwrap_or(usize::MAX);
-            let rows = rows_to_read(&index, grant.stream, next, wanted);
-            let mut claims = self.loader.claim(place.id, &rows, For::Ahead);
-            add(&self.counters.blocks_ahead, claims.num_own());
-            self.loader.load(source, &mut claims).await;
-            num_bytes += rows.iter().map(|row| u64::from(row.size)).sum::<u64>();
-            let done = rows.last().map_or(place.range.end, IndexRow::end_offset);
-            let whole = index.blocks_from(grant.stream, done).next().is_none();
-            next = next.max(if whole { place.range.end } else { done });
+            let room = grant.num_bytes - num_bytes;
+            let request_bytes_max = self.loader.request_bytes_max;
+            let (rows, has_more) =
+                rows_ahead(&index, (grant.stream, next), room, request_bytes_max);
+            self.load_ahead(place.id, &rows);
+            num_bytes += rows.iter().map(payload_bytes).sum::<u64>();
+            is_used = has_more;
+            let done = rows.last().map_or(next, IndexRow::end_offset);
+            next = next.max(if is_used { done } else { place.range.end });
         }
         self.readers.lock().done(&grant, next, num_bytes);
+    }
+
+    /// A task of its own each time: one core checks these blocks while another reads the next.
+    fn load_ahead(self: &Arc<Self>, object: ObjectId, rows: &[IndexRow]) {
+        let mut claims = self.loader.claim(object, rows);
+        if claims.num_own() == 0 {
+            return;
+        }
+        add(&self.counters.blocks_ahead, claims.num_own());
+        let reads = Arc::clone(self);
+        let load = async move {
+            let source = &reads.sources.catch_up;
+            reads.loader.load(source, &mut claims).await;
+        };
+        let env = &self.sources.catch_up.env;
+        env.spawn("s3stream: blocks ahead", Box::pin(load));
     }
 }
 
@@ -376,16 +396,47 @@ fn rows_to_read(
     offset: Offset,
     num_bytes: usize,
 ) -> Vec<IndexRow> {
-    let (mut rows, mut sum) = (Vec::new(), 0usize);
+    let (mut rows, mut sum) = (Vec::new(), 0u64);
     for row in index.blocks_from(stream, offset) {
         rows.push(*row);
-        sum += (row.size as usize)
-            .saturating_sub(HEADER_SIZE + row.entry_count as usize * TABLE_ROW_SIZE);
-        if sum >= num_bytes {
+        sum += payload_bytes(row);
+        if sum >= num_bytes as u64 {
             break;
         }
     }
     rows
+}
+
+/// The blocks from an offset on that hold at most `room` bytes of payload, at least one, and whether
+/// more follow here. What would make a small request behind large ones is left to the next grant.
+fn rows_ahead(
+    index: &ObjectIndex,
+    (stream, offset): (StreamId, Offset),
+    room: u64,
+    request_bytes_max: u64,
+) -> (Vec<IndexRow>, bool) {
+    let (mut rows, mut payload) = (Vec::new(), 0u64);
+    let (mut request, mut in_whole_requests) = (0u64, 0);
+    for row in index.blocks_from(stream, offset) {
+        payload += payload_bytes(row);
+        if payload > room && !rows.is_empty() {
+            if in_whole_requests > 0 {
+                rows.truncate(in_whole_requests);
+            }
+            return (rows, true);
+        }
+        request += u64::from(row.size);
+        if request > request_bytes_max {
+            (request, in_whole_requests) = (u64::from(row.size), rows.len());
+        }
+        rows.push(*row);
+    }
+    (rows, false)
+}
+
+fn payload_bytes(row: &IndexRow) -> u64 {
+    let around = HEADER_SIZE + row.entry_count as usize * TABLE_ROW_SIZE;
+    u64::from(row.size).saturating_sub(around as u64)
 }
 
 struct Gathered {
@@ -397,7 +448,7 @@ struct Gathered {
 
 impl Gathered {
     /// Takes the entries that fit; the first one always does.
-    fn take(&mut self, (block, origin): (DataBlock, Origin)) {
+    fn take(&mut self, block: &DataBlock, origin: Origin) {
         let count = match origin {
             Origin::Memory => &mut self.fetched.from_memory,
             Origin::Disk => &mut self.fetched.from_disk,

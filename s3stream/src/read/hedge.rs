@@ -18,7 +18,7 @@ use bytes::Bytes;
 use futures_util::future::{Either, select};
 use parking_lot::Mutex;
 use tidewater_bucket::{Bucket, BucketError, ListPage, Purpose};
-use tidewater_types::{BoxFuture, Env, sometimes};
+use tidewater_types::{BoxFuture, Env, mutant, sometimes};
 
 use crate::config::ReadConfig;
 use crate::counters::{Counters, add};
@@ -99,6 +99,13 @@ impl Hedged {
             Either::Right(((), first)) if self.late.lock().spend() => {
                 sometimes!("s3stream: read hedged");
                 add(&self.counters.hedges, 1);
+                let range = match range {
+                    // The answer to another question.
+                    Some(Range { start, end }) if mutant!(95) && start > 0 => {
+                        Some(start - 1..end - 1)
+                    }
+                    range => range,
+                };
                 let second = self.inner.get(purpose, key, range);
                 match select(first, second).await {
                     Either::Left((Ok(bytes), _)) | Either::Right((Ok(bytes), _)) => Ok(bytes),
@@ -196,6 +203,145 @@ impl Bucket for Hedged {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::TestEnv;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    type Answer = (Duration, Result<&'static str, ()>);
+
+    /// Answers reads after the given times, and counts those whose answer was not waited for.
+    struct Slow {
+        answers: Mutex<VecDeque<Answer>>,
+        asked: Mutex<Vec<(String, Option<Range<u64>>)>>,
+        given_up: Mutex<u32>,
+    }
+
+    struct GivenUp<'a>(&'a Slow, bool);
+
+    impl Drop for GivenUp<'_> {
+        fn drop(&mut self) {
+            *self.0.given_up.lock() += u32::from(!self.1);
+        }
+    }
+
+    impl Bucket for Slow {
+        fn get<'a>(
+            &'a self,
+            _: Purpose,
+            key: &'a str,
+            range: Option<Range<u64>>,
+        ) -> BoxFuture<'a, Result<Bytes, BucketError>> {
+            self.asked.lock().push((key.to_owned(), range));
+            let (wait, answer) = self.answers.lock().pop_front().expect("a scripted answer");
+            Box::pin(async move {
+                let mut given_up = GivenUp(self, false);
+                tokio::time::sleep(wait).await;
+                given_up.1 = true;
+                let (key, cause) = (key.to_owned(), "scripted".to_owned());
+                let unknown = |()| BucketError::Unknown { key, cause };
+                answer
+                    .map(|text| Bytes::from_static(text.as_bytes()))
+                    .map_err(unknown)
+            })
+        }
+
+        fn create<'a>(
+            &'a self,
+            _: Purpose,
+            _: &'a str,
+            _: Vec<Bytes>,
+        ) -> BoxFuture<'a, Result<(), BucketError>> {
+            unreachable!("only reads are made")
+        }
+
+        fn size<'a>(&'a self, _: Purpose, _: &'a str) -> BoxFuture<'a, Result<u64, BucketError>> {
+            unreachable!("only reads are made")
+        }
+
+        fn delete<'a>(&'a self, _: Purpose, _: &'a str) -> BoxFuture<'a, Result<(), BucketError>> {
+            unreachable!("only reads are made")
+        }
+
+        fn list<'a>(
+            &'a self,
+            _: Purpose,
+            _: &'a str,
+            _: Option<&'a str>,
+        ) -> BoxFuture<'a, Result<ListPage, BucketError>> {
+            unreachable!("only reads are made")
+        }
+    }
+
+    fn hedged(percent: u32, answers: &[Answer]) -> (Hedged, Arc<Slow>, Arc<Counters>) {
+        let slow = Arc::new(Slow {
+            answers: Mutex::new(answers.iter().copied().collect()),
+            asked: Mutex::default(),
+            given_up: Mutex::new(0),
+        });
+        let config = ReadConfig {
+            hedge_percent: percent,
+            hedge_delay_min: 20 * MS,
+            ..ReadConfig::default()
+        };
+        let counters = Arc::<Counters>::default();
+        let hedged = Hedged::new(slow.clone(), TestEnv::shared(1), &config, counters.clone());
+        (hedged, slow, counters)
+    }
+
+    /// The answer, when it came in milliseconds, how many requests there were and how many of them
+    /// were given up.
+    async fn race(percent: u32, answers: &[Answer]) -> (Option<Bytes>, u128, usize, u32) {
+        let (hedged, slow, counters) = hedged(percent, answers);
+        let begun = tokio::time::Instant::now();
+        let answer = hedged.get(Purpose::Read, "data/1", Some(3..9)).await.ok();
+        let asked = slow.asked.lock().clone();
+        assert!(
+            asked
+                .iter()
+                .all(|one| *one == ("data/1".to_owned(), Some(3..9)))
+        );
+        assert_eq!(
+            counters.hedges.load(std::sync::atomic::Ordering::Relaxed) + 1,
+            asked.len() as u64
+        );
+        let given_up = *slow.given_up.lock();
+        (answer, begun.elapsed().as_millis(), asked.len(), given_up)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_bytes_win_and_the_loser_is_given_up() {
+        let bytes = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
+        let first = race(100, &[(30 * MS, Ok("a")), (50 * MS, Ok("b"))]).await;
+        assert_eq!(first, (bytes("a"), 30, 2, 1));
+        let second = race(100, &[(90 * MS, Ok("a")), (5 * MS, Ok("b"))]).await;
+        assert_eq!(second, (bytes("b"), 25, 2, 1));
+        let fast = race(100, &[(19 * MS, Ok("a"))]).await;
+        assert_eq!(fast, (bytes("a"), 19, 1, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_error_waits_for_the_other_request() {
+        let bytes = |text: &'static str| Some(Bytes::from_static(text.as_bytes()));
+        let first = race(100, &[(30 * MS, Err(())), (50 * MS, Ok("b"))]).await;
+        assert_eq!(first, (bytes("b"), 70, 2, 0));
+        let second = race(100, &[(60 * MS, Ok("a")), (5 * MS, Err(()))]).await;
+        assert_eq!(second, (bytes("a"), 60, 2, 0));
+        let both = race(100, &[(60 * MS, Err(())), (5 * MS, Err(()))]).await;
+        assert_eq!(both, (None, 60, 2, 0));
+        // One that fails fast is for those who try again.
+        let fast = race(100, &[(1 * MS, Err(()))]).await;
+        assert_eq!(fast, (None, 1, 1, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_credit_the_slow_request_is_waited_for() {
+        let bytes = Some(Bytes::from_static(b"a"));
+        assert_eq!(
+            race(5, &[(90 * MS, Ok("a"))]).await,
+            (bytes.clone(), 90, 1, 0)
+        );
+        assert_eq!(race(0, &[(90 * MS, Ok("a"))]).await, (bytes, 90, 1, 0));
+    }
 
     fn late(delay: Duration) -> Late {
         Late {

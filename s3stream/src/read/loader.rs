@@ -9,17 +9,19 @@
 //!    in a circle.
 //! 2. Blocks that one request brought share its bytes until one of them is read again: that one
 //!    gets bytes of its own, so that what stays in memory for long keeps nothing else alive.
+//!    Only what is read again stays longer than what is new: a reader that passes once, however
+//!    many fetches a block takes it, leaves no trace.
 //! 3. What the disk cache gives is held against the object's index like what the bucket gives. If
 //!    it does not hold, it was not there.
 //!
 //! *IO: none* (requests go through the bucket port and the port of the disk cache)
 
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
-use tidewater_types::{mutant, sometimes};
+use tidewater_types::{Offset, mutant, sometimes};
 
 use super::disk::store::DiskCache;
 use crate::config::TierConfig;
@@ -42,14 +44,21 @@ pub(crate) enum Origin {
     Bucket,
 }
 
-pub(crate) type Landed = Result<(DataBlock, Origin), TierError>;
+pub(crate) type Landed = Result<(Kept, Origin), TierError>;
 
 /// A block in memory.
 #[derive(Clone)]
-struct Kept {
-    block: DataBlock,
-    /// Of a block that shares its bytes with others: whether a reader had it.
-    was_read: Option<Arc<AtomicBool>>,
+pub(crate) struct Kept {
+    pub(crate) block: DataBlock,
+    read: Arc<Read>,
+}
+
+/// What readers did with a block.
+struct Read {
+    /// Up to which offset any of them came.
+    to: AtomicU64,
+    /// Whether the bytes in memory are shared with other blocks.
+    is_shared: AtomicBool,
 }
 
 impl NumBytes for Kept {
@@ -58,13 +67,14 @@ impl NumBytes for Kept {
     }
 }
 
-/// Who wants blocks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum For {
-    /// A reader, now.
-    Reader,
-    /// A reader, later.
-    Ahead,
+impl Kept {
+    fn new(block: DataBlock, is_shared: bool) -> Self {
+        let read = Arc::new(Read {
+            to: AtomicU64::new(0),
+            is_shared: AtomicBool::new(is_shared),
+        });
+        Self { block, read }
+    }
 }
 
 /// Loads blocks of one tier.
@@ -73,7 +83,7 @@ pub(crate) struct Loader {
     flights: Arc<Flights<Landed>>,
     disk: OnceLock<DiskCache>,
     counters: Arc<Counters>,
-    request_bytes_max: u64,
+    pub(crate) request_bytes_max: u64,
     gap_bytes_max: u64,
     /// Requests of one fetch under way at a time.
     parallel: usize,
@@ -92,7 +102,6 @@ pub(crate) enum Asked {
 /// Blocks of one object that were asked for, and those among them that the caller has to load.
 pub(crate) struct Claims {
     object: ObjectId,
-    wanted: For,
     asked: Vec<(IndexRow, Asked)>,
     own: Vec<(IndexRow, Takeoff<Landed>)>,
 }
@@ -128,11 +137,11 @@ impl Loader {
     }
 
     /// Asks for blocks of an object, in the order of their positions.
-    pub(crate) fn claim(&self, object: ObjectId, rows: &[IndexRow], wanted: For) -> Claims {
+    pub(crate) fn claim(&self, object: ObjectId, rows: &[IndexRow]) -> Claims {
         let (mut asked, mut own) = (Vec::with_capacity(rows.len()), Vec::new());
         for row in rows {
             let key = Key::new(object, row.position);
-            let ask = match self.flights.claim(key, || self.known(key, wanted)) {
+            let ask = match self.flights.claim(key, || self.known(&key)) {
                 Claim::Ready(landed) => Asked::Ready(landed),
                 Claim::Joined(passenger) => Asked::Joined(passenger),
                 Claim::Mine(takeoff, passenger) => {
@@ -142,33 +151,39 @@ impl Loader {
             };
             asked.push((*row, ask));
         }
-        Claims {
-            object,
-            wanted,
-            asked,
-            own,
-        }
+        Claims { object, asked, own }
     }
 
-    fn known(&self, key: Key, wanted: For) -> Option<Landed> {
-        let Kept { block, was_read } = self.memory.get(&key)?;
-        let is_again = |was_read: &Arc<AtomicBool>| was_read.swap(true, Relaxed);
-        if wanted == For::Reader && was_read.as_ref().is_some_and(is_again) {
-            let block = block.copied();
-            let kept = Kept {
-                block: block.clone(),
-                was_read: None,
-            };
-            self.memory.insert(key, kept);
-            return Some(Ok((block, Origin::Memory)));
+    fn known(&self, key: &Key) -> Option<Landed> {
+        let kept = self.memory.peek(key)?;
+        Some(Ok((kept, Origin::Memory)))
+    }
+
+    /// A reader took the entries of `[from, to)` out of a block. What is taken a second time is
+    /// worth keeping.
+    pub(crate) fn was_read(
+        &self,
+        (object, row): (ObjectId, &IndexRow),
+        kept: &Kept,
+        (from, to): (Offset, Offset),
+    ) {
+        if from >= to || kept.read.to.fetch_max(to.0, Relaxed) <= from.0 {
+            return;
         }
-        Some(Ok((block, Origin::Memory)))
+        let key = Key::new(object, row.position);
+        if kept.read.is_shared.swap(false, Relaxed) {
+            let block = kept.block.copied();
+            let read = Arc::clone(&kept.read);
+            self.memory.insert(key, Kept { block, read });
+        } else {
+            self.memory.touch(&key);
+        }
     }
 
     /// Loads what the caller has to, and tells everybody who waits for it.
     pub(crate) async fn load(&self, source: &Source, claims: &mut Claims) {
         let own = std::mem::take(&mut claims.own);
-        let (object, wanted) = (claims.object, claims.wanted);
+        let object = claims.object;
         let on_disk = |row: &IndexRow| {
             let disk = self.disk.get();
             disk.is_some_and(|disk| disk.holds(&Key::new(object, row.position)))
@@ -179,7 +194,7 @@ impl Loader {
         let pieces = on_disk.map(|(row, takeoff)| Piece::Disk(row, takeoff));
         let runs = runs(absent, self.request_bytes_max, self.gap_bytes_max);
         let pieces = pieces.chain(runs.into_iter().map(Piece::Run));
-        let pieces = pieces.map(|piece| self.piece(source, object, piece, wanted));
+        let pieces = pieces.map(|piece| self.piece(source, object, piece));
         let pieces = stream::iter(pieces).buffer_unordered(self.parallel);
         pieces.collect::<()>().await;
     }
@@ -203,33 +218,33 @@ impl Loader {
                 Asked::Own(passenger) => (passenger, true),
             };
             if let Some(landed) = passenger.arrive().await {
-                return landed.map(|(block, origin)| {
+                return landed.map(|(kept, origin)| {
                     // Who joined a load found the block where it was going to be anyway.
                     if is_own {
-                        return (block, origin);
+                        return (kept, origin);
                     }
                     add(&self.counters.blocks_from_memory, 1);
-                    (block, Origin::Memory)
+                    (kept, Origin::Memory)
                 });
             }
             sometimes!("s3stream: a load was given up under others who waited");
-            let mut again = self.claim(object, std::slice::from_ref(row), For::Reader);
+            let mut again = self.claim(object, std::slice::from_ref(row));
             self.load(source, &mut again).await;
             let (_, ask) = again.asked.pop().expect("one was asked for");
             asked = ask;
         }
     }
 
-    async fn piece(&self, source: &Source, object: ObjectId, piece: Piece, wanted: For) {
+    async fn piece(&self, source: &Source, object: ObjectId, piece: Piece) {
         match piece {
             Piece::Disk(row, takeoff) => {
                 let landed = match self.try_disk(object, &row).await {
                     Some(landed) => landed,
                     None => self.ask_bucket(source, object, &row).await,
                 };
-                self.land(object, &row, takeoff, landed, None);
+                self.land(object, &row, takeoff, landed);
             }
-            Piece::Run(run) => self.run(source, object, run, wanted).await,
+            Piece::Run(run) => self.run(source, object, run).await,
         }
     }
 
@@ -238,7 +253,7 @@ impl Loader {
         let key = Key::new(object, row.position);
         let bytes = disk.read(&key).await?;
         match block::decode_data(bytes, row, object.nonce) {
-            Ok(block) => Some(Ok((block, Origin::Disk))),
+            Ok(block) => Some(Ok((Kept::new(block, false), Origin::Disk))),
             Err(error) if mutant!(90) => {
                 let error = tier_error(&object.key(), row.position, error);
                 Some(Err(error))
@@ -252,10 +267,10 @@ impl Loader {
 
     async fn ask_bucket(&self, source: &Source, object: ObjectId, row: &IndexRow) -> Landed {
         let block = source.block(object, row).await?;
-        Ok((block, Origin::Bucket))
+        Ok((Kept::new(block, false), Origin::Bucket))
     }
 
-    async fn run(&self, source: &Source, object: ObjectId, run: Run<Takeoff<Landed>>, wanted: For) {
+    async fn run(&self, source: &Source, object: ObjectId, run: Run<Takeoff<Landed>>) {
         let Run { start, end, blocks } = run;
         let bytes = if blocks.len() == 1 {
             Ok(Bytes::new())
@@ -268,29 +283,21 @@ impl Loader {
                 let bytes = part_at(bytes, row.position - start, row.size).ok()?;
                 block::decode_data(bytes, &row, object.nonce).ok()
             };
-            let (landed, shared) = match &bytes {
-                Err(error) => (Err(error.clone()), None),
+            let landed = match &bytes {
+                Err(error) => Err(error.clone()),
                 Ok(bytes) => match part(bytes) {
-                    Some(block) => (Ok((block, Origin::Bucket)), Some(wanted)),
+                    Some(block) => Ok((Kept::new(block, true), Origin::Bucket)),
                     // A single block, an answer cut short, or damage, which counts only if a second
                     // read shows it too.
-                    None => (self.ask_bucket(source, object, &row).await, None),
+                    None => self.ask_bucket(source, object, &row).await,
                 },
             };
-            self.land(object, &row, takeoff, landed, shared);
+            self.land(object, &row, takeoff, landed);
         }
     }
 
-    /// `shared` is for whom a block was loaded that shares its bytes with others.
-    fn land(
-        &self,
-        object: ObjectId,
-        row: &IndexRow,
-        takeoff: Takeoff<Landed>,
-        landed: Landed,
-        shared: Option<For>,
-    ) {
-        if let Ok((block, origin)) = &landed {
+    fn land(&self, object: ObjectId, row: &IndexRow, takeoff: Takeoff<Landed>, landed: Landed) {
+        if let Ok((kept, origin)) = &landed {
             let key = Key::new(object, row.position);
             let counter = match origin {
                 Origin::Disk => &self.counters.blocks_from_disk,
@@ -300,14 +307,9 @@ impl Loader {
             if *origin == Origin::Bucket
                 && let Some(disk) = self.disk.get()
             {
-                disk.offer(key, block.bytes());
+                disk.offer(key, kept.block.bytes());
             }
-            let was_read = |wanted| Arc::new(AtomicBool::new(wanted == For::Reader));
-            let kept = Kept {
-                block: block.clone(),
-                was_read: shared.map(was_read),
-            };
-            self.memory.insert(key, kept);
+            self.memory.insert(key, kept.clone());
         }
         takeoff.land(landed);
     }

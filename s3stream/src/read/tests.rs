@@ -1,4 +1,6 @@
-//! Tests of reads: offsets, sizes, times, cache, damage.
+//! Tests of reads: offsets, sizes, times, damage.
+
+mod loads;
 
 use std::time::Duration;
 
@@ -421,44 +423,6 @@ async fn long_stream(config: TierConfig) -> (Rig, StreamId, Vec<Entry>) {
     let all = entries(0, 400, 1, 100);
     rig.upload(stream, all.clone()).await;
     (rig, stream, all)
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_reader_in_sequence_is_read_ahead_of_and_a_random_one_is_not() {
-    let (rig, stream, all) = long_stream(small_config()).await;
-    for offset in [7u64, 300, 50, 222, 111] {
-        rig.tier.fetch(stream, Offset(offset), 1).await.unwrap();
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    assert_eq!(rig.tier.counters().blocks_ahead, 0);
-    let gets = rig.bucket.count(Op::Get, "data/");
-    let (mut next, mut read) = (Offset(0), Vec::new());
-    while next < Offset(400) {
-        let fetched = rig.tier.fetch(stream, next, 400).await.unwrap();
-        next = fetched.entries.last().unwrap().end_offset();
-        read.extend(fetched.entries);
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-    assert_eq!(read, all);
-    let counters = rig.tier.counters();
-    assert!(counters.blocks_ahead > 80, "{counters:?}");
-    let gets = rig.bucket.count(Op::Get, "data/") - gets;
-    assert!(gets < 30, "{gets} requests for 134 blocks");
-    // 400 entries, three a block; what was read at random is in memory already.
-    assert_eq!(counters.blocks_from_bucket, 134, "each block once");
-}
-
-#[tokio::test(start_paused = true)]
-async fn requests_are_bounded_in_size() {
-    let mut config = small_config();
-    config.read.request_bytes_max = 4 << 10;
-    let (rig, stream, all) = long_stream(config).await;
-    let fetched = rig.tier.fetch(stream, Offset(0), usize::MAX).await.unwrap();
-    assert_eq!(fetched.entries, all);
-    // Blocks of 436 bytes: nine in 4 KiB.
-    let gets = rig.bucket.count(Op::Get, "data/") - 1;
-    assert_eq!((fetched.from_bucket, gets), (134, 15));
-    assert_eq!(rig.tier.counters().reads_joined, gets as u64);
 }
 
 #[tokio::test(start_paused = true)]
