@@ -7,10 +7,14 @@
 //! 1. A replay asks for the recorded ranges in the recorded order, each once, and does nothing
 //!    with the answers; unless the bucket hands out its own memory: then each answer is copied
 //!    once, as the client of a store would have to.
+//! 2. Answers are kept until as many bytes came behind them as a reader keeps. Memory that is used
+//!    again at once stays in the processor's caches, and a read into it says nothing about one
+//!    whose answer somebody wants.
 //!
 //! *IO: through the bucket port*
 #![allow(clippy::disallowed_methods, reason = "measures the real world")]
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -127,8 +131,8 @@ impl Bucket for GetLog {
     }
 }
 
-/// Does the recorded reads again, as many at a time as then, and copies the answers if
-/// `is_memory`. Answers how long they took and how many bytes came back.
+/// Does the recorded reads again, as many at a time as then; copies the answers if `is_memory`, and
+/// keeps the last `kept_bytes` of them. Answers how long they took and how many bytes came back.
 ///
 /// # Errors
 /// The first read that fails.
@@ -139,8 +143,13 @@ pub async fn replay_gets(
     bucket: Arc<dyn Bucket>,
     gets: &Gets,
     is_memory: bool,
+    kept_bytes: usize,
 ) -> Result<(Duration, u64), BucketError> {
     let (ranges, next) = (Arc::new(gets.ranges.clone()), Arc::new(AtomicUsize::new(0)));
+    let kept = Arc::new(Mutex::new(Kept {
+        bytes_max: kept_bytes,
+        ..Kept::default()
+    }));
     let begun = Instant::now();
     let workers: Vec<_> = (0..gets.depth())
         .map(|_| {
@@ -149,6 +158,7 @@ pub async fn replay_gets(
                 ranges.clone(),
                 next.clone(),
                 is_memory,
+                kept.clone(),
             ))
         })
         .collect();
@@ -159,11 +169,32 @@ pub async fn replay_gets(
     Ok((begun.elapsed(), num_bytes))
 }
 
+/// The answers that came last.
+#[derive(Default)]
+struct Kept {
+    answers: VecDeque<Bytes>,
+    num_bytes: usize,
+    bytes_max: usize,
+}
+
+impl Kept {
+    fn push(&mut self, answer: Bytes) {
+        self.num_bytes += answer.len();
+        self.answers.push_back(answer);
+        while self.num_bytes > self.bytes_max
+            && let Some(oldest) = self.answers.pop_front()
+        {
+            self.num_bytes -= oldest.len();
+        }
+    }
+}
+
 async fn worker(
     bucket: Arc<dyn Bucket>,
     ranges: Arc<Vec<(String, Option<Range<u64>>)>>,
     next: Arc<AtomicUsize>,
     is_memory: bool,
+    kept: Arc<Mutex<Kept>>,
 ) -> Result<u64, BucketError> {
     let (mut num_bytes, mut copy) = (0, Vec::new());
     while let Some((key, range)) = ranges.get(next.fetch_add(1, Ordering::Relaxed)) {
@@ -174,6 +205,7 @@ async fn worker(
             std::hint::black_box(&copy);
         }
         num_bytes += bytes.len() as u64;
+        (kept.lock().unwrap_or_else(PoisonError::into_inner)).push(bytes);
     }
     Ok(num_bytes)
 }
@@ -201,7 +233,7 @@ mod tests {
         let gets = log.take();
         assert_eq!((gets.ranges.len(), gets.depth()), (2, 1));
         let log = Arc::new(log);
-        let (_, num_bytes) = replay_gets(log.clone(), &gets, true).await.unwrap();
+        let (_, num_bytes) = replay_gets(log.clone(), &gets, true, 4).await.unwrap();
         assert_eq!((num_bytes, log.take().ranges), (8, gets.ranges));
         assert_eq!(log.take(), Gets::default());
     }

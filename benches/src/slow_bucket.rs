@@ -29,7 +29,7 @@ pub struct SlowBucket {
     creates: Mutex<Creates>,
 }
 
-/// The creates that a [`SlowBucket`] saw.
+/// The creates that a [`SlowBucket`] saw, and the parts of objects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Creates {
     /// Bytes of each, in the order in which they began.
@@ -68,6 +68,15 @@ impl SlowBucket {
         std::mem::take(&mut creates)
     }
 
+    /// A create or a part begins.
+    fn begin(&self, body: &[Bytes]) -> UnderWay<'_> {
+        let (guard, num_under_way) = UnderWay::begin(&self.under_way);
+        let mut creates = self.creates.lock().unwrap_or_else(PoisonError::into_inner);
+        creates.sizes.push(body.iter().map(Bytes::len).sum());
+        creates.sum_under_way += num_under_way;
+        guard
+    }
+
     async fn delayed<T>(&self, request: impl Future<Output = T>) -> T {
         self.env.sleep(self.latency / 2).await;
         let answer = request.await;
@@ -100,12 +109,7 @@ impl Bucket for SlowBucket {
         body: Vec<Bytes>,
     ) -> BoxFuture<'a, Result<(), BucketError>> {
         Box::pin(async move {
-            let (_guard, num_under_way) = UnderWay::begin(&self.under_way);
-            {
-                let mut creates = self.creates.lock().unwrap_or_else(PoisonError::into_inner);
-                creates.sizes.push(body.iter().map(Bytes::len).sum());
-                creates.sum_under_way += num_under_way;
-            }
+            let _under_way = self.begin(&body);
             self.delayed(self.inner.create(purpose, key, body)).await
         })
     }
@@ -162,7 +166,10 @@ impl Bucket for SlowBucket {
         part: Part<'a>,
         body: Vec<Bytes>,
     ) -> BoxFuture<'a, Result<PartTag, BucketError>> {
-        Box::pin(self.delayed(self.inner.put_part(purpose, part, body)))
+        Box::pin(async move {
+            let _under_way = self.begin(&body);
+            self.delayed(self.inner.put_part(purpose, part, body)).await
+        })
     }
 
     fn copy_part<'a>(

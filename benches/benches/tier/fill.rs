@@ -1,6 +1,6 @@
 //! A stream in a bucket, to be read.
 //!
-//! *Owns*: appending through a tail in memory, uploading.
+//! *Owns*: appending through a tail in memory, the uploader behind it.
 //! *Does not own*: what is measured on it.
 //!
 //! *IO: through the bucket port*
@@ -13,6 +13,7 @@ use tidewater_benches::noise;
 use tidewater_bucket::Bucket;
 use tidewater_s3stream::{
     CommitReport, Entry, MetaOp, Pending, SealedBatch, SealedRange, Tail, Tier, TierConfig,
+    Uploader,
 };
 use tidewater_types::{BoxFuture, Env, Epoch, NodeId, Offset, StreamId};
 use tokio::sync::Notify;
@@ -31,47 +32,80 @@ pub(crate) async fn fill(
     env: Arc<dyn Env>,
     num_bytes: u64,
 ) -> Result<StreamId, Failure> {
-    let tier = Tier::open(bucket, env, TierConfig::default()).await?;
-    let stream = tier.metadata().read(|state| state.next_stream_id());
-    let ops = vec![
-        MetaOp::RegisterNode {
-            node: NODE,
-            epoch: EPOCH,
-        },
-        MetaOp::CreateStream { stream },
-        MetaOp::OpenStream {
-            stream,
-            node: NODE,
-            node_epoch: EPOCH,
-            epoch: EPOCH,
-        },
-    ];
-    tier.metadata().propose(ops).await?;
-    let tail = Arc::new(OneStream {
-        stream,
-        entries: Mutex::default(),
-        grew: Notify::new(),
-    });
-    let uploader = tier.start_uploader(NODE, EPOCH, tail.clone());
-    let body = noise(1 << 20);
+    let filling = Filling::begin(bucket, env).await?;
     let num_entries = num_bytes / ENTRY_BYTES as u64;
     for part in (0..num_entries).collect::<Vec<_>>().chunks(512) {
-        tail.append(part.iter().map(|offset| entry(*offset, &body)));
-        uploader.flush().await?;
+        filling
+            .upload(filling.entries(part.iter().copied()))
+            .await?;
     }
-    uploader.stop().await;
-    Ok(stream)
+    Ok(filling.end().await)
 }
 
-/// Entries differ, and so do their blocks.
-fn entry(offset: u64, noise: &Bytes) -> Entry {
-    let mut payload = noise.slice(..ENTRY_BYTES).to_vec();
-    payload[..8].copy_from_slice(&offset.to_le_bytes());
-    Entry {
-        base_offset: Offset(offset),
-        record_count: 1,
-        timestamp_ms_max: 1,
-        payload: Bytes::from(payload),
+/// A stream that grows.
+pub(crate) struct Filling {
+    stream: StreamId,
+    tail: Arc<OneStream>,
+    uploader: Uploader,
+    noise: Bytes,
+}
+
+impl Filling {
+    /// A new stream in an empty bucket.
+    pub(crate) async fn begin(bucket: Arc<dyn Bucket>, env: Arc<dyn Env>) -> Result<Self, Failure> {
+        let tier = Tier::open(bucket, env, TierConfig::default()).await?;
+        let stream = tier.metadata().read(|state| state.next_stream_id());
+        let ops = vec![
+            MetaOp::RegisterNode {
+                node: NODE,
+                epoch: EPOCH,
+            },
+            MetaOp::CreateStream { stream },
+            MetaOp::OpenStream {
+                stream,
+                node: NODE,
+                node_epoch: EPOCH,
+                epoch: EPOCH,
+            },
+        ];
+        tier.metadata().propose(ops).await?;
+        let tail = Arc::new(OneStream {
+            stream,
+            entries: Mutex::default(),
+            grew: Notify::new(),
+        });
+        Ok(Self {
+            stream,
+            uploader: tier.start_uploader(NODE, EPOCH, tail.clone()),
+            tail,
+            noise: noise(ENTRY_BYTES),
+        })
+    }
+
+    /// One record each; they differ, and so do their blocks.
+    pub(crate) fn entries(&self, offsets: impl Iterator<Item = u64>) -> Vec<Entry> {
+        let entry = |offset: u64| {
+            let mut payload = self.noise.to_vec();
+            payload[..8].copy_from_slice(&offset.to_le_bytes());
+            Entry {
+                base_offset: Offset(offset),
+                record_count: 1,
+                timestamp_ms_max: 1,
+                payload: Bytes::from(payload),
+            }
+        };
+        offsets.map(entry).collect()
+    }
+
+    /// Appends the entries and waits until they are in objects and committed.
+    pub(crate) async fn upload(&self, entries: Vec<Entry>) -> Result<(), Failure> {
+        self.tail.append(entries.into_iter());
+        Ok(self.uploader.flush().await?)
+    }
+
+    pub(crate) async fn end(self) -> StreamId {
+        self.uploader.stop().await;
+        self.stream
     }
 }
 

@@ -7,11 +7,14 @@
 //! *IO: driver*
 #![allow(clippy::disallowed_methods, reason = "measures the real world")]
 
+mod cache_hit;
 mod cold_read;
 mod fill;
 mod metadata_commit;
 mod open_stream;
 mod part;
+mod tail_with_cold_readers;
+mod upload;
 
 use std::process::ExitCode;
 
@@ -19,11 +22,18 @@ use tidewater_benches::{Options, Place, Row, print};
 
 use crate::part::{Failure, Part, Plan, Rig};
 
+/// The broker's.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Every part. A new one is a file with a type that implements [`Part`], and a line here.
 const PARTS: &[&dyn Part] = &[
+    &cache_hit::CacheHit,
     &cold_read::ColdRead,
     &metadata_commit::MetadataCommit,
     &open_stream::OpenStream,
+    &tail_with_cold_readers::TailWithColdReaders,
+    &upload::Upload,
 ];
 
 fn main() -> ExitCode {
