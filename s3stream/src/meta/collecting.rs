@@ -53,3 +53,25 @@ impl Drop for Turn<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Collecting, Turn};
+    use parking_lot::Mutex;
+
+    #[test]
+    fn no_request_is_lost_and_a_turn_ends_with_its_holder() {
+        let collecting = Mutex::new(Collecting::default());
+        let mut first = Turn::take(&collecting).unwrap();
+        assert!(first.is_asked());
+        assert!(Turn::take(&collecting).is_none());
+        assert!(first.is_asked(), "it was asked for meanwhile");
+        assert!(!first.is_asked());
+        let second = Turn::take(&collecting).unwrap();
+        // The turn of the first is over, whatever becomes of it.
+        drop(first);
+        assert!(Turn::take(&collecting).is_none());
+        drop(second);
+        assert!(Turn::take(&collecting).is_some());
+    }
+}
