@@ -35,7 +35,7 @@ mod plain {
     use std::task::Waker;
 
     use super::super::Batch;
-    use super::{BLOCK, Inlet, Lsn, VecDeque, frame, inlet};
+    use super::{Acks, Arc, BLOCK, Inlet, Lsn, PoolShape, VecDeque, frame, inlet};
     use crate::error::{Resource, WalError};
     use crate::format::group::HEADER_BYTES;
 
@@ -104,8 +104,12 @@ mod plain {
     proptest! {
         /// The pool asserts its bound itself.
         #[test]
-        fn permits_never_fill_more_than_the_pool(steps in steps()) {
-            let inlet = inlet(DEPTH, 20);
+        fn permits_never_fill_more_than_the_pool(steps in steps(), batch_blocks in 1usize..=8) {
+            let shape = PoolShape {
+                batch_bytes: batch_blocks * BLOCK,
+                ..inlet(DEPTH, 20).shape
+            };
+            let inlet = Inlet::new(shape, Arc::new(Acks::new(Lsn(0))), Lsn(0));
             let mut free = inlet.shape.room_bytes();
             let mut engine = Engine {
                 pending: VecDeque::new(),

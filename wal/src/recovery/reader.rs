@@ -213,7 +213,7 @@ impl<'a> Reader<'a> {
     fn request(&mut self, position: u64, least: u64) {
         let most = self.geometry.segment_end(position) - position;
         let num_bytes = if self.careful.contains(&position) {
-            least
+            least.max(self.geometry.block_bytes)
         } else {
             self.chunk_bytes.max(least).min(most)
         };
