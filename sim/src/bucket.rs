@@ -164,13 +164,8 @@ impl SimBucket {
                 });
             }
             Fate::Throttled => {
-                self.deliver(
-                    there,
-                    answer,
-                    Err(BucketError::Throttled {
-                        key: key.to_owned(),
-                    }),
-                );
+                let key = key.to_owned();
+                self.deliver(there, answer, Err(BucketError::Throttled { key }));
             }
             Fate::NeverArrives => self.deliver(timeout, answer, Err(unknown("no answer"))),
             Fate::ServerError => self.deliver(there, answer, Err(unknown("server error"))),
@@ -186,7 +181,9 @@ impl SimBucket {
                     .call_after(at, move || drop(store.apply(what, way, apply)));
                 self.deliver(timeout, answer, Err(unknown("answer lost")));
             }
-            Fate::Conflict | Fate::Garbled => unreachable!("drawn on arrival"),
+            Fate::Conflict | Fate::Garbled | Fate::UploadForgotten => {
+                unreachable!("drawn on arrival")
+            }
         }
         let closed = Err(unknown("the run is over"));
         answered.await.unwrap_or(closed)
@@ -447,9 +444,11 @@ impl Bucket for SimBucket {
         let handle = self.handle.clone();
         Box::pin(self.request("complete", key, false, move |state| {
             let replaces = state.faults.completion_replaces;
-            let State {
-                objects, uploads, ..
-            } = state;
+            let rate = state.faults.upload_forgotten;
+            if state.uploads.forgets(&owned, &id, rate, &mut state.rng) {
+                *state.counts.entry(Fate::UploadForgotten).or_default() += 1;
+            }
+            let (objects, uploads) = (&mut state.objects, &mut state.uploads);
             uploads.complete(objects, replaces, &owned, &id, &parts)?;
             let whole = objects.get(&owned);
             handle.line(|| {

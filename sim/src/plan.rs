@@ -170,6 +170,7 @@ impl Plan {
                 completion_replaces: Rng::new(seed, "plan: parts").chance(500),
                 conflict: rate(&mut Rng::new(seed, "plan: conflicts"), 1000),
                 garbled: rate(&mut Rng::new(seed, "plan: garbled"), 30),
+                upload_forgotten: rate(&mut Rng::new(seed, "plan: uploads"), 300),
                 ..bucket_faults(&mut rng)
             },
             segment_bytes: 1 << rng.between(14, 16),
@@ -327,6 +328,7 @@ fn bucket_faults(rng: &mut Rng) -> BucketFaults {
         timeout_ns: 20_000_000,
         conflict: 0,
         garbled: 0,
+        upload_forgotten: 0,
         page_keys: if rng.chance(500) { 3 } else { 1000 },
         completion_replaces: false,
     }

@@ -27,6 +27,9 @@ pub struct BucketFaults {
     /// A create arrives while another write or a delete of its key is under way, and is refused
     /// for that: S3's 409, which its adapter tells as throttled.
     pub conflict: u32,
+    /// The store has forgotten an upload in parts when it is to be completed, as its rules for the
+    /// age of uploads may tell it to.
+    pub upload_forgotten: u32,
     /// Mean time of one way in nanoseconds.
     pub way_ns: u64,
     /// Time after which a client gives up in nanoseconds.
@@ -49,6 +52,7 @@ impl Default for BucketFaults {
             truncated: 0,
             garbled: 0,
             conflict: 0,
+            upload_forgotten: 0,
             way_ns: 300_000,
             timeout_ns: 20_000_000,
             page_keys: 1000,
@@ -71,6 +75,8 @@ pub(super) enum Fate {
     Conflict,
     /// Drawn where an object is read.
     Garbled,
+    /// Drawn where the completion arrives.
+    UploadForgotten,
 }
 
 impl Fate {
@@ -85,6 +91,7 @@ impl Fate {
             Self::Truncated => "bucket_truncated",
             Self::Conflict => "bucket_conflict",
             Self::Garbled => "bucket_garbled",
+            Self::UploadForgotten => "bucket_upload_forgotten",
         }
     }
 }

@@ -15,6 +15,8 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use tidewater_bucket::{BucketError, MultipartLimits, PartTag};
 
+use crate::rng::Rng;
+
 /// Small, so that small objects have many parts.
 pub(super) const LIMITS: MultipartLimits = MultipartLimits {
     part_bytes_min: 64,
@@ -141,6 +143,12 @@ impl Uploads {
         upload.stage = Stage::Aborted;
         upload.parts.clear();
         Ok(())
+    }
+
+    /// Whether the store has let go of the upload that is to be completed now, which it does in
+    /// `rate` of 1,000 cases.
+    pub(super) fn forgets(&mut self, key: &str, id: &str, rate: u32, rng: &mut Rng) -> bool {
+        rate > 0 && rng.chance(rate) && self.abort(key, id).is_ok()
     }
 
     fn open_upload(&mut self, key: &str, id: &str) -> Result<&mut Upload, BucketError> {

@@ -28,7 +28,7 @@ use tokio::sync::oneshot;
 
 use crate::bucket::BucketFaults;
 use crate::check::Violation;
-use crate::exec::{Executor, Stop};
+use crate::exec::{Executor, Stop, Tag};
 use crate::plan::{End, Life, Plan};
 use crate::scenario::common::LIMITS;
 use crate::scenario::gate::Gate;
@@ -36,6 +36,8 @@ use world::World;
 
 /// How long the healed node may take, in virtual time.
 const HEALED_TIME_MAX: Duration = Duration::from_secs(900);
+/// How long a reader may take to end what it began before all was healed, and two fetches more.
+const READER_TIME_MAX: Duration = Duration::from_secs(60);
 
 type Outcome = (
     Result<Result<(), Violation>, Stop>,
@@ -55,10 +57,12 @@ async fn all_lives(world: Arc<World>) -> Result<(), Violation> {
     let plan = world.plan.clone();
     life::create_streams(&world).await?;
     let nodes = if plan.long { 3 } else { 2 };
+    let mut readers = Vec::new();
     for number in 0..plan.readers {
-        let reader = reader::read(Arc::clone(&world), number);
         let tag = world.next_tag();
+        let reader = reader::read(Arc::clone(&world), tag, number);
         world.handle.spawn(tag, "reader", Box::pin(reader));
+        readers.push(tag);
     }
     let node = |number: usize| {
         let lives = plan.lives.iter().skip(number).step_by(nodes);
@@ -78,7 +82,8 @@ async fn all_lives(world: Arc<World>) -> Result<(), Violation> {
         }
     };
     join_all((0..nodes).map(node)).await;
-    heal(&world).await;
+    heal(&world, &readers).await;
+    end_of_readers(&world, &readers).await?;
     world.failure()?;
     let (sender, done) = oneshot::channel();
     let tag = world.next_tag();
@@ -116,10 +121,12 @@ async fn live(world: &Arc<World>, node: NodeId, life: Life) {
     }
 }
 
-/// Everybody dies, the bucket recovers, and late requests land.
-async fn heal(world: &Arc<World>) {
+/// All but the readers die, the bucket recovers, and late requests land.
+async fn heal(world: &Arc<World>, readers: &[Tag]) {
     for tag in world.all_tags() {
-        world.handle.kill(tag);
+        if !readers.contains(&tag) {
+            world.handle.kill(tag);
+        }
     }
     world.model.lock().is_healed = true;
     world.bucket.set_faults(BucketFaults {
@@ -127,4 +134,23 @@ async fn heal(world: &Arc<World>) {
         ..BucketFaults::default()
     });
     world.handle.sleep(Duration::from_secs(2)).await;
+}
+
+/// No reader waits for ever.
+async fn end_of_readers(world: &Arc<World>, readers: &[Tag]) -> Result<(), Violation> {
+    let until = world.handle.now().after(READER_TIME_MAX);
+    let num_done = || {
+        let model = world.model.lock();
+        let done = model.healed_reads.values().filter(|reads| **reads >= 2);
+        done.count()
+    };
+    while num_done() < readers.len() {
+        if world.handle.now() > until {
+            return Err(Violation::new("liveness", "a reader waits for ever"));
+        }
+        world.handle.sleep(Duration::from_millis(100)).await;
+        world.failure()?;
+    }
+    readers.iter().for_each(|tag| world.handle.kill(*tag));
+    Ok(())
 }

@@ -172,6 +172,10 @@ impl Node {
             return;
         }
         let (stream, _) = owned[rng.index(owned.len())];
+        self.append_to(stream);
+    }
+
+    pub(super) fn append_to(&self, stream: StreamId) {
         if let Some(entry) = self.world.append(stream, self.tag, self.tail.env.wall_ms()) {
             self.tail.push(stream, entry);
         }

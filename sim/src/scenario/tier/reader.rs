@@ -1,6 +1,7 @@
 //! Readers beside the nodes, each a process of its own that follows the metadata.
 //!
-//! *Owns*: what a fetch may answer. *Does not own*: the model of the streams.
+//! *Owns*: what is fetched, in sequence or at random, and given up half-way; what a fetch may answer.
+//! *Does not own*: the model of the streams.
 //!
 //! Invariants
 //! 1. A reader that read the metadata just before never meets an object that is gone, as long as
@@ -13,8 +14,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::{join, select};
 use tidewater_bucket::{Bucket, BucketError, ListPage, Purpose};
-use tidewater_s3stream::{Fetched, Tier, TierError};
+use tidewater_s3stream::{Entry, Fetched, Tier, TierError};
 use tidewater_types::{BoxFuture, Env, ErrorKind, Offset, StreamId};
 
 use super::world::World;
@@ -22,40 +24,78 @@ use crate::bucket::SimBucket;
 use crate::check::Violation;
 use crate::check::streams::Seen;
 use crate::env::SimEnv;
+use crate::exec::Tag;
 use crate::rng::Rng;
 
-pub(super) async fn read(world: Arc<World>, number: u64) {
-    let tag = world.next_tag();
+pub(super) async fn read(world: Arc<World>, tag: Tag, number: u64) {
     let env: Arc<dyn Env> = Arc::new(SimEnv::new(world.handle.clone(), world.plan.seed, tag, 0));
     let bucket = Arc::new(Watched {
         world: Arc::clone(&world),
         bucket: world.bucket.clone(),
     });
-    let Ok(tier) = Tier::open(bucket, Arc::clone(&env), world.config.clone()).await else {
-        return;
-    };
     let mut rng = Rng::new(world.plan.seed ^ number, "tier: reader");
-    loop {
+    let pause = |rng: &mut Rng| {
         let pause = rng.below(8) * world.plan.bucket.way_ns + 10_000;
-        world.handle.sleep(Duration::from_nanos(pause)).await;
+        world.handle.sleep(Duration::from_nanos(pause))
+    };
+    let tier = loop {
+        let opened = Tier::open(bucket.clone(), env.clone(), world.config.clone()).await;
+        match opened {
+            Ok(tier) => break tier,
+            Err(_) => pause(&mut rng).await,
+        }
+    };
+    let mut last: Option<(StreamId, Offset)> = None;
+    while num_healed(&world, number) < 2 {
+        pause(&mut rng).await;
         if tier.metadata().refresh().await.is_err() {
             continue;
         }
-        let stream = StreamId(rng.between(1, world.plan.streams + 1));
+        let is_healed = world.model.lock().is_healed;
+        let (stream, place) = match last.filter(|_| rng.chance(800)) {
+            Some((stream, next)) => (stream, Some(next)),
+            None => (StreamId(rng.between(1, world.plan.streams + 1)), None),
+        };
         let (start, end) = tier.metadata().read(|state| {
             let known = state.stream(stream).expect("never deleted");
             (known.start, known.end)
         });
-        let offset = Offset(start.0 + rng.below(end.0.saturating_sub(start.0) + 1));
+        let any = Offset(start.0 + rng.below(end.0.saturating_sub(start.0) + 1));
+        let offset = place
+            .filter(|next| (start..end).contains(next))
+            .unwrap_or(any);
         let bytes_max = usize::try_from(rng.between(1, 6_000)).expect("small");
-        match tier.fetch(stream, offset, bytes_max).await {
-            Ok(fetched) => check(&world, stream, (offset, end), &fetched, env.wall_ms()),
+        let fetch = tier.fetch(stream, offset, bytes_max);
+        let fetched = if rng.chance(200) {
+            let soon = rng.below(4 * world.plan.bucket.way_ns);
+            let soon = world.handle.sleep(Duration::from_nanos(soon));
+            // A consumer that goes away, while another wants the same.
+            let gone = Box::pin(tier.fetch(stream, offset, bytes_max));
+            let gone = async { drop(select(gone, Box::pin(soon)).await) };
+            join(gone, fetch).await.1
+        } else {
+            fetch.await
+        };
+        match fetched {
+            Ok(fetched) => {
+                let next = fetched.entries.last().map(Entry::end_offset);
+                last = next.map(|next| (stream, next));
+                check(&world, stream, (offset, end), &fetched, env.wall_ms());
+            }
             Err(error) => refused(&world, &error),
         }
         if let Err(error) = tier.snapshot(stream).await {
             refused(&world, &error);
         }
+        if is_healed {
+            *world.model.lock().healed_reads.entry(number).or_default() += 1;
+        }
     }
+}
+
+fn num_healed(world: &World, number: u64) -> u64 {
+    let model = world.model.lock();
+    model.healed_reads.get(&number).copied().unwrap_or(0)
 }
 
 /// What was fetched from `offset` on, when the committed end was known to be `end` or more.

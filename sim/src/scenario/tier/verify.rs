@@ -31,6 +31,8 @@ pub(super) async fn body(world: Arc<World>, tag: Tag) -> Result<(), Violation> {
         node.take_over(*stream).await.map_err(wrong)?;
     }
     node.uploader.flush().await.map_err(wrong)?;
+    move_on(&world, &node, &streams).await.map_err(wrong)?;
+    node.uploader.flush().await.map_err(wrong)?;
     for stream in &streams {
         let expected = world.model.lock().streams[stream].end();
         let metadata = node.tier.metadata();
@@ -51,6 +53,23 @@ pub(super) async fn body(world: Arc<World>, tag: Tag) -> Result<(), Violation> {
         read_all(&world, &node, stream).await.map_err(wrong)??;
     }
     Ok(())
+}
+
+/// A stream is taken from a node whose upload of it is under way: that is dropped, and all else of
+/// the node is uploaded as ever.
+async fn move_on(world: &Arc<World>, node: &Node, streams: &[StreamId]) -> Result<(), TierError> {
+    let tag = world.next_tag();
+    let bucket = Arc::new(world.bucket.clone());
+    let other = open(world, tag, NodeId(2), bucket).await?;
+    world.model.lock().is_moving = true;
+    streams.iter().for_each(|stream| node.append_to(*stream));
+    other.take_over(streams[0]).await?;
+    node.uploader.flush().await?;
+    other.uploader.flush().await?;
+    world.model.lock().is_moving = false;
+    world.handle.kill(tag);
+    node.tier.metadata().refresh().await?;
+    node.take_over(streams[0]).await
 }
 
 /// The bucket holds the data objects that are alive and no other.

@@ -38,6 +38,10 @@ pub(super) struct Model {
     pub(super) streams: BTreeMap<StreamId, Log>,
     pub(super) rng: Rng,
     pub(super) is_healed: bool,
+    /// A stream is taken from a node that works on: what it uploads of it is dropped.
+    pub(super) is_moving: bool,
+    /// Fetches of each reader that began when all was healed, and ended.
+    pub(super) healed_reads: BTreeMap<u64, u64>,
     pub(super) failure: Option<Violation>,
     next_value: u64,
     next_tag: u32,
@@ -112,10 +116,13 @@ impl World {
         let is_patient = rng.chance(500);
         let mut config = config(&mut rng, is_patient);
         let keys = Keys::draw(plan, &mut config);
+        configure_reads(&mut config, &mut Rng::new(plan.seed, "tier: reads"));
         let model = Model {
             streams: BTreeMap::new(),
             rng,
             is_healed: false,
+            is_moving: false,
+            healed_reads: BTreeMap::new(),
             failure: None,
             next_value: 0,
             next_tag: 0,
@@ -271,4 +278,13 @@ fn config(rng: &mut Rng, is_patient: bool) -> TierConfig {
     };
     config.stream_set_streams = [2, 3, 6][rng.index(3)];
     config
+}
+
+/// Few requests at a time or many, all of them sent twice or none; little that may be read ahead.
+fn configure_reads(config: &mut TierConfig, rng: &mut Rng) {
+    config.read.hedge_percent = [0, 5, 100][rng.index(3)];
+    config.read.hedge_delay_min = Duration::from_millis(1);
+    config.read.request_bytes_max = 4 << 10;
+    config.read.ahead_percent = [0, 10, 50][rng.index(3)];
+    config.pace.catch_up_parallel = [1, 2, 32][rng.index(3)];
 }
