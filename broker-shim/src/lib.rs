@@ -17,6 +17,7 @@ mod api;
 mod banner;
 mod broker;
 mod cli;
+mod compaction;
 mod config;
 mod coordinator;
 mod cost;

@@ -133,6 +133,13 @@ impl Partition {
         })
     }
 
+    /// Whether the batch is the last one of its producer that the partition remembers. While the
+    /// producers' state is not loaded, it may be.
+    pub(crate) fn is_last_of_producer(&self, stored: &BatchHeader) -> bool {
+        let ledger = self.ledger.get();
+        ledger.is_none_or(|ledger| ledger.lock().is_last(stored))
+    }
+
     /// The producers' state, loaded at the first call.
     async fn ledger(&self, now_ms: i64) -> Result<&Arc<Mutex<ProducerLedger>>, Refusal> {
         self.ledger.get_or_try_init(|| self.load(now_ms)).await
@@ -162,10 +169,9 @@ impl Partition {
                 ledger.replay(&header, now_ms);
                 next = entry.end_offset();
             }
-            assert!(
-                !fetched.entries.is_empty(),
-                "nothing to read below the high watermark"
-            );
+            if fetched.entries.is_empty() {
+                return Err(moved_on());
+            }
         }
         let ledger = Arc::new(Mutex::new(ledger));
         self.stream.set_state_source(Arc::new(LedgerSource {
@@ -173,6 +179,13 @@ impl Partition {
         }));
         Ok(ledger)
     }
+}
+
+/// There is nothing to read below the high watermark: a later owner has the stream, and has
+/// compacted what this one's log ends with.
+pub(crate) fn moved_on() -> Refusal {
+    let message = "another broker has the partition";
+    Refusal::new(ErrorCode::NOT_LEADER_OR_FOLLOWER, message)
 }
 
 fn damaged(cause: impl std::fmt::Display) -> Refusal {

@@ -56,6 +56,17 @@ pub(crate) fn json(broker: &Broker) -> String {
             reads("nvme", counters.reads_from_nvme),
             reads("bucket", counters.reads_from_bucket),
         ],
+        "compaction_runs": tier.compaction_steps,
+        "compaction_objects": tier.compaction_objects,
+        "compaction_bytes": [
+            json!({"direction": "in", "value": tier.compaction_bytes_read}),
+            json!({"direction": "out", "value": tier.compaction_bytes_written}),
+        ],
+        "key_compaction_runs": tier.key_passes,
+        "key_compaction_records": [
+            json!({"outcome": "kept", "value": tier.key_records_kept}),
+            json!({"outcome": "dropped", "value": tier.key_records_dropped}),
+        ],
         "objects": [
             objects("stream-set", "live", tier.stream_set_live),
             objects("stream-set", "dead", tier.stream_set_dead),

@@ -20,6 +20,7 @@ use tidewater_stream_store::{MetaOp, StoreError};
 use tidewater_types::StreamId;
 
 use super::Broker;
+use crate::compaction;
 use crate::partition::Partition;
 use crate::refusal::Refusal;
 use crate::topics::record::{self, TopicRecord};
@@ -184,7 +185,7 @@ impl Broker {
                 old.unwrap_or_else(|| Arc::new(Partition::new(stream)))
             })
             .collect();
-        self.topics.insert(Topic::new(name, record, partitions));
+        compaction::apply(&self.topics.insert(Topic::new(name, record, partitions)));
         Ok(())
     }
 

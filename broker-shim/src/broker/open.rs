@@ -14,6 +14,7 @@ use tidewater_stream_store::{StoreConfig, StoreError, StreamStore, WalOpener, bu
 use tidewater_types::Env;
 
 use super::{Broker, Facts, IdSource};
+use crate::compaction;
 use crate::partition::Partition;
 use crate::topics::record::{BadRecord, KEY_PREFIX, TopicRecord};
 use crate::topics::registry::{Registry, Topic};
@@ -102,7 +103,7 @@ async fn open_topics(store: &StreamStore) -> Result<Registry, OpenError> {
     for (name, record) in records {
         let own = opened.by_ref().take(record.partitions.len());
         let partitions = own.map(|stream| Arc::new(Partition::new(stream))).collect();
-        registry.insert(Topic::new(name, record, partitions));
+        compaction::apply(&registry.insert(Topic::new(name, record, partitions)));
     }
     Ok(registry)
 }

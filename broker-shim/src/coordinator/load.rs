@@ -14,7 +14,7 @@ use tracing::error;
 
 use super::shard::now;
 use crate::group::{Coordinator, GroupConfig};
-use crate::partition::{from_wire, wire};
+use crate::partition::{from_wire, moved_on, wire};
 use crate::records::{BatchHeader, DecompressionLimit, records};
 use crate::refusal::Refusal;
 
@@ -36,10 +36,9 @@ pub(crate) async fn load(stream: &Stream, env: &Arc<dyn Env>) -> Result<Coordina
     groups.skip_to(wire(next));
     while next < end {
         let fetched = stream.fetch(next, READ_BYTES).await?;
-        assert!(
-            !fetched.entries.is_empty(),
-            "nothing to read below the high watermark"
-        );
+        if fetched.entries.is_empty() {
+            return Err(moved_on());
+        }
         for entry in &fetched.entries {
             let header = BatchHeader::parse(&entry.payload).map_err(damaged)?;
             if !header.is_control() {

@@ -178,6 +178,12 @@ impl ProducerLedger {
         self.applied(stored, stored.base_offset, stored.max_timestamp, now_ms);
     }
 
+    /// Whether the stored batch is the last one of its producer.
+    pub(crate) fn is_last(&self, stored: &BatchHeader) -> bool {
+        let last = self.live.last_batch(stored.producer_id);
+        last.is_some_and(|last| last.base_offset == stored.base_offset)
+    }
+
     /// Forgets producers that have been idle for too long.
     fn expire(&mut self, now_ms: i64) {
         let horizon_ms = now_ms.saturating_sub(self.limits.idle_ms_max);

@@ -136,6 +136,11 @@ pub(crate) struct Producers {
 }
 
 impl Producers {
+    /// The last batch of the producer, if it is remembered.
+    pub(crate) fn last_batch(&self, producer_id: i64) -> Option<&BatchMark> {
+        self.by_id.get(&producer_id)?.window.last()
+    }
+
     /// Whether anything of the producer is remembered.
     pub(crate) fn knows(&self, producer_id: i64) -> bool {
         self.by_id.contains_key(&producer_id)

@@ -9,11 +9,9 @@
 //! *IO: none*
 
 use bytes::Bytes;
-use tidewater_types::crc32c;
 
-use super::header::{
-    BATCH_OVERHEAD, CRC_COVER_START, CRC_POSITION, LOG_OVERHEAD, TRANSACTIONAL_BIT,
-};
+use super::header::{BATCH_OVERHEAD, LOG_OVERHEAD, TRANSACTIONAL_BIT};
+use super::patch::set_crc;
 
 /// The producer a batch is written for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,8 +116,7 @@ impl BatchBuilder {
         head.extend_from_slice(&producer.base_sequence.to_be_bytes());
         head.extend_from_slice(&self.num_records.to_be_bytes());
         self.bytes[..BATCH_OVERHEAD].copy_from_slice(&head);
-        let crc = crc32c(&[&self.bytes[CRC_COVER_START..]]);
-        self.bytes[CRC_POSITION..CRC_POSITION + 4].copy_from_slice(&crc.to_be_bytes());
+        set_crc(&mut self.bytes);
         Bytes::from(self.bytes)
     }
 }

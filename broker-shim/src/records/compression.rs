@@ -6,7 +6,8 @@
 
 use std::fmt;
 
-const CODEC_BITS: i16 = 0b111;
+/// The bits of a batch's attributes that name its codec.
+pub(crate) const CODEC_BITS: i16 = 0b111;
 
 /// How the records of a batch are compressed; the discriminant is Kafka's id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

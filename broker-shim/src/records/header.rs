@@ -30,7 +30,6 @@ pub(crate) const MAX_TIMESTAMP_POSITION: usize = 35;
 pub(crate) const TIMESTAMP_TYPE_BIT: i16 = 1 << 3;
 pub(crate) const TRANSACTIONAL_BIT: i16 = 1 << 4;
 pub(crate) const CONTROL_BIT: i16 = 1 << 5;
-#[allow(dead_code, reason = "key compaction reads it")]
 pub(crate) const DELETE_HORIZON_BIT: i16 = 1 << 6;
 
 /// What the timestamps of a batch mean.
@@ -175,7 +174,6 @@ impl BatchHeader {
 
     /// When the tombstones of a cleaned batch may go, ms since the Unix epoch
     /// (KIP-534): the base timestamp, once attribute bit 6 is set.
-    #[allow(dead_code, reason = "key compaction reads it")]
     pub(crate) fn delete_horizon_ms(&self) -> Option<i64> {
         (self.attributes & DELETE_HORIZON_BIT != 0).then_some(self.base_timestamp)
     }

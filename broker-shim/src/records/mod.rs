@@ -10,9 +10,9 @@
 //! 1. Every length is checked against the bytes that remain before it is used;
 //!    nothing is allocated on the word of a length field alone.
 //! 2. Decompression streams through a small buffer and stops at a limit.
-//! 3. Records are never re-encoded: a batch keeps the bytes its producer sent,
-//!    save base offset, leader epoch and, by rule, timestamp type, maximum
-//!    timestamp and checksum.
+//! 3. Records are never re-encoded but by key compaction: until then a batch keeps
+//!    the bytes its producer sent, save base offset, leader epoch and, by rule,
+//!    timestamp type, maximum timestamp and checksum.
 //!
 //! *IO: none*
 
@@ -27,6 +27,7 @@ mod lookup;
 mod lz4;
 mod parse;
 mod patch;
+mod rewrite;
 mod snappy;
 #[cfg(test)]
 pub(crate) mod testdata;
@@ -39,4 +40,5 @@ pub(crate) use codec::DecompressionLimit;
 pub(crate) use header::{BatchHeader, TimestampType, increment_sequence};
 pub(crate) use iterate::records;
 pub(crate) use lookup::{TimestampedOffset, find_timestamp, max_timestamp};
+pub(crate) use rewrite::{rewrite, without_records};
 pub(crate) use validate::{ProduceRules, ValidBatch, validate_produce};

@@ -49,6 +49,14 @@ pub(crate) fn set_max_timestamp(batch: &mut [u8], max_timestamp: i64) {
     assert!(batch.len() >= BATCH_OVERHEAD, "a batch has a header");
     batch[MAX_TIMESTAMP_POSITION..MAX_TIMESTAMP_POSITION + 8]
         .copy_from_slice(&max_timestamp.to_be_bytes());
+    set_crc(batch);
+}
+
+/// Writes the checksum. `batch` is exactly one batch.
+///
+/// # Panics
+/// If `batch` is shorter than a header.
+pub(crate) fn set_crc(batch: &mut [u8]) {
     let crc = crc32c(&[&batch[CRC_COVER_START..]]);
     batch[CRC_POSITION..CRC_POSITION + 4].copy_from_slice(&crc.to_be_bytes());
 }

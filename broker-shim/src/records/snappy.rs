@@ -1,7 +1,7 @@
 //! Snappy as Kafka clients send it: the xerial framing of the Java library, or one
 //! raw block.
 //!
-//! *Owns*: both framings. *Does not own*: the block codec (`snap`).
+//! *Owns*: both framings of what is read, and the first of what is written. *Does not own*: the block codec (`snap`).
 //!
 //! Invariants
 //! 1. A block may claim at most 32 times its compressed bytes (the format reaches
@@ -95,6 +95,24 @@ impl Read for SnappyReader<'_> {
         self.position += count;
         Ok(count)
     }
+}
+
+/// Bytes of a block in the framing of Java's library.
+const BLOCK_BYTES: usize = 32 << 10;
+
+/// `plain` in the framing that Java's clients write.
+pub(super) fn pack(plain: &[u8]) -> Vec<u8> {
+    let mut out = XERIAL_MAGIC.to_vec();
+    // Version, and the oldest version that can read it.
+    out.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, 1]);
+    for block in plain.chunks(BLOCK_BYTES) {
+        let packed = snap::raw::Encoder::new().compress_vec(block);
+        let packed = packed.expect("a block is far below the codec's limit");
+        let length = u32::try_from(packed.len()).expect("a block is small");
+        out.extend_from_slice(&length.to_be_bytes());
+        out.extend_from_slice(&packed);
+    }
+    out
 }
 
 #[cfg(test)]

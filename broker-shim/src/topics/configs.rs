@@ -11,6 +11,8 @@
 
 use std::collections::BTreeMap;
 
+use tidewater_stream_store::keyed::KeyPolicy;
+
 /// Kafka's `ConfigType` on the wire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -191,6 +193,8 @@ pub(crate) struct TopicConfig {
     pub(crate) timestamp_after_ms_max: i64,
     pub(crate) log_append_time: bool,
     pub(crate) compacted: bool,
+    /// When a compacted topic is compacted.
+    pub(crate) keys: KeyPolicy,
 }
 
 impl TopicConfig {
@@ -210,8 +214,23 @@ impl TopicConfig {
             compacted: text("cleanup.policy")
                 .split(',')
                 .any(|policy| policy.trim() == "compact"),
+            keys: KeyPolicy {
+                lag_ms_min: number("min.compaction.lag.ms"),
+                lag_ms_max: number("max.compaction.lag.ms"),
+                dirty_permille: permille(text("min.cleanable.dirty.ratio")),
+                few_ms_max: number("segment.ms"),
+                delete_retention_ms: number("delete.retention.ms"),
+            },
         }
     }
+}
+
+/// A number from 0 to 1 in thousandths.
+fn permille(ratio: &str) -> u32 {
+    let ratio: f64 = ratio.trim().parse().unwrap_or(1.0);
+    (0..1_000)
+        .find(|permille| f64::from(*permille) >= ratio * 1_000.0 - 1e-6)
+        .unwrap_or(1_000)
 }
 
 #[cfg(test)]
@@ -253,12 +272,27 @@ mod tests {
             ("max.message.bytes", "2000"),
             ("cleanup.policy", "delete,compact"),
             ("message.timestamp.type", "LogAppendTime"),
+            ("min.compaction.lag.ms", "5"),
+            ("min.cleanable.dirty.ratio", "0.125"),
+            ("segment.ms", "100"),
         ]));
+        assert_eq!(
+            config.keys,
+            KeyPolicy {
+                lag_ms_min: 5,
+                lag_ms_max: i64::MAX,
+                dirty_permille: 125,
+                few_ms_max: 100,
+                delete_retention_ms: 86_400_000,
+            }
+        );
         assert_eq!(config.max_message_bytes, 2000);
         assert!(config.compacted && config.log_append_time);
         let default = TopicConfig::from_stored(&BTreeMap::new());
         assert_eq!(default.max_message_bytes, 1_048_588);
         assert_eq!(default.timestamp_after_ms_max, 3_600_000);
         assert!(!default.compacted && !default.log_append_time);
+        let permilles = ["0", "0.5", "0.0001", "1.0", "1"].map(permille);
+        assert_eq!(permilles, [0, 500, 1, 1_000, 1_000]);
     }
 }

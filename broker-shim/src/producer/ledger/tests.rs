@@ -51,6 +51,22 @@ fn code(decision: Decision) -> i16 {
 }
 
 #[test]
+fn the_last_batch_of_each_producer_is_known() {
+    let mut ledger = ledger();
+    let stored = |header: BatchHeader, base_offset| BatchHeader {
+        base_offset,
+        ..header
+    };
+    let first = append(&mut ledger, &header(1, 0, 0, 2));
+    let second = append(&mut ledger, &header(1, 0, 2, 3));
+    let other = append(&mut ledger, &header(2, 0, 0, 1));
+    assert!(!ledger.is_last(&stored(header(1, 0, 0, 2), first)));
+    assert!(ledger.is_last(&stored(header(1, 0, 2, 3), second)));
+    assert!(ledger.is_last(&stored(header(2, 0, 0, 1), other)));
+    assert!(!ledger.is_last(&stored(header(3, 0, 0, 1), other)));
+}
+
+#[test]
 fn no_batch_of_a_new_producer_overtakes_one_that_was_refused() {
     let mut ledger = ledger();
     let (first, second) = (header(1, 0, 0, 2), header(1, 0, 2, 3));
