@@ -15,6 +15,7 @@
     reason = "the process's driver"
 )]
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -194,25 +195,33 @@ async fn open(
     Ok(broker)
 }
 
-/// The cache on a disk, if one was asked for.
+/// The cache on a disk, if one was asked for. Bad usage is refused: a file that another process
+/// uses, a folder that is none. Whatever else is wrong with that disk costs the cache, not the start.
 fn cache_file(config: &ServeConfig) -> Result<Option<CacheFile>, Exit> {
     let Some((folder, num_bytes)) = &config.disk_cache else {
         return Ok(None);
     };
-    create_dir(folder)?;
     let path = folder.join("blocks.cache");
-    let opened = CacheFile::open(&path, *num_bytes).map_err(|cause| {
-        let expected = "a file for the cache that no other process uses";
-        let place = path.display();
-        Exit::new(
-            Code::Environment,
-            "cannot open the cache",
-            place,
-            expected,
-            cause,
-        )
-    })?;
-    Ok(Some(opened))
+    let created = std::fs::create_dir_all(folder);
+    let opened = created.and_then(|()| CacheFile::open(&path, *num_bytes));
+    let cause = match opened {
+        Ok(file) => return Ok(Some(file)),
+        Err(cause) => cause,
+    };
+    let is_usage = match cause.kind() {
+        io::ErrorKind::ResourceBusy => true,
+        _ => folder.exists() && !folder.is_dir(),
+    };
+    if is_usage {
+        let expected = "a folder with a file for the cache that no other process uses";
+        let (what, place) = ("cannot open the cache", path.display());
+        return Err(Exit::new(Code::Environment, what, place, expected, cause));
+    }
+    warn!(
+        "cannot open the cache {}: {cause}; this broker runs without it",
+        path.display()
+    );
+    Ok(None)
 }
 
 /// A store that replaces what it must not is found out before anything is trusted to it. Ours need
