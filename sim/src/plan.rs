@@ -166,13 +166,7 @@ impl Plan {
             },
             disk_faults: device_faults(&mut device, disk_faults(&mut rng)),
             cache: cache_faults(seed),
-            bucket: BucketFaults {
-                completion_replaces: Rng::new(seed, "plan: parts").chance(500),
-                conflict: rate(&mut Rng::new(seed, "plan: conflicts"), 1000),
-                garbled: rate(&mut Rng::new(seed, "plan: garbled"), 30),
-                upload_forgotten: rate(&mut Rng::new(seed, "plan: uploads"), 300),
-                ..bucket_faults(&mut rng)
-            },
+            bucket: late_faults(seed, bucket_faults(&mut rng)),
             segment_bytes: 1 << rng.between(14, 16),
             segments: rng.between(3, 6),
             writers: rng.between(1, 6),
@@ -313,6 +307,17 @@ fn clock_faults(rng: &mut Rng) -> ClockFaults {
     ClockFaults {
         drift: rate(rng, 300),
         jump: rate(rng, 300),
+    }
+}
+
+/// Faults that were added later draw from streams of their own: earlier plans stay what they are.
+fn late_faults(seed: u64, faults: BucketFaults) -> BucketFaults {
+    BucketFaults {
+        completion_replaces: Rng::new(seed, "plan: parts").chance(500),
+        conflict: rate(&mut Rng::new(seed, "plan: conflicts"), 1000),
+        garbled: rate(&mut Rng::new(seed, "plan: garbled"), 30),
+        upload_forgotten: rate(&mut Rng::new(seed, "plan: uploads"), 300),
+        ..faults
     }
 }
 
