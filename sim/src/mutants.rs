@@ -215,7 +215,6 @@ pub const MUTANTS: &[Mutant] = &[
         "metadata",
         "a replaced node's changes of metadata are granted",
     ),
-    cluster(58, "one stale stream blocks the commit of the rest"),
     cluster(
         83,
         "a stream is taken from an owner that did not give it up",

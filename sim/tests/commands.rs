@@ -111,11 +111,11 @@ fn a_failure_shows_lanes_and_leaves_a_timeline_and_a_plan_that_shrinks() {
     let args = [
         "run",
         "--seeds",
-        "4",
+        "24",
         "--scenario",
         "store",
         "--mutant",
-        "28",
+        "24",
     ];
     let output = sim(folder.path(), &args);
     assert_eq!(output.status.code(), Some(1));

@@ -66,16 +66,19 @@ pub(crate) struct Cache<V: NumBytes + Clone> {
 impl<V: NumBytes + Clone> Cache<V> {
     /// A cache of `num_bytes` for values of about `value_bytes` each.
     pub(crate) fn new(num_bytes: u64, value_bytes: u64) -> Self {
-        // The number of shards would follow the number of cores, and eviction with it.
+        // The number of shards would follow the number of cores, and eviction with it. A small cache
+        // has one: a shard that holds a handful of values evicts whatever its hash brings together.
         const SHARDS: usize = 4;
+        const SHARD_VALUES_MIN: u64 = 64;
         // A new entry competes with other new ones alone until it was of use again. What was read
-        // ahead is new, and may be half of all (`ahead_percent`): it must stay until its reader comes.
-        const FOR_WHAT_IS_USED_AGAIN: f64 = 0.5;
-        let items = usize::try_from(num_bytes / value_bytes)
-            .unwrap_or(usize::MAX)
-            .max(128);
+        // ahead is new, and may be half of all (`ahead_percent`): it must stay until its reader comes,
+        // together with what readers take by themselves.
+        const FOR_WHAT_IS_USED_AGAIN: f64 = 0.4;
+        let num_values = num_bytes / value_bytes.max(1);
+        let is_small = num_values < SHARD_VALUES_MIN * SHARDS as u64;
+        let items = usize::try_from(num_values).unwrap_or(usize::MAX).max(128);
         let options = OptionsBuilder::new()
-            .shards(SHARDS)
+            .shards(if is_small { 1 } else { SHARDS })
             .estimated_items_capacity(items)
             .weight_capacity(num_bytes)
             .hot_allocation(FOR_WHAT_IS_USED_AGAIN)

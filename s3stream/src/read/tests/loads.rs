@@ -72,16 +72,19 @@ async fn scan(rig: (&Tier, StreamId, &[Entry]), (from, to): (u64, u64), bytes_ma
 #[tokio::test(start_paused = true)]
 async fn a_reader_that_passes_once_leaves_what_others_use_in_memory() {
     let (rig, stream, all) = long_stream_of(little_memory(), 2_000).await;
-    // Twice: it is in use.
+    // Twice: it is in use, and takes less than is kept for that.
     for _ in 0..2 {
-        scan((&rig.tier, stream, &all), (0, 100), 300).await;
+        scan((&rig.tier, stream, &all), (0, 50), 300).await;
     }
     // Many times the memory, in fetches that share blocks, read ahead of.
     scan((&rig.tier, stream, &all), (100, 2_000), 700).await;
     let counters = rig.tier.counters();
-    assert!(counters.blocks_ahead > 100, "{counters:?}");
+    assert!(counters.blocks_ahead > 40, "{counters:?}");
     let before = counters.blocks_from_bucket;
-    scan((&rig.tier, stream, &all), (0, 100), 300).await;
+    // Backwards: nothing is read ahead, which would count too.
+    for offset in (0..50).rev().map(Offset) {
+        rig.tier.fetch(stream, offset, 1).await.unwrap();
+    }
     assert_eq!(rig.tier.counters().blocks_from_bucket, before);
 }
 
