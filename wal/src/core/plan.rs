@@ -69,7 +69,13 @@ impl Core {
                 .zeroing
                 .as_ref()
                 .is_some_and(|zeroing| zeroing.stage == Stage::Written);
-        if mutant!(2) && writing && self.groups.iter().any(|group| !group.covering) {
+        if mutant!(2)
+            && writing
+            && self
+                .groups
+                .iter()
+                .any(|group| !(group.covering || group.flushed))
+        {
             self.groups
                 .iter_mut()
                 .for_each(|group| group.covering = true);
