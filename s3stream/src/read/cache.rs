@@ -82,6 +82,8 @@ impl<V: NumBytes + Clone> Cache<V> {
             .estimated_items_capacity(items)
             .weight_capacity(num_bytes)
             .hot_allocation(FOR_WHAT_IS_USED_AGAIN)
+            // What comes again after it left is new: readers alone say what is used again.
+            .ghost_allocation(0.0)
             .build()
             .expect("both capacities are given");
         let entries =

@@ -172,18 +172,19 @@ impl Reads {
         };
         while !gathered.is_full() {
             let next = gathered.next;
-            let Some((start, place)) = self.place(stream, next, |_| true) else {
-                break;
-            };
-            if start > next {
-                // Trimmed meanwhile: this is not what follows what was gathered.
-                sometimes!("s3stream: a trim overtook a read");
+            let found = self.place(stream, next, |_| true);
+            let is_trimmed = found.as_ref().is_some_and(|(start, _)| *start > next);
+            let Some((_, place)) = found.filter(|_| !is_trimmed) else {
+                // The end; or trimmed or deleted meanwhile: nothing follows what was gathered.
+                if is_trimmed {
+                    sometimes!("s3stream: a trim overtook a read");
+                }
                 if gathered.fetched.entries.is_empty() {
                     self.metadata
                         .read(|state| check_range(state, stream, next))?;
                 }
                 break;
-            }
+            };
             let source = self.source(&place);
             let index = self.index(source, &place).await?;
             let rows = rows_to_read(&index, stream, next, bytes_max - gathered.num_bytes);
