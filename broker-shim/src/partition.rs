@@ -17,7 +17,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tidewater_protocol::ErrorCode;
 use tidewater_stream_store::{AppendRequest, StateSnapshot, StateSource, Stream};
-use tidewater_types::{Offset, mutant};
+use tidewater_types::{ErrorKind, Offset, mutant};
 use tokio::sync::OnceCell;
 use tracing::error;
 
@@ -81,7 +81,10 @@ impl Partition {
         let reservation = match self.stream.reserve(batch.bytes.len()).await {
             Ok(reservation) => reservation,
             Err(error) => {
-                ledger.lock().refused(&batch.header);
+                // Any other refusal is for good: the producer goes on without this batch.
+                if error.kind() == ErrorKind::Full {
+                    ledger.lock().refused(&batch.header);
+                }
                 return Err(error.into());
             }
         };

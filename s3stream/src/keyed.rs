@@ -6,7 +6,8 @@
 //! Invariants
 //! 1. An entry is rewritten in its place: the offsets it covers stay the same, whatever is left of
 //!    its records.
-//! 2. What an owner does not tell the records of is left to it whole.
+//! 2. What an owner does not tell the records of is left to it whole, and no deletion counts for it: it
+//!    may hold keyed records only if no deletion in its stream may go.
 //!
 //! *IO: none*
 
@@ -54,6 +55,12 @@ pub trait KeyOwner: Send + Sync + 'static {
     /// last stable offset). What is not committed to objects never is, nor is the last entry that
     /// is, nor what lies above the owner's last state snapshot.
     fn bound(&self) -> Offset;
+
+    /// Whether the owner rebuilds its state by reading entries: then nothing is compacted before its
+    /// first state snapshot either.
+    fn replays(&self) -> bool {
+        true
+    }
 
     /// Tells each record, ascending; of an entry that must be left whole it tells none. Returns the
     /// delete horizon that a rewrite of this entry was given, in milliseconds since the Unix epoch.

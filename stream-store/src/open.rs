@@ -234,8 +234,9 @@ fn recover_tails(
     for (lsn, frame) in frames {
         let lsn = *lsn;
         let head = FrameHead::decode(frame).map_err(|bad| bad_frame(lsn, bad))?;
-        // Whoever else has the stream by now got all of it, or the loss of this was accepted.
-        let is_here = |owner: Option<NodeId>| owner.is_none_or(|owner| owner == node);
+        // Whoever else has the stream by now, or had it last and gave it up, has all of it in objects,
+        // or the loss of this was accepted.
+        let is_here = |owner: Option<NodeId>| owner == Some(node);
         let committed = metadata.read(|state| {
             let known = state.stream(head.stream).filter(|s| is_here(s.owner))?;
             Some(known.end.max(known.start))

@@ -44,6 +44,7 @@ pub(crate) async fn release(shared: &Arc<Shared>, id: StreamId) -> Result<(), St
             return Err(StoreError::NoStream { stream: id });
         }
     }
+    shared.tier.set_key_owner(id, None);
     let (stream, epoch) = (id, inner.epoch);
     let give_up = MetaOp::ReleaseStream { stream, epoch };
     shared.tier.metadata().propose(vec![give_up]).await?;

@@ -8,6 +8,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -546,14 +547,17 @@ fn a_running_store_is_checked_while_it_works() {
             .open_stream(store.create().await.unwrap())
             .await
             .unwrap();
+        let is_enough = Arc::new(AtomicBool::new(false));
         let writer = tokio::spawn({
-            let store = store.clone();
+            let (store, is_enough) = (store.clone(), Arc::clone(&is_enough));
             async move {
-                for n in 0..400 {
+                let mut n = 0;
+                while n < 400 || !is_enough.load(Ordering::Relaxed) {
                     append(&stream, "a record or two", n).await;
                     if n % 5 == 0 {
                         store.flush().await.unwrap();
                     }
+                    n += 1;
                 }
             }
         });
@@ -569,6 +573,7 @@ fn a_running_store_is_checked_while_it_works() {
                 Err(error) => panic!("{error}"),
             }
             checks += 1;
+            is_enough.store(checks > 3, Ordering::Relaxed);
         }
         writer.await.unwrap();
         assert!(checks > 3, "{checks}");

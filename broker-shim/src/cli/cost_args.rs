@@ -71,7 +71,7 @@ pub(super) struct CostArgs {
     #[arg(long, value_name = "MS", help_heading = "A workload")]
     upload_interval_ms: Option<f64>,
 
-    /// As for `serve`, in MiB. [default: 19.2, as with its default --memory]
+    /// As for `serve`, in MiB. [default: 15.36, as with its default --memory]
     #[arg(long, value_name = "MIB", help_heading = "A workload")]
     upload_mib: Option<f64>,
 

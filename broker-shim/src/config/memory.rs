@@ -4,7 +4,7 @@
 //! *Does not own*: keeping to a share; each part does that itself.
 //!
 //! Invariants
-//! 1. The shares and what is left to the process itself are the budget, to the byte.
+//! 1. The shares and what is left to the process itself never pass the budget.
 //! 2. Every budget from [`MEMORY_MIN`] on gives each part what it needs.
 //! 3. Where a part counts contents, a fifth of its share is left to the allocator, which rounds sizes up
 //!    to a quarter of a power of two: what is in memory is within the share.

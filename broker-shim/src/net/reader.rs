@@ -129,6 +129,7 @@ impl<'a, H: Handler, R: AsyncRead + Unpin> Reader<'a, H, R> {
         let claimed = self.frames.partial_len();
         if claimed > SMALL_FRAME && self.reserved == 0 {
             self.reserve(claimed).await;
+            self.active = self.connection.env.now();
             any = true;
         }
         if !self.frames.is_partial() {
@@ -200,6 +201,8 @@ impl<'a, H: Handler, R: AsyncRead + Unpin> Reader<'a, H, R> {
             .frame_since
             .map(|since| since.after(limits.frame_time(self.frames.partial_len())));
         match frame {
+            // What is in flight already is room that others wait for: its bytes must go on coming.
+            Some(frame) if self.reserved > 0 => frame.min(self.active.after(limits.frame_base)),
             Some(frame) => frame,
             None if self.any_request => self.active.after(limits.idle),
             None => self.active.after(limits.first_request),

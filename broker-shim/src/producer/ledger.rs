@@ -22,7 +22,7 @@ use super::snapshot::{self, SnapshotError};
 use super::state::{Append, BatchMark, Decision, ProducerLimits, Producers, SequenceFault};
 use crate::records::BatchHeader;
 
-/// Refused batches of unknown producers that are remembered; the oldest producer goes first.
+/// Refused batches of unknown producers that are remembered; the lowest producer id goes first.
 const REFUSED_MAX: usize = 1_000;
 
 /// An offset the ledger knows no state for.

@@ -132,11 +132,14 @@ impl Compactor {
 
     /// Forgets how far streams were compacted that are no more.
     async fn forget_marks(&self) -> Result<(), TierError> {
-        let gone = self.steps.metadata.read(forget);
-        if gone.is_empty() {
-            return Ok(());
+        loop {
+            let state = self.steps.metadata.read(MetaState::clone);
+            let gone = forget(&state);
+            if gone.is_empty() {
+                return Ok(());
+            }
+            self.steps.metadata.propose(gone).await?;
         }
-        Ok(self.steps.metadata.propose(gone).await?)
     }
 
     /// Compacts until nothing is to be done. How many steps that took.

@@ -95,6 +95,10 @@ impl KeyOwner for TestOwner {
         *self.policy.lock()
     }
 
+    fn replays(&self) -> bool {
+        false
+    }
+
     fn bound(&self) -> Offset {
         *self.bound.lock()
     }

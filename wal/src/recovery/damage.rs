@@ -113,7 +113,11 @@ async fn look(
     scanned: &Scanned,
     place: std::ops::Range<u64>,
 ) -> Result<(), WalError> {
-    let mut reader = Reader::ahead(io, *geometry, geometry.window_bytes);
+    let mut reader = Reader::ahead(
+        io,
+        *geometry,
+        round_up(geometry.window_bytes, geometry.block_bytes),
+    );
     let mut position = place.start;
     while position < place.end {
         let mut num_bytes = geometry.block_bytes;

@@ -128,7 +128,9 @@ impl<'a> Reader<'a> {
             match self.finish(num_chunks).await {
                 Ok(()) => break num_chunks,
                 Err((error, failed)) => {
-                    let is_wanted = position <= failed.start && failed.end <= end;
+                    // A second failure of the same piece is final, whatever else it covers.
+                    let is_wanted =
+                        (position <= failed.start && failed.end <= end) || self.careful == failed;
                     if is_wanted || mutant!(100) {
                         return Err(error);
                     }

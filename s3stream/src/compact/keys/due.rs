@@ -195,7 +195,13 @@ fn job(
         None => (Mark::default(), 0),
     };
     let snapshot = stream.snapshot;
-    let replayed_from = snapshot.map_or(stream.end, |snapshot| snapshot.as_of);
+    // Without a snapshot an owner that replays begins at the start.
+    let never = if owner.replays() {
+        stream.start
+    } else {
+        stream.end
+    };
+    let replayed_from = snapshot.map_or(never, |snapshot| snapshot.as_of);
     let ranges = stream.ranges();
     Ok(KeyJob {
         stream: id,
@@ -215,7 +221,10 @@ fn job(
     })
 }
 
-/// Forgets the marks of streams that are no more; nothing if there are none.
+/// Marks forgotten at a time: they must fit the smallest log entry.
+const FORGOTTEN_AT_ONCE: usize = 64;
+
+/// Forgets the marks of some streams that are no more; nothing if there are none.
 pub(crate) fn forget(state: &MetaState) -> Vec<MetaOp> {
     let marks = state.keys_with_prefix(mark::PREFIX);
     let gone = marks.filter(|(key, _, _)| {
@@ -225,5 +234,5 @@ pub(crate) fn forget(state: &MetaState) -> Vec<MetaOp> {
         key: key.to_owned(),
         expected_version: None,
     });
-    delete.collect()
+    delete.take(FORGOTTEN_AT_ONCE).collect()
 }
