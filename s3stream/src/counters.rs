@@ -49,6 +49,8 @@ pub struct TierCounters {
     pub compaction_objects: u64,
     /// Bytes of them.
     pub compaction_bytes_written: u64,
+    /// Bytes that the store copied for compaction, which passed through no process.
+    pub compaction_bytes_copied: u64,
     /// Bytes that compaction read.
     pub compaction_bytes_read: u64,
     /// Runs of ranges that compaction replaced.
@@ -97,6 +99,7 @@ pub(crate) struct Counters {
     pub(crate) objects_deleted: AtomicU64,
     pub(crate) compaction_objects: AtomicU64,
     pub(crate) compaction_bytes_written: AtomicU64,
+    pub(crate) compaction_bytes_copied: AtomicU64,
     pub(crate) compaction_bytes_read: AtomicU64,
     pub(crate) ranges_replaced: AtomicU64,
     pub(crate) replacements_dropped: AtomicU64,
@@ -140,6 +143,7 @@ impl Counters {
             objects_deleted: self.objects_deleted.load(Relaxed),
             compaction_objects: self.compaction_objects.load(Relaxed),
             compaction_bytes_written: self.compaction_bytes_written.load(Relaxed),
+            compaction_bytes_copied: self.compaction_bytes_copied.load(Relaxed),
             compaction_bytes_read: self.compaction_bytes_read.load(Relaxed),
             ranges_replaced: self.ranges_replaced.load(Relaxed),
             replacements_dropped: self.replacements_dropped.load(Relaxed),

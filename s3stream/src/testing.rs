@@ -5,6 +5,7 @@
 //!
 //! *IO: none*
 
+mod entries;
 pub(crate) mod keyed;
 mod tail;
 
@@ -20,9 +21,10 @@ use tidewater_bucket::{
     Bucket, BucketError, ListPage, MemoryBucket, MultipartId, MultipartLimits, Part, PartTag,
     Purpose,
 };
-use tidewater_types::{BoxFuture, Env, Epoch, Instant, NodeId, Offset, StreamId};
+use tidewater_types::{BoxFuture, Env, Epoch, Instant, NodeId, StreamId};
 
 use crate::{Entry, MetaConfig, MetaOp, Metadata, Tier, TierConfig, Uploader};
+pub(crate) use entries::{entries, entry};
 pub(crate) use tail::MemoryTail;
 
 /// Tokio's clock (paused in tests: a sleep takes no time) and a counter for randomness.
@@ -92,7 +94,9 @@ pub(crate) enum Op {
     List,
     Start,
     Part,
+    Copy,
     Complete,
+    Abort,
 }
 
 /// A bucket in memory with scripted faults and counted requests.
@@ -341,6 +345,20 @@ impl Bucket for FaultyBucket {
         })
     }
 
+    fn copy_part<'a>(
+        &'a self,
+        purpose: Purpose,
+        part: Part<'a>,
+        source: &'a str,
+        range: Range<u64>,
+    ) -> BoxFuture<'a, Result<PartTag, BucketError>> {
+        Box::pin(async move {
+            let fault = self.fault(Op::Copy, part.key);
+            let request = self.store.copy_part(purpose, part, source, range);
+            self.faulted(fault, part.key, request).await
+        })
+    }
+
     fn complete_multipart<'a>(
         &'a self,
         purpose: Purpose,
@@ -365,38 +383,15 @@ impl Bucket for FaultyBucket {
         key: &'a str,
         upload: &'a MultipartId,
     ) -> BoxFuture<'a, Result<(), BucketError>> {
-        self.store.abort_multipart(purpose, key, upload)
+        Box::pin(async move {
+            let fault = self.fault(Op::Abort, key);
+            self.faulted(fault, key, self.store.abort_multipart(purpose, key, upload))
+                .await
+        })
     }
 }
 
 pub(crate) const NODE: NodeId = NodeId(1);
-
-/// An entry whose payload follows from its offset.
-pub(crate) fn entry(base_offset: u64, record_count: u32, num_bytes: usize) -> Entry {
-    let payload: Vec<u8> = (0..num_bytes)
-        .map(|at| (base_offset as usize * 31 + at) as u8)
-        .collect();
-    let timestamp_ms_max = 1_000 + base_offset as i64 * 10;
-    Entry {
-        base_offset: Offset(base_offset),
-        record_count,
-        timestamp_ms_max,
-        payload: Bytes::from(payload),
-    }
-}
-
-/// Contiguous entries of `record_count` records each.
-pub(crate) fn entries(start: u64, count: u64, record_count: u32, num_bytes: usize) -> Vec<Entry> {
-    (0..count)
-        .map(|index| {
-            entry(
-                start + index * u64::from(record_count),
-                record_count,
-                num_bytes,
-            )
-        })
-        .collect()
-}
 
 /// Small limits, so that few bytes make many blocks and objects.
 pub(crate) fn small_config() -> TierConfig {

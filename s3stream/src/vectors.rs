@@ -39,6 +39,7 @@ const SNAPSHOT: &str = include_str!("../../docs/formats/vectors/metadata-snapsho
 const MARK: &str = include_str!("../../docs/formats/vectors/key-compaction-v1.hex");
 const CACHE: &str = include_str!("../../docs/formats/vectors/block-cache-v1.hex");
 
+mod copied;
 mod guards;
 
 struct Vector {
@@ -140,7 +141,7 @@ fn decode_object(bytes: Bytes) -> Result<ObjectPlan, FormatError> {
         if row.kind == BlockKind::Data {
             range
                 .entries
-                .extend(block::decode_data(part, &row, ID.nonce)?.entries_from(Offset(0)));
+                .extend(block::decode_data(part, &row)?.entries_from(Offset(0)));
         } else {
             let state = block::decode_snapshot(part, row.stream, row.base_offset, ID.nonce)?;
             range.snapshot = Some(StateSnapshot {

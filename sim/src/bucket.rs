@@ -181,7 +181,7 @@ impl SimBucket {
                     .call_after(at, move || drop(store.apply(what, way, apply)));
                 self.deliver(timeout, answer, Err(unknown("answer lost")));
             }
-            Fate::Conflict | Fate::Garbled | Fate::UploadForgotten => {
+            Fate::Conflict | Fate::Garbled | Fate::UploadForgotten | Fate::PartsUnequal => {
                 unreachable!("drawn on arrival")
             }
         }
@@ -447,6 +447,10 @@ impl Bucket for SimBucket {
             let rate = state.faults.upload_forgotten;
             if state.uploads.forgets(&owned, &id, rate, &mut state.rng) {
                 *state.counts.entry(Fate::UploadForgotten).or_default() += 1;
+            }
+            if state.faults.parts_equal && state.uploads.are_unequal(&id, &parts) {
+                *state.counts.entry(Fate::PartsUnequal).or_default() += 1;
+                return Err(parts::refused(&owned, "parts must have one size"));
             }
             let (objects, uploads) = (&mut state.objects, &mut state.uploads);
             uploads.complete(objects, replaces, &owned, &id, &parts)?;

@@ -202,6 +202,8 @@ pub const MUTANTS: &[Mutant] = &[
     compaction(31, "two compactors and no check"),
     compaction(32, "records dropped at a merge boundary"),
     compaction(33, "no delayed delete: a reader gets 404"),
+    compaction(109, "copies of a wrong place are believed"),
+    compaction(110, "objects are committed in the order in which they end"),
     keys(92, "a full map drops the newest value of a key"),
     keys(93, "deletion dropped before its time"),
     keys(94, "a reader stops at a hole"),

@@ -314,6 +314,7 @@ fn clock_faults(rng: &mut Rng) -> ClockFaults {
 fn late_faults(seed: u64, faults: BucketFaults) -> BucketFaults {
     BucketFaults {
         completion_replaces: Rng::new(seed, "plan: parts").chance(500),
+        parts_equal: Rng::new(seed, "plan: equal parts").chance(200),
         conflict: rate(&mut Rng::new(seed, "plan: conflicts"), 1000),
         garbled: rate(&mut Rng::new(seed, "plan: garbled"), 30),
         upload_forgotten: rate(&mut Rng::new(seed, "plan: uploads"), 300),
@@ -336,6 +337,7 @@ fn bucket_faults(rng: &mut Rng) -> BucketFaults {
         upload_forgotten: 0,
         page_keys: if rng.chance(500) { 3 } else { 1000 },
         completion_replaces: false,
+        parts_equal: false,
     }
 }
 

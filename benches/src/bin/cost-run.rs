@@ -32,7 +32,7 @@ usage: cost-run --dir DIR [--bucket URL] [--minutes N] [--mib-s N] [--streams N]
 
   appends evenly to all streams, with the WAL in a file of DIR; then waits until the bucket has had
   no request for --quiet-s seconds, and prints one JSON object. Leaves with 1 above a target. Uploads
-  (15.36) and compacted objects (33.8) are as large as those of a broker with --memory 512MiB.
+  (15.36) and what a step of compaction holds (12) are those of a broker with --memory 512MiB.
 ";
 
 /// Requests that write, for a MiB produced; bytes sent for a byte produced.
@@ -75,8 +75,8 @@ impl Load {
             batch_bytes: (number("--batch-kib", 16.0)? * 1_024.0) as usize,
             quiet: Duration::from_secs_f64(number("--quiet-s", 30.0)?),
             upload_bytes: mib(number("--upload-mib", 15.36)?),
-            compacted_bytes: mib(number("--compacted-mib", 33.8)?),
-            compaction_bytes_per_s: mib(number("--compaction-mib-s", 64.0)?),
+            compacted_bytes: mib(number("--compacted-mib", 1_024.0)?),
+            compaction_bytes_per_s: mib(number("--compaction-mib-s", 256.0)?),
         })
     }
 }
@@ -114,6 +114,7 @@ async fn run(load: &Load) -> (serde_json::Value, bool) {
     let mut config = StoreConfig::default();
     config.tier.upload_bytes = load.upload_bytes;
     config.tier.compact.object_bytes = load.compacted_bytes;
+    config.tier.compact.step_bytes = mib(12.0);
     config.tier.compact.rate = load.compaction_bytes_per_s;
     let store = StreamStore::open(env, bucket.clone(), Box::new(wal), config).await;
     let store = store.expect("the store opens");

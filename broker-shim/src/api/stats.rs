@@ -61,6 +61,7 @@ pub(crate) fn json(broker: &Broker) -> String {
         "compaction_bytes": [
             json!({"direction": "in", "value": tier.compaction_bytes_read}),
             json!({"direction": "out", "value": tier.compaction_bytes_written}),
+            json!({"direction": "copied", "value": tier.compaction_bytes_copied}),
         ],
         "key_compaction_runs": tier.key_passes,
         "key_compaction_records": [

@@ -27,12 +27,12 @@ const WAL_POOL_MAX: u64 = 64 * MIB;
 const UPLOAD_BYTES_MAX: u64 = 64 * MIB;
 /// Uploads that fit beside each other into what waits.
 const UPLOADS: u64 = 4;
-/// An object that compaction writes is as large as two uploads, so that it can join two of one size.
-const COMPACTED_UPLOADS: u64 = 2;
-/// What an object has beside its records, in percent of them at most, if records are not tiny.
-const OBJECT_OVERHEAD: u64 = 10;
-/// More at a time makes no request of compaction cheaper.
-const COMPACTION_READ_MAX: u64 = 8 * MIB;
+/// The least that S3 takes as a part.
+const PART_BYTES_MIN: u64 = 5 * MIB;
+/// Larger parts make no upload cheaper.
+const PART_BYTES_MAX: u64 = 8 * MIB;
+/// With less, requests of compaction would be too small for their price.
+const STEP_BYTES_MIN: u64 = MIB;
 /// The least that may wait: two of the largest appends.
 const WAITING_MIN: u64 = 32 * MIB;
 
@@ -53,7 +53,7 @@ pub(crate) struct Memory {
     pub(crate) index_cache: u64,
     /// Requests and responses under way, of all connections.
     pub(crate) network: u64,
-    /// What a step of compaction holds, and one answer of the bucket beside it.
+    /// What a step of compaction holds: what it has read, indices, parts that are not full.
     pub(crate) compaction: u64,
 }
 
@@ -85,15 +85,16 @@ impl Memory {
         self.waiting / UPLOADS
     }
 
-    /// Largest object that compaction writes.
-    pub(crate) fn compacted_bytes(&self) -> u64 {
-        let uploads = COMPACTED_UPLOADS * self.upload_bytes();
-        uploads + uploads / 100 * OBJECT_OVERHEAD
+    /// Bytes of a part of an object: a step of compaction has two that are not full.
+    pub(crate) fn part_bytes(&self) -> u64 {
+        (self.compaction / 4).clamp(PART_BYTES_MIN, PART_BYTES_MAX)
     }
 
-    /// Bytes that one request of compaction reads.
-    pub(crate) fn compaction_read_bytes(&self) -> u64 {
-        (self.compaction - self.compacted_bytes()).min(COMPACTION_READ_MAX)
+    /// Bytes of what a step of compaction has read; as much again is for indices, and for the answer
+    /// under way.
+    pub(crate) fn step_bytes(&self) -> u64 {
+        let left = self.compaction.saturating_sub(2 * self.part_bytes());
+        (left / 3).max(STEP_BYTES_MIN)
     }
 
     /// Bytes of one upload, if nothing is said.
@@ -136,8 +137,8 @@ mod tests {
                 .unwrap_or_else(|e| panic!("{memory:?}: {e}"));
             assert!(memory.upload_bytes() <= memory.upload_bytes_max());
             assert!(memory.block_cache >= 6 * MIB && memory.index_cache >= 4 * MIB);
-            let step = memory.compacted_bytes() + memory.compaction_read_bytes();
-            assert!(step <= memory.compaction && memory.compaction_read_bytes() >= MIB);
+            let step = 3 * memory.step_bytes() + 2 * memory.part_bytes();
+            assert!(step <= memory.compaction + MIB, "{memory:?}");
         }
         let least = Memory::of(MEMORY_MIN);
         assert!(least.waiting / 2 >= 16 * MIB, "the largest append fits");

@@ -324,8 +324,8 @@ fn store_config(config: &ServeConfig) -> StoreConfig {
         index_cache_bytes: config.memory.index_cache,
         ..TierConfig::default()
     };
-    tier.compact.object_bytes = config.memory.compacted_bytes();
-    tier.compact.read_bytes = config.memory.compaction_read_bytes();
+    tier.compact.step_bytes = config.memory.step_bytes();
+    tier.upload.part_bytes = config.memory.part_bytes();
     StoreConfig {
         node: NodeId(config.node_id),
         tier,

@@ -32,11 +32,12 @@ use crate::tail::Tail;
 use crate::upload::plan::OBJECT_COMMIT_BYTES;
 use crate::upload::store::ObjectStorer;
 
-use super::job::{Outcome, Steps, commit_bytes};
+use super::job::{Outcome, commit_bytes};
 use super::keys::due::{KeyJob, KeyPasses, Look, Owners, forget};
 use super::pace::Pace;
 use super::plan::{Job, Limits, plan};
 use super::read::objects_of;
+use super::steps::Steps;
 
 /// What is to be done next.
 enum Work {
@@ -103,7 +104,11 @@ impl Compactor {
         let overhead = commit_bytes(0) + OBJECT_COMMIT_BYTES;
         let limits = Limits {
             objects_min: self.steps.config.objects_min,
-            object_bytes: self.steps.config.object_bytes,
+            growth_min: self.steps.config.growth_min,
+            object_bytes: self.steps.object_bytes(),
+            // Rows are in memory three times: as an index, to be read, and of a run.
+            index_bytes: self.steps.config.step_bytes / 4,
+            sets_max: self.steps.sets_max(),
             sources_max: (self.steps.commit_room() - overhead) / SOURCE_SIZE,
         };
         // Planned on a copy, which costs little: commits do not wait for a plan.

@@ -1,7 +1,7 @@
-//! Makes one object of runs that were read.
+//! Makes one object of blocks that were read.
 //!
-//! *Owns*: which runs share an object, which blocks are joined and which move as they are, and
-//! the proof that nothing was lost. *Does not own*: reading, sending.
+//! *Owns*: which blocks are joined and which move as they are, and the proof that nothing was lost.
+//! *Does not own*: which runs share an object, reading, sending.
 //!
 //! Invariants
 //! 1. A block of half the block size or more moves as it is: new header and checksum, its entries
@@ -12,15 +12,14 @@
 //!
 //! *IO: none*
 
+use bytes::Bytes;
 use tidewater_types::{Offset, OffsetRange, StreamId, mutant};
 
 use crate::entry::Entry;
-use crate::format::block::{self, HEADER_SIZE};
-use crate::format::index::ObjectIndex;
-use crate::object_id::{ObjectId, ObjectKind};
+use crate::format::block::{self, DataBlock, HEADER_SIZE};
+use crate::format::index::{IndexRow, ObjectIndex};
 use crate::upload::encode::{EncodedObject, ObjectBuilder};
 
-use super::read::{RunData, SourceBlock};
 use super::sum::{Sum, sum};
 
 /// Whether the object holds of the stream what it must.
@@ -30,55 +29,32 @@ pub(crate) fn holds(index: &ObjectIndex, stream: StreamId, expected: &Sum) -> bo
     found == Some(*expected) || mutant!(32)
 }
 
-/// An object of runs, one a stream, ascending. Takes their blocks and snapshots away, one by one: what
-/// is joined is never all in memory twice.
-pub(crate) fn merge(id: ObjectId, runs: &mut [RunData], block_bytes: usize) -> EncodedObject {
-    let kind = if runs.len() == 1 {
-        ObjectKind::Stream
-    } else {
-        ObjectKind::StreamSet
-    };
-    let mut builder = ObjectBuilder::new(id, kind);
-    let num_streams = runs.len();
-    for run in runs {
-        let stream = run.run.stream;
-        let mut merge = Merge {
-            builder: &mut builder,
-            stream,
-            block_bytes,
-            open: None,
-        };
-        for block in std::mem::take(&mut run.blocks) {
-            merge.push(&block);
-        }
-        merge.close();
-        if let (Some(snapshot), Some(state)) = (run.run.snapshot, run.snapshot.take()) {
-            let at = builder.position;
-            let block = block::encode_snapshot(stream, id.nonce, at, snapshot.as_of, state);
-            builder.push(block);
-        }
-    }
-    builder.finish(num_streams)
-}
-
-struct Merge<'a> {
-    builder: &'a mut ObjectBuilder,
-    stream: StreamId,
+/// Blocks on their way to an object, ascending by stream and offset.
+pub(crate) struct Merge {
+    pub(crate) builder: ObjectBuilder,
     block_bytes: usize,
     open: Option<OpenBlock>,
 }
 
-/// Small blocks on their way to one.
+/// Small blocks of one stream on their way to one.
 struct OpenBlock {
+    stream: StreamId,
     start: Offset,
     end: Offset,
     num_bytes: usize,
     entries: Vec<Entry>,
 }
 
-impl Merge<'_> {
-    fn push(&mut self, source: &SourceBlock) {
-        let SourceBlock { row, block } = source;
+impl Merge {
+    pub(crate) fn new(builder: ObjectBuilder, block_bytes: usize) -> Self {
+        Self {
+            builder,
+            block_bytes,
+            open: None,
+        }
+    }
+
+    pub(crate) fn push(&mut self, row: &IndexRow, block: &DataBlock) {
         let size = row.size as usize;
         if size >= self.block_bytes / 2 {
             self.close();
@@ -86,11 +62,16 @@ impl Merge<'_> {
             self.builder.push(block::moved(block, row, nonce, position));
             return;
         }
-        let grown = self.open.as_ref().map_or(0, |open| open.num_bytes) + size;
-        if grown > self.block_bytes {
+        let goes_on = |open: &OpenBlock| {
+            open.stream == row.stream
+                && open.end == row.base_offset
+                && open.num_bytes + size <= self.block_bytes
+        };
+        if !self.open.as_ref().is_some_and(goes_on) {
             self.close();
         }
         let open = self.open.get_or_insert_with(|| OpenBlock {
+            stream: row.stream,
             start: row.base_offset,
             end: row.base_offset,
             num_bytes: HEADER_SIZE,
@@ -99,6 +80,32 @@ impl Merge<'_> {
         open.end = row.end_offset();
         open.num_bytes += size - HEADER_SIZE;
         open.entries.extend(block.entries_from(Offset(0)));
+    }
+
+    /// Where the next block will begin.
+    pub(crate) fn position(&self) -> u64 {
+        let open = self.open.as_ref().map_or(0, |open| open.num_bytes as u64);
+        self.builder.position + open
+    }
+
+    /// The builder, with all that was pushed in it.
+    pub(crate) fn closed(&mut self) -> &mut ObjectBuilder {
+        self.close();
+        &mut self.builder
+    }
+
+    /// The state of a stream's owner, behind all blocks of the stream.
+    pub(crate) fn state(&mut self, stream: StreamId, as_of: Offset, state: Bytes) {
+        self.close();
+        let (nonce, at) = (self.builder.id.nonce, self.builder.position);
+        let block = block::encode_snapshot(stream, nonce, at, as_of, state);
+        self.builder.push(block);
+    }
+
+    /// The object of `stream_count` streams.
+    pub(crate) fn finish(mut self, stream_count: usize) -> EncodedObject {
+        self.close();
+        self.builder.finish(stream_count)
     }
 
     fn close(&mut self) {
@@ -110,7 +117,7 @@ impl Merge<'_> {
         }
         let range = OffsetRange::new(open.start, open.end).expect("blocks ascend");
         let (nonce, position) = (self.builder.id.nonce, self.builder.position);
-        let block = block::encode_covering(self.stream, nonce, position, range, &open.entries);
+        let block = block::encode_covering(open.stream, nonce, position, range, &open.entries);
         self.builder.push(block);
     }
 }

@@ -10,8 +10,11 @@ pub(crate) mod keys;
 mod merge;
 mod pace;
 mod plan;
+mod prove;
 mod read;
+mod steps;
 mod sum;
+mod write;
 
 #[cfg(test)]
 mod tests;

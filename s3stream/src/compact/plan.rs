@@ -4,17 +4,20 @@
 //!
 //! Invariants
 //! 1. It follows from the metadata alone: no request, no state of its own.
-//! 2. What is chosen is at least twice as large as its largest object: a byte is written again
-//!    only for an object twice the size, so the work a byte makes is bounded.
+//! 2. What is chosen is `growth_min` times as large as its largest object: a byte is written again
+//!    only for an object so much larger, so the work a byte makes is bounded.
 //! 3. Each step leaves fewer objects that this node references: it ends.
+//! 4. Sets that are joined are neighbours in time: a stream's ranges in them follow each other.
 //!
 //! *IO: none*
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::ops::Range;
 
+use rustc_hash::FxHashMap;
 use tidewater_types::{Epoch, NodeId, Offset, StreamId};
 
-use crate::meta::state::{MetaState, RangeState, SnapshotRef, StreamState};
+use crate::meta::state::{MetaState, ObjectState, RangeState, SnapshotRef, StreamState};
 use crate::object_id::{ObjectId, ObjectKind};
 
 /// Contiguous ranges of a stream that become one.
@@ -40,10 +43,32 @@ pub(crate) struct Job {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) objects_min: usize,
-    /// Bytes of the objects of a step.
+    /// What is joined becomes so many times as large as the largest of it, at least.
+    pub(crate) growth_min: u64,
+    /// Bytes of an object that is written.
     pub(crate) object_bytes: u64,
+    /// Bytes of the indices of a step, which are in memory.
+    pub(crate) index_bytes: u64,
+    /// Sets of a step: each is read beside the others.
+    pub(crate) sets_max: usize,
     /// Sources of a run: they must fit a log entry.
     pub(crate) sources_max: usize,
+}
+
+/// What an object adds to a step, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Weight {
+    size: u64,
+    index: u64,
+}
+
+impl From<&ObjectState> for Weight {
+    fn from(object: &ObjectState) -> Self {
+        Self {
+            size: object.size,
+            index: object.size.saturating_sub(object.index_position),
+        }
+    }
 }
 
 /// The next step for the streams of `node`; `None` if nothing is to be done. Objects in `bad`
@@ -58,142 +83,138 @@ pub(crate) fn plan(
         let streams = state.streams();
         streams.filter(|(_, stream)| stream.owner == Some(node))
     };
-    let mut sets = BTreeMap::new();
+    let weight = |id: ObjectId, kind: ObjectKind| {
+        let object = state.object(id).filter(|object| object.kind == kind)?;
+        (!bad.contains(&id)).then(|| Weight::from(object))
+    };
+    let mut sets = InOrder::default();
     for (id, stream) in owned() {
-        if let Some(run) = stream_run(state, id, stream, limits, bad) {
-            return Some(Job { runs: vec![run] });
+        let of_kind = |kind| {
+            let ranges = stream.ranges();
+            ranges.map(move |(_, range)| (range.object, weight(range.object, kind)))
+        };
+        let own: Vec<_> = of_kind(ObjectKind::Stream).map(|(_, own)| own).collect();
+        if let Some(window) = window(&own, limits.sources_max, limits) {
+            let runs = vec![run_of(id, stream, window)];
+            return Some(Job { runs });
         }
-        for (object, size) in objects(state, stream, ObjectKind::StreamSet, bad) {
-            sets.insert(object, size);
-        }
+        sets.add(of_kind(ObjectKind::StreamSet));
     }
-    let chosen = choose_sets(sets, limits)?;
+    let (ids, weights): (Vec<_>, Vec<_>) = sets.all().unzip();
+    let num_max = limits.sets_max.min(limits.sources_max);
+    let window = window(&weights, num_max, limits)?;
+    let chosen = ids[window].iter().copied().collect();
     let mut job = Job::default();
     for (id, stream) in owned() {
-        runs(id, stream, &chosen, limits.sources_max, &mut job.runs);
+        runs(id, stream, &chosen, &mut job.runs);
     }
     Some(job)
 }
 
-fn objects(
-    state: &MetaState,
-    stream: &StreamState,
-    kind: ObjectKind,
-    bad: &BTreeSet<ObjectId>,
-) -> impl Iterator<Item = (ObjectId, u64)> {
-    stream.ranges().filter_map(move |(_, range)| {
-        let object = state.object(range.object)?;
-        (object.kind == kind && !bad.contains(&range.object)).then_some((range.object, object.size))
+/// Objects in an order that agrees with their order in each stream, as far as there is one: of
+/// neighbours in it, streams make ranges that follow each other.
+#[derive(Default)]
+struct InOrder {
+    /// What follows each; what follows nothing is first.
+    next: FxHashMap<Option<ObjectId>, ObjectId>,
+    weights: FxHashMap<ObjectId, Weight>,
+}
+
+impl InOrder {
+    /// Takes those of one stream, ascending by offset, that have a weight.
+    fn add(&mut self, objects: impl Iterator<Item = (ObjectId, Option<Weight>)>) {
+        let mut last = None;
+        for (id, weight) in objects.filter_map(|(id, weight)| Some((id, weight?))) {
+            if self.weights.insert(id, weight).is_none()
+                && let Some(after) = self.next.insert(last, id)
+            {
+                self.next.insert(Some(id), after);
+            }
+            last = Some(id);
+        }
+    }
+
+    fn all(&self) -> impl Iterator<Item = (ObjectId, Option<Weight>)> + '_ {
+        let first = self.next.get(&None).copied();
+        std::iter::successors(first, |id| self.next.get(&Some(*id)).copied())
+            .map(|id| (id, self.weights.get(&id).copied()))
+    }
+}
+
+/// The first neighbours that are worth a step, as many as there may be.
+fn window(weights: &[Option<Weight>], num_max: usize, limits: &Limits) -> Option<Range<usize>> {
+    (0..weights.len()).find_map(|first| {
+        let (mut total, mut index, mut largest, mut best) = (0u64, 0u64, 0, 0);
+        let rest = weights[first..].iter().take(num_max);
+        for (count, weight) in rest.map_while(|weight| *weight).enumerate() {
+            total = total.saturating_add(weight.size);
+            index = index.saturating_add(weight.index);
+            if total > limits.object_bytes || index > limits.index_bytes && count > 1 {
+                break;
+            }
+            largest = weight.size.max(largest);
+            if is_worth(count + 1, (total, index), largest, limits) {
+                best = count + 1;
+            }
+        }
+        (best > 0).then(|| first..first + best)
     })
 }
 
 /// Whether objects of these sizes are worth a step.
-fn is_worth(count: usize, total: u64, largest: u64, limits: &Limits) -> bool {
+fn is_worth(count: usize, (total, index): (u64, u64), largest: u64, limits: &Limits) -> bool {
+    // Indices that take all the room grow with the streams: more objects at a time do not fit.
+    let is_crowded = index > limits.index_bytes / 2;
     // As good as full: with its like it would be too large.
-    let is_full = total > limits.object_bytes / 2;
-    count >= 2 && (count >= limits.objects_min || is_full) && total >= largest.saturating_mul(2)
+    let is_full = is_crowded || total > limits.object_bytes / 2;
+    let growth_min = if is_crowded { 2 } else { limits.growth_min };
+    count >= 2
+        && (count >= limits.objects_min || is_full)
+        && total >= largest.saturating_mul(growth_min)
 }
 
-/// The smallest sets that are worth a step.
-fn choose_sets(sets: BTreeMap<ObjectId, u64>, limits: &Limits) -> Option<BTreeSet<ObjectId>> {
-    let mut by_size: Vec<_> = sets.into_iter().map(|(id, size)| (size, id)).collect();
-    by_size.sort_unstable();
-    let (mut total, mut best) = (0u64, 0);
-    for (index, (size, _)) in by_size.iter().enumerate() {
-        total = total.saturating_add(*size);
-        if total > limits.object_bytes {
-            break;
-        }
-        if is_worth(index + 1, total, *size, limits) {
-            best = index + 1;
-        }
+/// The ranges of a stream that become one of its own.
+fn run_of(id: StreamId, stream: &StreamState, window: Range<usize>) -> Run {
+    let ranges = stream.ranges().skip(window.start).take(window.len());
+    let sources: Vec<_> = ranges
+        .map(|(offsets, range)| (offsets.start(), *range))
+        .collect();
+    let objects = sources.iter().map(|(_, range)| range.object).collect();
+    Run {
+        stream: id,
+        epoch: stream.epoch,
+        snapshot: taken_along(stream, &objects),
+        sources,
+        alone: true,
     }
-    let chosen = by_size.into_iter().take(best);
-    (best > 0).then(|| chosen.map(|(_, id)| id).collect())
 }
 
-/// The first run of stream objects that is worth a step, as long as it may be.
-fn stream_run(
-    state: &MetaState,
-    id: StreamId,
-    stream: &StreamState,
-    limits: &Limits,
-    bad: &BTreeSet<ObjectId>,
-) -> Option<Run> {
-    let mut sizes = Vec::new();
+/// The runs of a stream in the chosen objects. The state snapshot goes with the last: in an
+/// object it lies behind all data of its stream.
+fn runs(id: StreamId, stream: &StreamState, chosen: &BTreeSet<ObjectId>, out: &mut Vec<Run>) {
+    let first = out.len();
+    let mut last_end = None;
     for (offsets, range) in stream.ranges() {
-        let object = state.object(range.object)?;
-        let fits = object.kind == ObjectKind::Stream && !bad.contains(&range.object);
-        sizes.push((offsets.start(), *range, fits.then_some(object.size)));
-    }
-    let mut first = 0;
-    while first < sizes.len() {
-        let (mut total, mut largest, mut best) = (0u64, 0, 0);
-        let window = sizes[first..].iter().take(limits.sources_max);
-        for (count, size) in window.map_while(|(_, _, size)| *size).enumerate() {
-            total = total.saturating_add(size);
-            if total > limits.object_bytes {
-                break;
-            }
-            largest = size.max(largest);
-            if is_worth(count + 1, total, largest, limits) {
-                best = count + 1;
-            }
+        if !chosen.contains(&range.object) {
+            continue;
         }
-        if best > 0 {
-            let sources: Vec<_> = sizes[first..first + best]
-                .iter()
-                .map(|(start, range, _)| (*start, *range))
-                .collect();
-            let objects = sources.iter().map(|(_, range)| range.object).collect();
-            let alone = true;
-            let snapshot = taken_along(stream, &objects);
-            return Some(Run {
+        if last_end != Some(offsets.start()) {
+            out.push(Run {
                 stream: id,
                 epoch: stream.epoch,
-                sources,
-                snapshot,
-                alone,
+                sources: Vec::new(),
+                snapshot: None,
+                alone: out.len() > first,
             });
         }
-        first += 1;
+        let run = out.last_mut().expect("pushed above");
+        run.sources.push((offsets.start(), *range));
+        last_end = Some(range.end);
     }
-    None
-}
-
-/// The runs of a stream in the chosen objects.
-fn runs(
-    id: StreamId,
-    stream: &StreamState,
-    chosen: &BTreeSet<ObjectId>,
-    sources_max: usize,
-    out: &mut Vec<Run>,
-) {
-    let mut sources: Vec<(Offset, RangeState)> = Vec::new();
-    let (epoch, mut snapshot, mut alone) = (stream.epoch, taken_along(stream, chosen), false);
-    let mut push = |sources: Vec<_>| {
-        out.push(Run {
-            stream: id,
-            epoch,
-            sources,
-            snapshot: snapshot.take(),
-            alone,
-        });
-        alone = true;
-    };
-    for (offsets, range) in stream.ranges() {
-        let follows = sources
-            .last()
-            .is_none_or(|(_, last)| last.end == offsets.start());
-        if !sources.is_empty() && (!follows || sources.len() == sources_max) {
-            push(std::mem::take(&mut sources));
-        }
-        if chosen.contains(&range.object) {
-            sources.push((offsets.start(), *range));
-        }
-    }
-    if !sources.is_empty() {
-        push(sources);
+    if out.len() > first
+        && let Some(last) = out.last_mut()
+    {
+        last.snapshot = taken_along(stream, chosen);
     }
 }
 

@@ -12,7 +12,7 @@
 //!
 //! *IO: none* (requests go through the bucket port)
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use tidewater_types::{Offset, StreamId};
@@ -20,75 +20,22 @@ use tidewater_types::{Offset, StreamId};
 use crate::error::TierError;
 use crate::format::block::{self, DataBlock};
 use crate::format::index::{BlockKind, IndexRow, ObjectIndex};
-use crate::meta::state::{ObjectState, RangeState};
+use crate::meta::state::{ObjectState, RangeState, SnapshotRef};
 use crate::object_id::ObjectId;
 use crate::read::source::{Source, decode_index, part_at};
 use crate::reader::FormatError;
 
 use super::plan::Run;
-use super::sum::{Sum, sum};
 
 /// Bytes that nobody asked for are read along if no more of them lie between two blocks: a request
 /// costs more.
 const GAP_BYTES: u64 = 256 << 10;
 
-/// A block that was read and checked.
-pub(crate) struct SourceBlock {
-    pub(crate) row: IndexRow,
-    pub(crate) block: DataBlock,
-}
-
-/// A run with everything in it.
-pub(crate) struct RunData {
-    pub(crate) run: Run,
-    /// What its blocks add up to.
-    pub(crate) expected: Sum,
-    /// Bytes of its blocks and its snapshot.
-    pub(crate) num_bytes: u64,
-    /// Ascending; they tile the run. Gone once they were merged.
-    pub(crate) blocks: Vec<SourceBlock>,
-    /// The owner's state, if it moves along. Gone once it was merged.
-    pub(crate) snapshot: Option<Bytes>,
-}
-
-impl RunData {
-    pub(crate) fn new(run: Run, blocks: Vec<SourceBlock>, snapshot: Option<Bytes>) -> Self {
-        let expected =
-            sum(blocks.iter().map(|block| &block.row)).expect("checked when it was read");
-        let sizes = blocks.iter().map(|block| u64::from(block.row.size));
-        let state = snapshot.as_ref().map_or(0, |state| state.len() as u64);
-        let num_bytes = sizes.sum::<u64>() + state;
-        Self {
-            run,
-            expected,
-            num_bytes,
-            blocks,
-            snapshot,
-        }
-    }
-}
-
-/// What was read of the objects of a step. A stream's ranges are disjoint, so an offset names a block.
-#[derive(Default)]
-pub(crate) struct Pieces {
-    blocks: BTreeMap<(StreamId, Offset), SourceBlock>,
-    snapshots: BTreeMap<StreamId, Bytes>,
-}
-
-impl Pieces {
-    /// Takes everything of the run.
-    pub(crate) fn take(&mut self, run: Run) -> RunData {
-        let mut blocks = Vec::new();
-        for (start, range) in &run.sources {
-            let range = (run.stream, *start)..(run.stream, range.end);
-            let keys: Vec<_> = self.blocks.range(range).map(|(key, _)| *key).collect();
-            blocks.extend(keys.iter().filter_map(|key| self.blocks.remove(key)));
-        }
-        let snapshot = run
-            .snapshot
-            .and_then(|_| self.snapshots.remove(&run.stream));
-        RunData::new(run, blocks, snapshot)
-    }
+/// What was read and checked.
+pub(crate) enum Piece {
+    Data(DataBlock),
+    /// The state of a stream's owner.
+    State(Bytes),
 }
 
 /// An object that is open for reading.
@@ -159,40 +106,30 @@ impl<'a> OpenObject<'a> {
         })
     }
 
-    /// The rows of everything that the runs want of this object, in order of position.
-    pub(crate) fn wanted(&self, runs: &[Run]) -> Result<Vec<IndexRow>, TierError> {
-        let mut wanted = Vec::new();
-        for run in runs {
-            for (start, range) in &run.sources {
-                if range.object == self.id {
-                    wanted.extend(self.rows(run.stream, *start, range)?);
-                }
-            }
-            if let Some(snapshot) = run.snapshot.filter(|it| it.object == self.id) {
-                let row = self.index.snapshot(run.stream, snapshot.as_of);
-                let is_it = |row: &&IndexRow| row.position == snapshot.position;
-                let row = row.filter(is_it).ok_or_else(|| TierError::Corrupt {
-                    object: self.id.key(),
-                    position: snapshot.position,
-                    what: "block of a state snapshot",
-                    expected: 1,
-                    found: 0,
-                })?;
-                wanted.push(*row);
-            }
-        }
-        wanted.sort_unstable_by_key(|row| row.position);
-        Ok(wanted)
+    /// The row of a state snapshot.
+    pub(crate) fn state_row(
+        &self,
+        stream: StreamId,
+        snapshot: &SnapshotRef,
+    ) -> Result<IndexRow, TierError> {
+        let row = self.index.snapshot(stream, snapshot.as_of);
+        let is_it = |row: &&IndexRow| row.position == snapshot.position;
+        row.filter(is_it)
+            .copied()
+            .ok_or_else(|| TierError::Corrupt {
+                object: self.id.key(),
+                position: snapshot.position,
+                what: "block of a state snapshot",
+                expected: 1,
+                found: 0,
+            })
     }
 
-    /// Reads as many of the wanted blocks as one request brings. How many, and the bytes requested.
-    pub(crate) async fn read(
-        &self,
-        wanted: &[IndexRow],
-        pieces: &mut Pieces,
-    ) -> Result<(usize, u64), TierError> {
+    /// Reads as many of the blocks, ascending by position, as one request brings; and the bytes
+    /// requested.
+    async fn read(&self, wanted: &[IndexRow]) -> Result<(Vec<Piece>, u64), TierError> {
         let Some(first) = wanted.first() else {
-            return Ok((0, 0));
+            return Ok((Vec::new(), 0));
         };
         let (start, mut end, mut count) = (first.position, first.position, 0);
         for row in wanted {
@@ -203,53 +140,110 @@ impl<'a> OpenObject<'a> {
             }
             (end, count) = (row_end, count + 1);
         }
-        let decode = |bytes: Bytes| self.decode(&wanted[..count], start, &bytes);
+        let wanted = &wanted[..count];
         let whole = self.whole.as_ref();
-        let known = whole.and_then(|whole| self.decode(&wanted[..count], 0, whole).ok());
-        let (found, num_bytes) = match known {
-            Some(found) => (found, 0),
-            None => {
-                let key = self.id.key();
-                let found = self.source.decoded(&key, start, end, decode).await?;
-                (found, end - start)
-            }
-        };
-        pieces.blocks.extend(found.blocks);
-        pieces.snapshots.extend(found.snapshots);
-        Ok((count, num_bytes))
+        if let Some(found) = whole.and_then(|whole| self.decode(wanted, 0, whole).ok()) {
+            return Ok((found, 0));
+        }
+        let decode = |bytes: Bytes| self.decode(wanted, start, &bytes);
+        let key = self.id.key();
+        let found = self.source.decoded(&key, start, end, decode).await?;
+        Ok((found, end - start))
     }
 
-    /// Reads as many data blocks of a stream as one request brings; `read` for one stream alone.
+    /// Reads as many data blocks of a stream as one request brings, and the bytes requested.
     pub(crate) async fn blocks(
         &self,
         rows: &[IndexRow],
-    ) -> Result<(Vec<SourceBlock>, usize, u64), TierError> {
-        let mut pieces = Pieces::default();
-        let (count, num_bytes) = self.read(rows, &mut pieces).await?;
-        Ok((pieces.blocks.into_values().collect(), count, num_bytes))
+    ) -> Result<(Vec<DataBlock>, u64), TierError> {
+        let (pieces, num_bytes) = self.read(rows).await?;
+        let blocks = pieces.into_iter().filter_map(|piece| match piece {
+            Piece::Data(block) => Some(block),
+            Piece::State(_) => None,
+        });
+        Ok((blocks.collect(), num_bytes))
     }
 
     /// The blocks of `rows` out of the bytes that begin at `from` of the object; an answer may be
     /// cut short.
-    fn decode(&self, rows: &[IndexRow], from: u64, bytes: &Bytes) -> Result<Pieces, FormatError> {
-        let mut pieces = Pieces::default();
-        for row in rows {
+    fn decode(
+        &self,
+        rows: &[IndexRow],
+        from: u64,
+        bytes: &Bytes,
+    ) -> Result<Vec<Piece>, FormatError> {
+        let decode = |row: &IndexRow| {
             let bytes = part_at(bytes, row.position - from, row.size)?;
-            let (stream, nonce) = (row.stream, self.id.nonce);
-            match row.kind {
-                BlockKind::Data => {
-                    let block = block::decode_data(bytes, row, nonce)?.copied();
-                    let (key, row) = ((stream, row.base_offset), *row);
-                    pieces.blocks.insert(key, SourceBlock { row, block });
-                }
+            let nonce = self.id.nonce;
+            Ok(match row.kind {
+                BlockKind::Data => Piece::Data(block::decode_data(bytes, row)?.copied()),
                 BlockKind::Snapshot => {
-                    let state = block::decode_snapshot(bytes, stream, row.base_offset, nonce)?;
-                    let state = Bytes::copy_from_slice(&state);
-                    pieces.snapshots.insert(stream, state);
+                    let (stream, as_of) = (row.stream, row.base_offset);
+                    let state = block::decode_snapshot(bytes, stream, as_of, nonce)?;
+                    Piece::State(Bytes::copy_from_slice(&state))
                 }
-            }
+            })
+        };
+        rows.iter().map(decode).collect()
+    }
+}
+
+/// Hands out blocks of an object in the order of their positions, those of one request in memory at
+/// a time.
+pub(crate) struct Feed<'a> {
+    open: OpenObject<'a>,
+    /// Not read yet.
+    wanted: VecDeque<IndexRow>,
+    /// Read, and not handed out yet.
+    read: VecDeque<(IndexRow, Piece)>,
+}
+
+impl<'a> Feed<'a> {
+    pub(crate) fn new(open: OpenObject<'a>) -> Self {
+        Self {
+            open,
+            wanted: VecDeque::new(),
+            read: VecDeque::new(),
         }
-        Ok(pieces)
+    }
+
+    pub(crate) fn object(&self) -> &OpenObject<'a> {
+        &self.open
+    }
+
+    /// These will be asked for, behind all that were said before.
+    pub(crate) fn want(&mut self, rows: &[IndexRow]) {
+        self.wanted.extend(rows);
+    }
+
+    /// Whether the next block is still in the store alone.
+    pub(crate) fn is_unread(&self) -> bool {
+        self.read.is_empty() && self.open.whole.is_none()
+    }
+
+    /// Passes over the next blocks, which were not read.
+    pub(crate) fn skip(&mut self, count: usize) {
+        self.wanted.drain(..count);
+    }
+
+    /// The next block, which must be that of `row`, and the bytes that were requested for it.
+    pub(crate) async fn next(&mut self, row: &IndexRow) -> Result<(Piece, u64), TierError> {
+        let mut requested = 0;
+        if self.read.is_empty() {
+            let (pieces, num_bytes) = self.open.read(self.wanted.make_contiguous()).await?;
+            requested = num_bytes;
+            let rows: Vec<_> = self.wanted.drain(..pieces.len()).collect();
+            self.read.extend(rows.into_iter().zip(pieces));
+        }
+        let (found, piece) = self
+            .read
+            .pop_front()
+            .expect("only what is wanted is asked for");
+        assert_eq!(
+            found.position, row.position,
+            "blocks are asked for in order"
+        );
+        Ok((piece, requested))
     }
 }
 

@@ -10,20 +10,24 @@ use crate::format::block;
 use crate::format::index::{self, IndexRow, ObjectIndex};
 use crate::format::object::FOOTER_SIZE;
 use crate::testing::{Fault, FaultyBucket, NODE, Op, Rig, TestEnv, entries, small_config};
+use crate::upload::encode::ObjectBuilder;
 use crate::{
     Entry, FsckOptions, MetaOp, ObjectId, ObjectKind, StateSnapshot, Tier, TierConfig, TierError,
     fsck,
 };
 
-use super::merge::{holds, merge};
-use super::plan::Run;
-use super::read::{RunData, SourceBlock};
+use super::merge::{Merge, holds};
+use super::sum::sum;
+
+mod large;
 
 fn config() -> TierConfig {
     TierConfig {
         compact: CompactConfig {
             background: false,
             objects_min: 4,
+            growth_min: 2,
+            copy_bytes: 0,
             object_bytes: 16 << 10,
             read_bytes: 4 << 10,
             ..CompactConfig::default()
@@ -289,33 +293,28 @@ async fn damage_stops_what_it_is_in_and_is_not_copied() {
 
 #[test]
 fn an_object_that_lacks_a_record_is_no_proof() {
-    let part = |start, count| {
-        let block = block::encode_data(StreamId(1), 5, 48, &entries(start, count, 1, 10));
-        let bytes = Bytes::from(block.parts.concat());
-        let row = block.row;
-        let block = block::decode_data(bytes, &row, 5).unwrap();
-        SourceBlock { row, block }
-    };
-    let run = Run {
-        stream: StreamId(1),
-        epoch: Epoch(1),
-        sources: Vec::new(),
-        snapshot: None,
-        alone: true,
-    };
-    let mut run = RunData::new(run, vec![part(0, 3), part(3, 4)], None);
     let id = ObjectId {
         node: NODE,
         epoch: Epoch(1),
         counter: 9,
         nonce: 9,
     };
-    let encoded = merge(id, std::slice::from_mut(&mut run), 64);
+    let mut merge = Merge::new(ObjectBuilder::new(id, ObjectKind::Stream), 64);
+    let mut rows = Vec::new();
+    for (start, count) in [(0, 3), (3, 4)] {
+        let block = block::encode_data(StreamId(1), 5, 48, &entries(start, count, 1, 10));
+        let bytes = Bytes::from(block.parts.concat());
+        let decoded = block::decode_data(bytes, &block.row).unwrap();
+        merge.push(&block.row, &decoded);
+        rows.push(block.row);
+    }
+    let expected = sum(rows.iter()).unwrap();
+    let encoded = merge.finish(1);
     let body = Bytes::from(encoded.body.concat());
     let index = body.slice(encoded.object.index_position as usize..);
     let index = index.slice(..index.len() - FOOTER_SIZE);
-    let right = index::decode(index, encoded.object.index_position).unwrap();
-    let holds = |index: &ObjectIndex| holds(index, StreamId(1), &run.expected);
+    let right = index::decode(index, encoded.object.index_position, 9, 0).unwrap();
+    let holds = |index: &ObjectIndex| holds(index, StreamId(1), &expected);
     assert!(holds(&right));
     let wrong: [fn(&mut IndexRow); 5] = [
         |row| row.record_count -= 1,

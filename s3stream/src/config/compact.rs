@@ -16,17 +16,37 @@ use super::range::{ConfigError, check};
 pub struct CompactConfig {
     /// Whether it runs in the background while an uploader does. Default `true`.
     pub background: bool,
-    /// Objects that are joined at a time, at least. Default 8; 2 to 64.
+    /// Objects that are joined at a time, at least, unless fewer of them make a full one. Default
+    /// 16; 2 to 64.
     ///
     /// Each byte is written again about once for each time this number fits between the size of
     /// an upload and that of a full object; fewer objects at a time cost more, and keep the
     /// metadata smaller.
     pub objects_min: usize,
-    /// Largest object that is written, in bytes, and so what one step reads. Default 64 MiB;
-    /// 1 KiB to 1 GiB.
+    /// How many times as large as the largest of its sources an object becomes, at least. Default
+    /// 8; 2 to 64.
     ///
-    /// A step holds its input in memory, and that again where blocks are joined.
+    /// So a byte is written again for an object so much larger and for no other. Between an upload
+    /// of 16 MiB and an object of 1 GiB that is once.
+    pub growth_min: u64,
+    /// Largest object that is written, in bytes. Default 1 GiB; 1 KiB to 5 GiB.
+    ///
+    /// It is sent in parts while it is made, so it takes no memory; in a store that takes no parts
+    /// objects end at `step_bytes`. Large objects keep the metadata small; what is trimmed of one
+    /// is freed with its last byte.
     pub object_bytes: u64,
+    /// Memory for what a step has read and not passed on, in bytes; as much again at most for the
+    /// indices of what it joins. Default 16 MiB; 1 KiB to 1 GiB.
+    ///
+    /// Its sources are read side by side and divide it: with less, requests become smaller and
+    /// more, and fewer sets are joined at a time.
+    pub step_bytes: u64,
+    /// Bytes that the store copies with one request; 0: it copies nothing. Default 256 MiB; 0, or 1 KiB
+    /// to 5 GiB.
+    ///
+    /// Large objects of one stream are joined by the store itself, where it takes parts of that kind;
+    /// so joining them sends no bytes.
+    pub copy_bytes: u64,
     /// Bytes that one request reads. Default 8 MiB; 1 KiB to 1 GiB.
     pub read_bytes: u64,
     /// Memory for the newest record of each key while a stream is compacted by key, in bytes: 24 a
@@ -41,7 +61,9 @@ pub struct CompactConfig {
     ///
     /// A pass costs at least a read and a write for each object that it changes, and two commits.
     pub key_records_min: u64,
-    /// Bytes read and written in a second. Default 64 MiB; `rate_floor` to 1 TiB.
+    /// Bytes read and written in a second. Default 256 MiB; `rate_floor` to 1 TiB.
+    ///
+    /// What comes in is read and written about once: this keeps up with 128 MiB/s.
     pub rate: u64,
     /// The same while as much waits for its upload as starts one. Default 4 MiB; 64 KiB to 1 TiB.
     ///
@@ -67,12 +89,15 @@ impl Default for CompactConfig {
     fn default() -> Self {
         Self {
             background: true,
-            objects_min: 8,
-            object_bytes: 64 << 20,
+            objects_min: 16,
+            growth_min: 8,
+            object_bytes: 1 << 30,
+            step_bytes: 16 << 20,
+            copy_bytes: 256 << 20,
             read_bytes: 8 << 20,
             key_map_bytes: 32 << 20,
             key_records_min: 10_000,
-            rate: 64 << 20,
+            rate: 256 << 20,
             rate_floor: 4 << 20,
             pause: Duration::from_secs(1),
             orphan_age: Duration::from_secs(3_600),
@@ -94,9 +119,24 @@ impl CompactConfig {
             "2 to 64",
         )?;
         check(
-            (1 << 10..=1 << 30).contains(&self.object_bytes),
+            (2..=64).contains(&self.growth_min),
+            "compact.growth_min",
+            "2 to 64",
+        )?;
+        check(
+            (1 << 10..=5 << 30).contains(&self.object_bytes),
             "compact.object_bytes",
+            "1 KiB to 5 GiB",
+        )?;
+        check(
+            (1 << 10..=1 << 30).contains(&self.step_bytes),
+            "compact.step_bytes",
             "1 KiB to 1 GiB",
+        )?;
+        check(
+            self.copy_bytes == 0 || (1 << 10..=5 << 30).contains(&self.copy_bytes),
+            "compact.copy_bytes",
+            "0, or 1 KiB to 5 GiB",
         )?;
         check(
             (1 << 10..=1 << 30).contains(&self.read_bytes),

@@ -4,7 +4,7 @@
 //! *Does not own*: how entries are divided into blocks.
 //!
 //! Invariants
-//! 1. A block names its object (nonce), stream and offsets, so bytes at a wrong
+//! 1. A block names the object it was written for (nonce), its stream and offsets, so bytes at a wrong
 //!    place do not pass for right ones.
 //! 2. Entries ascend and stay within the block's offsets and bytes; a block that
 //!    was decoded needs no further check.
@@ -103,10 +103,10 @@ pub(crate) fn encode_covering(
         size: 0,
         entry_count: u32::try_from(entries.len()).expect("bounded by the block size"),
         crc: 0,
+        origin: nonce,
     };
     seal(
         row,
-        nonce,
         table,
         entries.iter().map(|entry| entry.payload.clone()),
     )
@@ -131,8 +131,9 @@ pub(crate) fn encode_snapshot(
         size: 0,
         entry_count: 0,
         crc: 0,
+        origin: nonce,
     };
-    seal(row, nonce, vec![0; HEADER_SIZE], std::iter::once(state))
+    seal(row, vec![0; HEADER_SIZE], std::iter::once(state))
 }
 
 /// A block as it is, for the place `position` in the object `nonce`: a new header and checksum
@@ -146,6 +147,7 @@ pub(crate) fn moved(block: &DataBlock, row: &IndexRow, nonce: u64, position: u64
     let row = IndexRow {
         position,
         crc,
+        origin: nonce,
         ..*row
     };
     EncodedBlock {
@@ -156,7 +158,6 @@ pub(crate) fn moved(block: &DataBlock, row: &IndexRow, nonce: u64, position: u64
 
 fn seal(
     mut row: IndexRow,
-    nonce: u64,
     mut head: Vec<u8>,
     payloads: impl Iterator<Item = Bytes>,
 ) -> EncodedBlock {
@@ -177,7 +178,7 @@ fn seal(
     header.put_u64_le(row.base_offset.0);
     header.put_u64_le(row.offset_delta);
     header.put_i64_le(row.timestamp_ms_max);
-    header.put_u64_le(nonce);
+    header.put_u64_le(row.origin);
     header.put_u32_le(u32::try_from(payload_size).expect("blocks are closed long before 4 GiB"));
     let rest = parts.finish();
     let mut covered: Vec<&[u8]> = vec![&head[..CRC_AT], &head[CRC_AT + 4..]];
@@ -308,13 +309,9 @@ struct TableRow {
     timestamp_ms_max: i64,
 }
 
-/// Checks a data block against its index row and object.
-pub(crate) fn decode_data(
-    bytes: Bytes,
-    row: &IndexRow,
-    nonce: u64,
-) -> Result<DataBlock, FormatError> {
-    let payload_size = check_header(&bytes, row, nonce)?;
+/// Checks a data block against its index row.
+pub(crate) fn decode_data(bytes: Bytes, row: &IndexRow) -> Result<DataBlock, FormatError> {
+    let payload_size = check_header(&bytes, row)?;
     let reader = Reader::new(bytes.clone());
     let entry_count = row.entry_count as usize;
     let Some(payloads) = payload_size.checked_sub(entry_count.saturating_mul(TABLE_ROW_SIZE))
@@ -369,13 +366,14 @@ pub(crate) fn decode_snapshot(
         size: u32::try_from(bytes.len()).unwrap_or(u32::MAX),
         entry_count: 0,
         crc: reader.u32()?,
+        origin: nonce,
     };
-    check_header(&bytes, &row, nonce)?;
+    check_header(&bytes, &row)?;
     Ok(bytes.slice(HEADER_SIZE..))
 }
 
 /// Everything but the entry table; the payload size.
-fn check_header(bytes: &Bytes, row: &IndexRow, nonce: u64) -> Result<usize, FormatError> {
+fn check_header(bytes: &Bytes, row: &IndexRow) -> Result<usize, FormatError> {
     let mut reader = Reader::new(bytes.clone());
     reader.expect("block size", u64::from(row.size), bytes.len() as u64)?;
     let magic = reader.u32()?;
@@ -417,7 +415,7 @@ fn check_header(bytes: &Bytes, row: &IndexRow, nonce: u64) -> Result<usize, Form
         timestamp.cast_unsigned(),
     )?;
     let found_nonce = reader.u64()?;
-    reader.expect("object nonce", nonce, found_nonce)?;
+    reader.expect("object nonce", row.origin, found_nonce)?;
     let payload_size = reader.u32()? as usize;
     reader.zeros::<4>()?;
     reader.expect(

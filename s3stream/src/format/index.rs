@@ -8,9 +8,12 @@
 //!    overlap.
 //! 2. The blocks lie in the order of their rows and fill the object from the
 //!    header to the index without a gap.
+//! 3. A row knows which object its block was written for; one way to write each index.
 //!
 //! *Format: docs/formats/stream-set-object.md*
 //! *IO: none*
+
+use std::collections::BTreeSet;
 
 use bytes::{BufMut, Bytes};
 use tidewater_types::{Offset, StreamId};
@@ -19,6 +22,7 @@ use super::object::HEADER_SIZE;
 use crate::reader::{FormatError, Reader};
 
 pub(crate) const ROW_SIZE: usize = 64;
+pub(crate) const ORIGIN_SIZE: usize = 8;
 
 /// What a block holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -62,6 +66,8 @@ pub(crate) struct IndexRow {
     pub(crate) size: u32,
     pub(crate) entry_count: u32,
     pub(crate) crc: u32,
+    /// Nonce of the object that the block was written for.
+    pub(crate) origin: u64,
 }
 
 impl IndexRow {
@@ -109,9 +115,11 @@ impl ObjectIndex {
     }
 }
 
-/// The bytes of the rows, in the order given.
-pub(crate) fn encode(rows: &[IndexRow]) -> Bytes {
+/// The bytes of the rows, in the order given, of the object `nonce`, with what they name of other
+/// objects behind them; and how many those are.
+pub(crate) fn encode(rows: &[IndexRow], nonce: u64) -> (Bytes, u16) {
     let mut out = Vec::with_capacity(rows.len() * ROW_SIZE);
+    let mut origins: Vec<u64> = Vec::new();
     for row in rows {
         out.put_u64_le(row.stream.0);
         out.put_u64_le(row.base_offset.0);
@@ -123,18 +131,52 @@ pub(crate) fn encode(rows: &[IndexRow]) -> Bytes {
         out.put_u32_le(row.entry_count);
         out.put_u32_le(row.crc);
         out.put_u8(row.kind.code());
-        out.put_slice(&[0; 3]);
+        out.put_u8(0);
+        out.put_u16_le(place(&mut origins, row.origin, nonce));
     }
-    Bytes::from(out)
+    origins.iter().for_each(|origin| out.put_u64_le(*origin));
+    let count = u16::try_from(origins.len()).expect("bounded by who copies");
+    (Bytes::from(out), count)
 }
 
-/// Reads the rows of an object whose index begins at `index_position`; the checksum held.
-pub(crate) fn decode(bytes: Bytes, index_position: u64) -> Result<ObjectIndex, FormatError> {
-    let mut reader = Reader::new(bytes);
+/// The number of an origin, from 1; 0 for the object itself.
+fn place(origins: &mut Vec<u64>, origin: u64, nonce: u64) -> u16 {
+    if origin == nonce {
+        return 0;
+    }
+    // The last ones are asked for most: blocks of one origin follow each other.
+    let known = origins.iter().rposition(|known| *known == origin);
+    let place = known.unwrap_or_else(|| {
+        origins.push(origin);
+        origins.len() - 1
+    });
+    u16::try_from(place + 1).expect("bounded by who copies")
+}
+
+/// Reads the rows of the object `nonce`, whose index begins at `index_position`; the checksum held.
+pub(crate) fn decode(
+    bytes: Bytes,
+    index_position: u64,
+    nonce: u64,
+    origin_count: u16,
+) -> Result<ObjectIndex, FormatError> {
+    let origins = read_origins(&bytes, nonce, origin_count)?;
+    let num_bytes = bytes.len() - origins.len() * ORIGIN_SIZE;
+    let mut reader = Reader::new(bytes.slice(..num_bytes));
     let mut rows: Vec<IndexRow> = Vec::with_capacity(reader.remaining() / ROW_SIZE);
-    let mut position = HEADER_SIZE as u64;
+    let (mut position, mut named) = (HEADER_SIZE as u64, 0);
     while reader.remaining() > 0 {
-        let row = read_row(&mut reader)?;
+        let (mut row, origin) = read_row(&mut reader)?;
+        row.origin = match usize::from(origin).checked_sub(1) {
+            None => nonce,
+            Some(at) => {
+                let known = origins.get(at).copied();
+                let is_next = at <= named && row.kind == BlockKind::Data;
+                let origin = known.filter(|_| is_next);
+                named = named.max(at + 1);
+                origin.ok_or_else(|| reader.damaged("origin", named as u64, origin_of(at)))?
+            }
+        };
         reader.expect("position of the next block", position, row.position)?;
         position += u64::from(row.size);
         if let Some(last) = rows.last() {
@@ -148,18 +190,43 @@ pub(crate) fn decode(bytes: Bytes, index_position: u64) -> Result<ObjectIndex, F
         }
         rows.push(row);
     }
+    reader.expect("origins", origins.len() as u64, named as u64)?;
     reader.expect("index position", position, index_position)?;
     Ok(ObjectIndex { rows })
 }
 
-fn read_row(reader: &mut Reader) -> Result<IndexRow, FormatError> {
+fn origin_of(at: usize) -> u64 {
+    at as u64 + 1
+}
+
+/// The nonces behind the rows.
+fn read_origins(bytes: &Bytes, nonce: u64, count: u16) -> Result<Vec<u64>, FormatError> {
+    let size = usize::from(count) * ORIGIN_SIZE;
+    let Some(at) = bytes.len().checked_sub(size) else {
+        let reader = Reader::new(bytes.clone());
+        return Err(reader.damaged("size of the origins", size as u64, bytes.len() as u64));
+    };
+    let mut reader = Reader::new(bytes.slice(at..));
+    let mut origins = Vec::with_capacity(usize::from(count));
+    let mut seen = BTreeSet::from([nonce]);
+    for _ in 0..count {
+        let origin = reader.u64()?;
+        reader.expect("each origin once", 1, u64::from(seen.insert(origin)))?;
+        origins.push(origin);
+    }
+    Ok(origins)
+}
+
+/// A row without its origin, and that one's number.
+fn read_row(reader: &mut Reader) -> Result<(IndexRow, u16), FormatError> {
     let stream = StreamId(reader.u64()?);
     let (base_offset, offset_delta) = (Offset(reader.u64()?), reader.u64()?);
     let (record_count, timestamp_ms_max) = (reader.u64()?, reader.i64()?);
     let (position, size) = (reader.u64()?, reader.u32()?);
     let (entry_count, crc) = (reader.u32()?, reader.u32()?);
     let kind = BlockKind::read(reader)?;
-    reader.zeros::<3>()?;
+    reader.zeros::<1>()?;
+    let origin = reader.u16()?;
     if base_offset.checked_add(offset_delta).is_none() {
         return Err(reader.damaged("end offset", u64::MAX - base_offset.0, offset_delta));
     }
@@ -172,7 +239,7 @@ fn read_row(reader: &mut Reader) -> Result<IndexRow, FormatError> {
     if record_count > offset_delta {
         return Err(reader.damaged("record count", offset_delta, record_count));
     }
-    Ok(IndexRow {
+    let row = IndexRow {
         stream,
         kind,
         base_offset,
@@ -183,5 +250,7 @@ fn read_row(reader: &mut Reader) -> Result<IndexRow, FormatError> {
         size,
         entry_count,
         crc,
-    })
+        origin: 0,
+    };
+    Ok((row, origin))
 }

@@ -21,6 +21,8 @@ use crate::reader::{FormatError, Reader};
 pub(crate) const HEADER_MAGIC: u32 = u32::from_le_bytes(*b"TWOB");
 pub(crate) const FOOTER_MAGIC: u32 = u32::from_le_bytes(*b"TWFT");
 pub(crate) const VERSION: u16 = 1;
+/// Some blocks were written for other objects.
+pub(crate) const VERSION_ORIGINS: u16 = 2;
 pub(crate) const HEADER_SIZE: usize = 48;
 pub(crate) const FOOTER_SIZE: usize = 80;
 
@@ -33,12 +35,14 @@ pub(crate) struct Footer {
     pub(crate) index_crc: u32,
     pub(crate) block_count: u32,
     pub(crate) stream_count: u32,
+    /// Objects that blocks were copied from.
+    pub(crate) origin_count: u16,
 }
 
 /// The first bytes of an object.
 pub(crate) fn encode_header(id: &ObjectId, kind: ObjectKind) -> Bytes {
     let mut out = Vec::with_capacity(HEADER_SIZE);
-    put_identity(&mut out, HEADER_MAGIC, id, kind);
+    put_identity(&mut out, (HEADER_MAGIC, VERSION), id, kind);
     out.put_u32_le(0);
     let crc = crc32c(&[&out]);
     out.put_u32_le(crc);
@@ -48,7 +52,10 @@ pub(crate) fn encode_header(id: &ObjectId, kind: ObjectKind) -> Bytes {
 
 /// Checks that the object is what its key says.
 pub(crate) fn decode_header(bytes: Bytes) -> Result<(ObjectId, ObjectKind), FormatError> {
-    let mut reader = checked(bytes, HEADER_SIZE, HEADER_MAGIC)?;
+    let (mut reader, version) = checked(bytes, HEADER_SIZE, HEADER_MAGIC)?;
+    if version != VERSION {
+        return Err(FormatError::Unsupported { version });
+    }
     let identity = read_identity(&mut reader)?;
     reader.zeros::<4>()?;
     Ok(identity)
@@ -57,12 +64,18 @@ pub(crate) fn decode_header(bytes: Bytes) -> Result<(ObjectId, ObjectKind), Form
 /// The last bytes of an object, and their checksum.
 pub(crate) fn encode_footer(footer: &Footer) -> (Bytes, u32) {
     let mut out = Vec::with_capacity(FOOTER_SIZE);
-    put_identity(&mut out, FOOTER_MAGIC, &footer.id, footer.kind);
+    let version = if footer.origin_count == 0 {
+        VERSION
+    } else {
+        VERSION_ORIGINS
+    };
+    put_identity(&mut out, (FOOTER_MAGIC, version), &footer.id, footer.kind);
     out.put_u64_le(footer.index_position);
     out.put_u32_le(footer.index_crc);
     out.put_u32_le(footer.block_count);
     out.put_u32_le(footer.stream_count);
-    out.put_slice(&[0; 16]);
+    out.put_u16_le(footer.origin_count);
+    out.put_slice(&[0; 14]);
     let crc = crc32c(&[&out]);
     out.put_u32_le(crc);
     assert_eq!(out.len(), FOOTER_SIZE);
@@ -74,11 +87,14 @@ pub(crate) fn decode_footer(bytes: Bytes) -> Result<(Footer, u32), FormatError> 
     let crc = bytes
         .last_chunk::<4>()
         .map_or(0, |chunk| u32::from_le_bytes(*chunk));
-    let mut reader = checked(bytes, FOOTER_SIZE, FOOTER_MAGIC)?;
+    let (mut reader, version) = checked(bytes, FOOTER_SIZE, FOOTER_MAGIC)?;
     let (id, kind) = read_identity(&mut reader)?;
     let index_position = reader.u64()?;
     let (index_crc, block_count, stream_count) = (reader.u32()?, reader.u32()?, reader.u32()?);
-    reader.zeros::<16>()?;
+    let origin_count = reader.u16()?;
+    let has_origins = version == VERSION_ORIGINS;
+    reader.expect("origins", has_origins.into(), (origin_count > 0).into())?;
+    reader.zeros::<14>()?;
     if kind == ObjectKind::Stream {
         reader.expect("streams in a stream object", 1, u64::from(stream_count))?;
     }
@@ -90,14 +106,15 @@ pub(crate) fn decode_footer(bytes: Bytes) -> Result<(Footer, u32), FormatError> 
             index_crc,
             block_count,
             stream_count,
+            origin_count,
         },
         crc,
     ))
 }
 
-fn put_identity(out: &mut Vec<u8>, magic: u32, id: &ObjectId, kind: ObjectKind) {
+fn put_identity(out: &mut Vec<u8>, (magic, version): (u32, u16), id: &ObjectId, kind: ObjectKind) {
     out.put_u32_le(magic);
-    out.put_u16_le(VERSION);
+    out.put_u16_le(version);
     out.put_u8(kind.code());
     out.put_u8(0);
     out.put_u32_le(id.node.0);
@@ -126,8 +143,8 @@ fn read_identity(reader: &mut Reader) -> Result<(ObjectId, ObjectKind), FormatEr
     ))
 }
 
-/// Size, magic, checksum and version hold; the reader stands behind the version.
-fn checked(bytes: Bytes, size: usize, magic: u32) -> Result<Reader, FormatError> {
+/// Size, magic and checksum hold, and the version is known; the reader stands behind it.
+fn checked(bytes: Bytes, size: usize, magic: u32) -> Result<(Reader, u16), FormatError> {
     let mut reader = Reader::new(bytes.clone());
     reader.expect("size", size as u64, bytes.len() as u64)?;
     let found = reader.u32()?;
@@ -138,8 +155,8 @@ fn checked(bytes: Bytes, size: usize, magic: u32) -> Result<Reader, FormatError>
     crc_reader.expect("checksum", u64::from(crc), u64::from(found))?;
     let version = reader.u16()?;
     // The checksum comes first: damage must not look like the future.
-    if version == VERSION {
-        Ok(reader)
+    if [VERSION, VERSION_ORIGINS].contains(&version) {
+        Ok((reader, version))
     } else {
         Err(FormatError::Unsupported { version })
     }

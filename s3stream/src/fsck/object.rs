@@ -169,7 +169,7 @@ fn end_of(row: &IndexRow) -> u64 {
 
 fn decode_block(bytes: Bytes, row: &IndexRow, nonce: u64) -> Result<(), FormatError> {
     match row.kind {
-        BlockKind::Data => block::decode_data(bytes, row, nonce).map(drop),
+        BlockKind::Data => block::decode_data(bytes, row).map(drop),
         BlockKind::Snapshot => {
             block::decode_snapshot(bytes, row.stream, row.base_offset, nonce).map(drop)
         }

@@ -252,7 +252,7 @@ impl Loader {
         let disk = self.disk.get()?;
         let key = Key::new(object, row.position);
         let bytes = disk.read(&key).await?;
-        match block::decode_data(bytes, row, object.nonce) {
+        match block::decode_data(bytes, row) {
             Ok(block) => Some(Ok((Kept::new(block, false), Origin::Disk))),
             Err(error) if mutant!(90) => {
                 let error = tier_error(&object.key(), row.position, error);
@@ -281,7 +281,7 @@ impl Loader {
         for (row, takeoff) in blocks {
             let part = |bytes: &Bytes| {
                 let bytes = part_at(bytes, row.position - start, row.size).ok()?;
-                block::decode_data(bytes, &row, object.nonce).ok()
+                block::decode_data(bytes, &row).ok()
             };
             let landed = match &bytes {
                 Err(error) => Err(error.clone()),

@@ -69,6 +69,7 @@ mod tests {
             size,
             entry_count: 1,
             crc: 0,
+            origin: 0,
         };
         (row, ())
     }

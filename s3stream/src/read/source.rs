@@ -56,7 +56,7 @@ impl Source {
         let key = id.key();
         let end = row.position + u64::from(row.size);
         self.decoded(&key, row.position, end, |bytes| {
-            block::decode_data(bytes, row, id.nonce)
+            block::decode_data(bytes, row)
         })
         .await
     }
@@ -209,7 +209,8 @@ pub(crate) fn decode_index(
         u64::from(footer.index_crc),
         u64::from(found),
     )?;
-    let index = index::decode(bytes.slice(..index_size), object.index_position)?;
+    let (at, origins) = (object.index_position, footer.origin_count);
+    let index = index::decode(bytes.slice(..index_size), at, id.nonce, origins)?;
     reader.expect(
         "blocks",
         u64::from(footer.block_count),

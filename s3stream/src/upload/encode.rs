@@ -28,6 +28,7 @@ pub(crate) struct EncodedObject {
     pub(crate) object: NewObject,
     pub(crate) ranges: Vec<NewRange>,
     pub(crate) snapshots: Vec<NewSnapshot>,
+    /// What was not sent while it was made.
     pub(crate) body: Vec<Bytes>,
     pub(crate) footer: Bytes,
 }
@@ -53,7 +54,8 @@ pub(crate) fn encode(id: ObjectId, plan: &ObjectPlan, block_bytes: usize) -> Enc
 pub(crate) struct ObjectBuilder {
     pub(crate) id: ObjectId,
     kind: ObjectKind,
-    body: Vec<Bytes>,
+    /// What was not sent yet.
+    pub(crate) body: Vec<Bytes>,
     pub(crate) rows: Vec<IndexRow>,
     /// Where the next block begins.
     pub(crate) position: u64,
@@ -79,7 +81,7 @@ impl ObjectBuilder {
             rows,
             position: index_position,
         } = self;
-        let index = index::encode(&rows);
+        let (index, origin_count) = index::encode(&rows, id.nonce);
         let footer = Footer {
             id,
             kind,
@@ -87,10 +89,11 @@ impl ObjectBuilder {
             index_crc: crc32c(&[&index]),
             block_count: u32::try_from(rows.len()).expect("bounded by the object size"),
             stream_count: u32::try_from(stream_count).expect("bounded by the configuration"),
+            origin_count,
         };
         let (footer, footer_crc) = object::encode_footer(&footer);
+        let size = index_position + (index.len() + footer.len()) as u64;
         body.extend([index, footer.clone()]);
-        let size = body.iter().map(|part| part.len() as u64).sum();
         let object = NewObject {
             id,
             kind,
@@ -161,6 +164,15 @@ impl ObjectBuilder {
             position,
             size,
         })
+    }
+
+    /// Adds blocks that the store copies to [`Self::position`] as they are.
+    pub(crate) fn copied(&mut self, rows: &[IndexRow]) {
+        for row in rows {
+            let position = self.position;
+            self.position += u64::from(row.size);
+            self.rows.push(IndexRow { position, ..*row });
+        }
     }
 
     /// Adds a block that was encoded for this object and [`Self::position`].

@@ -8,6 +8,7 @@ pub(crate) mod commits;
 mod committer;
 pub(crate) mod control;
 pub(crate) mod encode;
+pub(crate) mod growing;
 pub(crate) mod pace;
 pub(crate) mod parts;
 pub(crate) mod plan;

@@ -11,6 +11,7 @@
 //!
 //! *IO: none* (requests go through the bucket port)
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -64,14 +65,7 @@ impl PartSender {
         // Numbers only have to ascend: each part has a run of its own.
         let run = (parts_max / num_parts).max(1);
         let numbered = (0..).map(|index| 1 + index * run).zip(bodies);
-        let parts = numbered.map(|(number, body)| {
-            let part = Part {
-                key,
-                upload: &upload,
-                number,
-            };
-            self.put(part, run, body)
-        });
+        let parts = numbered.map(|(number, body)| self.put(key, &upload, (number, run), body));
         let sent: Result<Vec<PartTag>, Gone> = stream::iter(parts.collect::<Vec<_>>())
             .buffered(self.parallel)
             .try_collect()
@@ -81,16 +75,18 @@ impl PartSender {
             Err(Gone) => PartsEnd::Unclear,
         };
         if end == PartsEnd::Unclear {
-            // Frees the parts if there is such an upload still; if not, nothing is lost.
-            let _freed = self
-                .bucket
-                .abort_multipart(self.purpose, key, &upload)
-                .await;
+            self.abort(key, &upload).await;
         }
         end
     }
 
-    async fn start(&self, key: &str) -> MultipartId {
+    /// Frees the parts if there is such an upload still; if not, nothing is lost.
+    pub(super) async fn abort(&self, key: &str, upload: &MultipartId) {
+        let abort = self.bucket.abort_multipart(self.purpose, key, upload);
+        let _freed = abort.await;
+    }
+
+    pub(super) async fn start(&self, key: &str) -> MultipartId {
         let mut backoff = self.backoff.clone();
         loop {
             match self.bucket.create_multipart(self.purpose, key).await {
@@ -100,9 +96,20 @@ impl PartSender {
         }
     }
 
-    /// Sends a part under one of the `run` numbers from `part.number` on.
-    async fn put(&self, mut part: Part<'_>, run: u32, body: Vec<Bytes>) -> Result<PartTag, Gone> {
-        let last = part.number + run - 1;
+    /// Sends a part under one of the `run` numbers from `number` on.
+    pub(super) async fn put(
+        &self,
+        key: &str,
+        upload: &MultipartId,
+        (number, run): (u32, u32),
+        body: Vec<Bytes>,
+    ) -> Result<PartTag, Gone> {
+        let last = number + run - 1;
+        let mut part = Part {
+            key,
+            upload,
+            number,
+        };
         self.pacer.turn(body.iter().map(Bytes::len).sum()).await;
         let mut backoff = self.backoff.clone();
         loop {
@@ -118,7 +125,52 @@ impl PartSender {
         }
     }
 
-    async fn complete(&self, key: &str, upload: &MultipartId, tags: &[PartTag]) -> PartsEnd {
+    /// Has a range of another object copied as a part; as `put`.
+    pub(super) async fn copy(
+        &self,
+        key: &str,
+        upload: &MultipartId,
+        (number, run): (u32, u32),
+        source: &str,
+        range: Range<u64>,
+    ) -> Result<PartTag, Gone> {
+        let last = number + run - 1;
+        let mut part = Part {
+            key,
+            upload,
+            number,
+        };
+        let mut backoff = self.backoff.clone();
+        loop {
+            let copy = self
+                .bucket
+                .copy_part(self.purpose, part, source, range.clone());
+            let err = match copy.await {
+                Ok(tag) => return Ok(tag),
+                // The upload or the source is gone, or the store does not copy: made anew.
+                Err(
+                    err @ (BucketError::Absent { .. }
+                    | BucketError::Refused { .. }
+                    | BucketError::Short { .. }),
+                ) => {
+                    tracing::warn!(%err, "nothing was copied");
+                    return Err(Gone);
+                }
+                Err(err) => err,
+            };
+            if matches!(err, BucketError::Unknown { .. }) && part.number < last {
+                part.number += 1;
+            }
+            self.wait(&mut backoff, &err).await;
+        }
+    }
+
+    pub(super) async fn complete(
+        &self,
+        key: &str,
+        upload: &MultipartId,
+        tags: &[PartTag],
+    ) -> PartsEnd {
         let mut backoff = self.backoff.clone();
         loop {
             let done = self
@@ -153,7 +205,8 @@ impl PartSender {
 }
 
 /// There is no such upload.
-struct Gone;
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Gone;
 
 /// Divides a body into pieces of `part_bytes`, the last one perhaps smaller.
 fn divide(body: &[Bytes], part_bytes: u64) -> Vec<Vec<Bytes>> {

@@ -12,7 +12,7 @@
 //! *IO: none* (requests go through the bucket port)
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tidewater_bucket::{Bucket, BucketError, Purpose};
 use tidewater_types::{Env, Epoch, NodeId, sometimes};
@@ -43,12 +43,16 @@ pub(crate) struct ObjectStorer {
     /// Parts of an object under way at a time.
     pub(crate) parallel: usize,
     pub(crate) pacer: Arc<Pacer>,
+    /// Whether the store turned out not to copy parts, or not to take them beside those sent.
+    pub(crate) copies_fail: Arc<AtomicBool>,
 }
 
 pub(crate) enum Sent {
     Confirmed,
     /// Something else has the key.
     Taken,
+    /// The parts that were sent while it was made are gone, and with them the object.
+    Lost,
 }
 
 impl ObjectStorer {
@@ -127,7 +131,7 @@ impl ObjectStorer {
         sent
     }
 
-    fn count(&self, size: u64) {
+    pub(super) fn count(&self, size: u64) {
         let counters = &self.counters;
         let (objects, num_bytes) = if self.purpose == Purpose::Compaction {
             (
@@ -141,7 +145,7 @@ impl ObjectStorer {
         add(num_bytes, usize::try_from(size).unwrap_or(usize::MAX));
     }
 
-    fn part_sender(&self) -> PartSender {
+    pub(super) fn part_sender(&self) -> PartSender {
         PartSender {
             bucket: Arc::clone(&self.bucket),
             env: Arc::clone(&self.env),
@@ -206,7 +210,11 @@ impl ObjectStorer {
         }
     }
 
-    async fn compare(&self, key: &str, encoded: &EncodedObject) -> Result<bool, BucketError> {
+    pub(super) async fn compare(
+        &self,
+        key: &str,
+        encoded: &EncodedObject,
+    ) -> Result<bool, BucketError> {
         let size = self.bucket.size(self.purpose, key).await?;
         if size != encoded.object.size {
             return Ok(false);

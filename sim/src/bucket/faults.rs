@@ -39,6 +39,8 @@ pub struct BucketFaults {
     /// The completion of an object in parts replaces what has the key: the store does not know
     /// the condition.
     pub completion_replaces: bool,
+    /// Parts but for the last one must have one size.
+    pub parts_equal: bool,
 }
 
 impl Default for BucketFaults {
@@ -57,6 +59,7 @@ impl Default for BucketFaults {
             timeout_ns: 20_000_000,
             page_keys: 1000,
             completion_replaces: false,
+            parts_equal: false,
         }
     }
 }
@@ -77,6 +80,7 @@ pub(super) enum Fate {
     Garbled,
     /// Drawn where the completion arrives.
     UploadForgotten,
+    PartsUnequal,
 }
 
 impl Fate {
@@ -92,6 +96,7 @@ impl Fate {
             Self::Conflict => "bucket_conflict",
             Self::Garbled => "bucket_garbled",
             Self::UploadForgotten => "bucket_upload_forgotten",
+            Self::PartsUnequal => "bucket_parts_unequal",
         }
     }
 }

@@ -52,7 +52,7 @@ fn absent(key: &str) -> BucketError {
     }
 }
 
-fn refused(key: &str, cause: &str) -> BucketError {
+pub(super) fn refused(key: &str, cause: &str) -> BucketError {
     BucketError::Refused {
         key: key.to_owned(),
         cause: cause.to_owned(),
@@ -136,6 +136,19 @@ impl Uploads {
         upload.stage = Stage::Completed;
         upload.parts.clear();
         Ok(())
+    }
+
+    /// Whether parts but for the last one differ in size.
+    pub(super) fn are_unequal(&self, id: &str, named: &[PartTag]) -> bool {
+        let size = |tag: &PartTag| {
+            let part = self.all.get(id)?.parts.get(&tag.number)?;
+            Some(part.1.len())
+        };
+        let sizes: Vec<_> = named.iter().map(size).collect();
+        let (whole, last) = sizes.split_at(sizes.len().saturating_sub(1));
+        let first = whole.first().copied().flatten();
+        whole.iter().any(|size| *size != first)
+            || last.iter().any(|last| first.is_some() && *last > first)
     }
 
     pub(super) fn abort(&mut self, key: &str, id: &str) -> Result<(), BucketError> {

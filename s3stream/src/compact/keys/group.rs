@@ -18,12 +18,14 @@ use crate::format::block::{self, HEADER_SIZE};
 use crate::meta::state::{RangeState, SnapshotRef};
 use crate::object_id::{ObjectId, ObjectKind};
 use crate::upload::encode::{EncodedObject, ObjectBuilder};
+use crate::upload::growing::Growing;
 
 use super::filter::Verdict;
 
 pub(super) struct Group {
     run: Run,
-    builder: ObjectBuilder,
+    pub(super) builder: ObjectBuilder,
+    pub(super) growing: Growing,
     block_bytes: usize,
     /// Entries of the block that is not closed yet, and where it begins.
     open: Vec<Entry>,
@@ -37,7 +39,7 @@ pub(super) struct Group {
 
 impl Group {
     pub(super) fn new(
-        id: ObjectId,
+        (id, growing): (ObjectId, Growing),
         of: (StreamId, Epoch),
         start: Offset,
         block_bytes: usize,
@@ -52,6 +54,7 @@ impl Group {
                 alone: true,
             },
             builder: ObjectBuilder::new(id, ObjectKind::Stream),
+            growing,
             block_bytes,
             open: Vec::new(),
             open_start: start,
@@ -119,7 +122,7 @@ impl Group {
     pub(super) fn finish(
         mut self,
         snapshot: Option<(SnapshotRef, Bytes)>,
-    ) -> (EncodedObject, Run, Sum) {
+    ) -> (EncodedObject, Growing, Run, Sum) {
         // The last block stands for the holes behind it, too; of nothing but holes it is empty.
         self.close(self.sum.end);
         if let Some((old, state)) = snapshot {
@@ -129,6 +132,6 @@ impl Group {
             let block = block::encode_snapshot(stream, nonce, position, old.as_of, state);
             self.builder.push(block);
         }
-        (self.builder.finish(1), self.run, self.sum)
+        (self.builder.finish(1), self.growing, self.run, self.sum)
     }
 }

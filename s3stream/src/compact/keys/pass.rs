@@ -3,7 +3,8 @@
 //! *Owns*: the order of a pass. *Does not own*: what stays (`filter`), when it is due (`due`).
 //!
 //! Invariants
-//! 1. In memory are the map, blocks of one request, and the object that is being made.
+//! 1. In memory are the map, blocks of one request, and what was not sent yet of the object that
+//!    is being made.
 //! 2. Each object replaces its sources in a commit of its own, in the order of the offsets: a pass
 //!    that is cut short leaves every key its newest record, and the next one begins anew.
 //! 3. The mark moves once all of them were committed, and only then: a deletion goes only where
@@ -12,23 +13,21 @@
 //!
 //! *IO: none* (requests go through the bucket port)
 
-use std::ops::ControlFlow;
 use std::sync::Weak;
 
 use tidewater_types::{Offset, sometimes};
 
-use crate::compact::job::{Outcome, Steps, commit_bytes};
+use crate::compact::job::{Outcome, commit_bytes};
 use crate::compact::read::OpenObject;
+use crate::compact::steps::Steps;
 use crate::entry::Entry;
 use crate::error::{MetaError, Rejection, TierError};
 use crate::format::index::IndexRow;
 use crate::format::mark::{self, Mark};
 use crate::meta::op::MetaOp;
-use crate::meta::state::RangeState;
 use crate::tail::Tail;
 use crate::upload::commits::commit;
 use crate::upload::plan::OBJECT_COMMIT_BYTES;
-use crate::upload::store::Sent;
 
 use super::due::{KeyJob, KeyPasses};
 use super::filter::{Filter, Totals, told};
@@ -101,12 +100,15 @@ impl Steps {
             .iter()
             .filter(|(start, range)| range.end > job.clean_end && *start < job.bound);
         for source in dirty {
-            let Some(open) = self.open(source, tail).await? else {
+            let Some(open) = self
+                .open(source.1.object, self.config.read_bytes, tail)
+                .await?
+            else {
                 return Ok(None);
             };
-            let rows = open.rows(job.stream, source.0, &source.1)?;
-            let visit = &mut |entry: Entry| mapped.take(job, &entry);
-            if let ControlFlow::Break(stop) = self.visit(&open, &rows, tail, visit).await? {
+            let mut rows = open.rows(job.stream, source.0, &source.1)?;
+            rows.retain(|row| row.end_offset() > job.clean_end);
+            if let Some(stop) = self.map_rows(job, &mut mapped, &open, &rows, tail).await? {
                 mapped.stop = stop;
                 break;
             }
@@ -114,43 +116,28 @@ impl Steps {
         Ok(Some(mapped))
     }
 
-    async fn open(
+    async fn map_rows(
         &self,
-        (_, range): &(Offset, RangeState),
-        tail: Behind<'_>,
-    ) -> Result<Option<OpenObject<'_>>, TierError> {
-        let id = range.object;
-        let Some(object) = self.metadata.read(|state| state.object(id).copied()) else {
-            return Ok(None);
-        };
-        let read_bytes = self.config.read_bytes;
-        let (open, num_bytes) = OpenObject::open(&self.source, id, &object, read_bytes).await?;
-        self.has_read(num_bytes, tail).await;
-        Ok(Some(open))
-    }
-
-    /// Hands out the entries of the blocks, those of one request in memory at a time.
-    async fn visit<B: Send>(
-        &self,
+        job: &KeyJob,
+        mapped: &mut Mapped,
         open: &OpenObject<'_>,
-        rows: &[IndexRow],
+        mut rows: &[IndexRow],
         tail: Behind<'_>,
-        visit: &mut (impl FnMut(Entry) -> Result<ControlFlow<B>, TierError> + Send),
-    ) -> Result<ControlFlow<B>, TierError> {
-        let mut rest = rows;
-        while !rest.is_empty() {
-            let (blocks, count, num_bytes) = open.blocks(rest).await?;
+    ) -> Result<Option<Stop>, TierError> {
+        while !rows.is_empty() {
+            let (blocks, num_bytes) = open.blocks(rows).await?;
             self.has_read(num_bytes, tail).await;
-            rest = &rest[count..];
-            for source in blocks {
-                for entry in source.block.entries_from(Offset(0)) {
-                    if let ControlFlow::Break(with) = visit(entry)? {
-                        return Ok(ControlFlow::Break(with));
-                    }
+            rows = &rows[blocks.len()..];
+            for entry in blocks
+                .iter()
+                .flat_map(|block| block.entries_from(Offset(0)))
+            {
+                if let Some(stop) = mapped.take(job, &entry)? {
+                    return Ok(Some(stop));
                 }
             }
         }
-        Ok(ControlFlow::Continue(()))
+        Ok(None)
     }
 
     /// Replaces everything below the end of the map; `None` if something is not there any more.
@@ -160,19 +147,29 @@ impl Steps {
         mapped: &Mapped,
         tail: Behind<'_>,
     ) -> Result<Option<Totals>, TierError> {
-        let filter = Filter {
-            owner: &*job.owner,
-            stream: job.stream,
-            map: &mapped.map,
-            clean_end: job.mark.end,
-            map_end: mapped.end,
-            now_ms: job.now_ms,
-            delete_retention_ms: job.policy.delete_retention_ms,
-        };
-        let (mut totals, mut group) = (Totals::default(), None::<Group>);
+        let mut group = None;
+        let done = self.rewrite_into(&mut group, job, mapped, tail).await;
+        if let Some(unfinished) = group {
+            unfinished.growing.abort().await;
+        }
+        done
+    }
+
+    async fn rewrite_into(
+        &self,
+        group: &mut Option<Group>,
+        job: &KeyJob,
+        mapped: &Mapped,
+        tail: Behind<'_>,
+    ) -> Result<Option<Totals>, TierError> {
+        let filter = filter(job, mapped);
+        let mut totals = Totals::default();
         let below = job.ranges.iter().filter(|(start, _)| *start < mapped.end);
         for source in below {
-            let Some(open) = self.open(source, tail).await? else {
+            let Some(open) = self
+                .open(source.1.object, self.config.read_bytes, tail)
+                .await?
+            else {
                 return Ok(None);
             };
             let rows = open.rows(job.stream, source.0, &source.1)?;
@@ -182,18 +179,29 @@ impl Steps {
             {
                 return Ok(None);
             }
-            let group = group.get_or_insert_with(|| {
-                let (id, of) = (self.storer.next_id(), (job.stream, job.epoch));
-                Group::new(id, of, source.0, self.storer.block_bytes)
-            });
+            let group = group.get_or_insert_with(|| self.group(job, source.0, num_bytes));
             group.begin(*source, num_bytes);
-            let visit = &mut |entry: Entry| {
-                group.take(filter.judge(entry, &mut totals)?);
-                Ok(ControlFlow::<()>::Continue(()))
-            };
-            let _all = self.visit(&open, &rows, tail, visit).await?;
+            let mut rest = &rows[..];
+            while !rest.is_empty() {
+                let (blocks, num_bytes) = open.blocks(rest).await?;
+                self.has_read(num_bytes, tail).await;
+                rest = &rest[blocks.len()..];
+                for entry in blocks
+                    .iter()
+                    .flat_map(|block| block.entries_from(Offset(0)))
+                {
+                    group.take(filter.judge(entry, &mut totals)?);
+                }
+                // What may yet turn out to need no object waits for that as long as it is small.
+                if group.is_changed || group.num_bytes_in > self.config.step_bytes {
+                    let Group {
+                        growing, builder, ..
+                    } = group;
+                    self.advance(growing, builder, tail).await;
+                }
+            }
         }
-        if let Some(last) = group
+        if let Some(last) = group.take()
             && !self.replace(job, last, tail).await?
         {
             return Ok(None);
@@ -201,9 +209,16 @@ impl Steps {
         Ok(Some(totals))
     }
 
+    fn group(&self, job: &KeyJob, start: Offset, num_bytes: u64) -> Group {
+        let id = self.storer.next_id();
+        let growing = self.storer.grow(&id, self.object_bytes().max(num_bytes), 0);
+        let of = (job.stream, job.epoch);
+        Group::new((id, growing), of, start, self.storer.block_bytes)
+    }
+
     fn is_full(&self, group: &Group, num_bytes: u64) -> bool {
         let room = self.commit_room() - OBJECT_COMMIT_BYTES;
-        group.num_bytes_in + num_bytes > self.config.object_bytes
+        group.num_bytes_in + num_bytes > self.object_bytes()
             || commit_bytes(group.num_sources() + 1) > room
     }
 
@@ -216,6 +231,7 @@ impl Steps {
     ) -> Result<bool, TierError> {
         if !group.is_changed {
             sometimes!("s3stream: a pass changes nothing of an object");
+            group.growing.abort().await;
             return Ok(true);
         }
         let snapshot = match job.snapshot.filter(|snapshot| group.has(snapshot)) {
@@ -226,14 +242,11 @@ impl Steps {
             }
             None => None,
         };
-        let (mut encoded, run, sum) = group.finish(snapshot);
-        if matches!(self.storer.send(&encoded).await, Sent::Taken) {
-            tracing::error!(object = %encoded.object.id, "a foreign object has the key of a compaction");
+        let (encoded, growing, run, sum) = group.finish(snapshot);
+        if !self.send_rest(growing, &encoded, tail).await {
             return Ok(false);
         }
-        encoded.body = Vec::new();
-        self.pace.pay(encoded.object.size, tail).await;
-        let output = self.prove(encoded, &[(&run, sum)]).await?;
+        let output = self.prove(&encoded, &[(run, sum)]).await?;
         let report = self.commit(vec![output]).await?;
         Ok(report.is_some_and(|report| report.dropped.is_empty()))
     }
@@ -269,20 +282,32 @@ impl Steps {
     }
 }
 
+fn filter<'a>(job: &'a KeyJob, mapped: &'a Mapped) -> Filter<'a> {
+    Filter {
+        owner: &*job.owner,
+        stream: job.stream,
+        map: &mapped.map,
+        clean_end: job.mark.end,
+        map_end: mapped.end,
+        now_ms: job.now_ms,
+        delete_retention_ms: job.policy.delete_retention_ms,
+    }
+}
+
 impl Mapped {
-    /// Takes the next entry, as far as there is room.
-    fn take(&mut self, job: &KeyJob, entry: &Entry) -> Result<ControlFlow<Stop>, TierError> {
+    /// Takes the next entry, as far as there is room, or says why it stops.
+    fn take(&mut self, job: &KeyJob, entry: &Entry) -> Result<Option<Stop>, TierError> {
         let end = entry.end_offset();
         if end <= job.clean_end {
-            return Ok(ControlFlow::Continue(()));
+            return Ok(None);
         }
         // A reader at the end of a stream finds an entry there, whatever was compacted.
         if end > job.bound || end == job.committed_end {
-            return Ok(ControlFlow::Break(Stop::Bound));
+            return Ok(Some(Stop::Bound));
         }
         let old_enough_ms = entry.timestamp_ms_max.saturating_add(job.policy.lag_ms_min);
         if job.policy.lag_ms_min > 0 && old_enough_ms > job.now_ms {
-            return Ok(ControlFlow::Break(Stop::Young(old_enough_ms)));
+            return Ok(Some(Stop::Young(old_enough_ms)));
         }
         let mut full_at = None;
         told(&*job.owner, job.stream, entry, |record| {
@@ -295,9 +320,6 @@ impl Mapped {
             }
         })?;
         self.end = full_at.unwrap_or(end);
-        Ok(match full_at {
-            Some(_) => ControlFlow::Break(Stop::Full),
-            None => ControlFlow::Continue(()),
-        })
+        Ok(full_at.map(|_| Stop::Full))
     }
 }

@@ -90,7 +90,7 @@ proptest! {
         for range in &plan.ranges {
             let mut found = Vec::new();
             for row in index.blocks_from(range.stream, Offset(0)) {
-                let block = block::decode_data(part(row.position, row.size), row, ID.nonce).unwrap();
+                let block = block::decode_data(part(row.position, row.size), row).unwrap();
                 prop_assert!(row.entry_count == 1 || block.num_bytes() <= block_bytes);
                 found.extend(block.entries_from(Offset(0)));
             }
@@ -99,7 +99,7 @@ proptest! {
             for entry in &range.entries {
                 let last = Offset(entry.end_offset().0 - 1);
                 let row = index.blocks_from(range.stream, last).next().unwrap();
-                let block = block::decode_data(part(row.position, row.size), row, ID.nonce).unwrap();
+                let block = block::decode_data(part(row.position, row.size), row).unwrap();
                 prop_assert_eq!(&block.entries_from(last).next().unwrap(), entry);
             }
         }
@@ -116,7 +116,7 @@ proptest! {
         rows in prop::collection::vec(any::<u8>(), 0..400), payload in prop::collection::vec(any::<u8>(), 64..400)
     ) {
         // Behind checksums that hold: only the structure protects.
-        let _index = index::decode(Bytes::from(rows), 48);
+        let _index = index::decode(Bytes::from(rows), 48, 4, 0);
         let entry =
             Entry { base_offset: Offset(0), record_count: 9, timestamp_ms_max: 0, payload: Bytes::from(payload) };
         let mut sealed = block::encode_data(StreamId(1), ID.nonce, 48, &[entry]);
@@ -126,7 +126,7 @@ proptest! {
         let crc = crc32c(&[&bytes[..4], &bytes[8..]]);
         bytes[4..8].copy_from_slice(&crc.to_le_bytes());
         (sealed.row.entry_count, sealed.row.crc) = (3, crc);
-        if let Ok(block) = block::decode_data(Bytes::from(bytes), &sealed.row, ID.nonce) {
+        if let Ok(block) = block::decode_data(Bytes::from(bytes), &sealed.row) {
             prop_assert_eq!(block.entries_from(Offset(0)).count(), 3);
         }
     }

@@ -154,6 +154,10 @@ pub(crate) fn store_config(plan: &Plan, accept_data_loss: bool) -> StoreConfig {
         upload: upload_config(plan),
         ..TierConfig::default()
     };
+    tier.compact.objects_min = 4;
+    tier.compact.growth_min = 2;
+    tier.compact.object_bytes = 64 << 10;
+    tier.compact.step_bytes = 16 << 10;
     tier.read.request_bytes_max = 4 << 10;
     tier.read.disk_segment_bytes = 16 << 10;
     tier.read.disk_keep_at = if plan.seed.is_multiple_of(4) { 2 } else { 1 };

@@ -264,6 +264,9 @@ fn config(rng: &mut Rng, is_patient: bool) -> TierConfig {
         ..TierConfig::default()
     };
     config.compact.objects_min = [2, 3, 5][rng.index(3)];
+    config.compact.growth_min = 2;
+    config.compact.copy_bytes = [0, 1 << 10, 64 << 10][rng.index(3)];
+    config.compact.step_bytes = [1 << 10, 4 << 10, 64 << 10][rng.index(3)];
     config.compact.object_bytes = [2 << 10, 8 << 10, 32 << 10][rng.index(3)];
     config.compact.read_bytes = 2 << 10;
     config.compact.pause = Duration::from_millis(1);

@@ -1,0 +1,286 @@
+//! Writes the objects of a step: blocks of many sources, read side by side, in the order of streams.
+//!
+//! *Owns*: what is read next, what is sent when, what becomes of objects that stay unfinished.
+//! *Does not own*: which runs share an object and the commit (`job`), which blocks are joined (`merge`).
+//!
+//! Invariants
+//! 1. In memory are the indices of the sources, the blocks of one request of each, and what was not
+//!    sent yet of two objects, however large sources and objects are.
+//! 2. Each source is read from front to back, once.
+//! 3. A step that ends without its objects gives up what it sent of them.
+//!
+//! *IO: none* (requests go through the bucket port)
+
+use std::collections::BTreeMap;
+use std::sync::Weak;
+
+use tidewater_types::mutant;
+
+use crate::error::TierError;
+use crate::format::index::IndexRow;
+use crate::meta::state::SnapshotRef;
+use crate::object_id::{ObjectId, ObjectKind};
+use crate::tail::Tail;
+use crate::upload::encode::ObjectBuilder;
+use crate::upload::growing::Growing;
+
+use super::merge::Merge;
+use super::plan::Run;
+use super::prove::Output;
+use super::read::{Feed, Piece, objects_of};
+use super::steps::Steps;
+use super::sum::{Sum, sum};
+
+/// The sources of a step.
+pub(super) type Feeds<'a> = BTreeMap<ObjectId, Feed<'a>>;
+
+/// A run, and where everything of it is.
+pub(super) struct Located {
+    pub(super) run: Run,
+    /// What its blocks add up to.
+    pub(super) expected: Sum,
+    /// Bytes of its blocks and its snapshot.
+    pub(super) num_bytes: u64,
+    /// Ascending by offset.
+    blocks: Vec<(ObjectId, Vec<IndexRow>)>,
+    state: Option<(SnapshotRef, IndexRow)>,
+}
+
+/// An object in the making.
+struct Writing {
+    merge: Merge,
+    growing: Growing,
+    /// Its runs so far, and what it must hold of each.
+    runs: Vec<(Run, Sum)>,
+}
+
+impl Steps {
+    /// Opens what the runs are in; `None` if something of it is not in the metadata any more.
+    pub(super) async fn locate(
+        &self,
+        runs: Vec<Run>,
+        tail: Option<&Weak<dyn Tail>>,
+    ) -> Result<Option<(Feeds<'_>, Vec<Located>)>, TierError> {
+        let objects = objects_of(&runs);
+        let each = self.config.step_bytes / objects.len() as u64;
+        let mut feeds = Feeds::new();
+        for id in objects {
+            let read_bytes = each.min(self.config.read_bytes);
+            let Some(open) = self.open(id, read_bytes, tail).await? else {
+                return Ok(None);
+            };
+            feeds.insert(id, Feed::new(open));
+        }
+        let located: Result<Vec<_>, _> = runs
+            .into_iter()
+            .map(|run| located(run, &mut feeds))
+            .collect();
+        Ok(Some((feeds, located?)))
+    }
+
+    /// Writes an object of each group of runs, and proves it; `None` if one of them is not there.
+    pub(super) async fn write(
+        &self,
+        mut feeds: Feeds<'_>,
+        runs: Vec<Located>,
+        groups: &[Vec<usize>],
+        tail: Option<&Weak<dyn Tail>>,
+    ) -> Result<Option<Vec<Output>>, TierError> {
+        let mut open = BTreeMap::new();
+        let done = self
+            .write_into(&mut open, &mut feeds, runs, groups, tail)
+            .await;
+        for (_, unfinished) in open {
+            unfinished.growing.abort().await;
+        }
+        done
+    }
+
+    async fn write_into(
+        &self,
+        open: &mut BTreeMap<usize, Writing>,
+        feeds: &mut Feeds<'_>,
+        runs: Vec<Located>,
+        groups: &[Vec<usize>],
+        tail: Option<&Weak<dyn Tail>>,
+    ) -> Result<Option<Vec<Output>>, TierError> {
+        let mut group_of = vec![0; runs.len()];
+        let mut sizes = vec![0; groups.len()];
+        for (group, members) in groups.iter().enumerate() {
+            for run in members {
+                group_of[*run] = group;
+                sizes[group] += runs[*run].num_bytes;
+            }
+        }
+        let mut outputs = Vec::with_capacity(groups.len());
+        for (run, group) in runs.into_iter().zip(group_of) {
+            let num_runs = groups[group].len();
+            let num_sources = run.blocks.len();
+            let begin = || self.begin(num_runs, num_sources, sizes[group]);
+            let writing = open.entry(group).or_insert_with(begin);
+            self.copy(&run, feeds, writing, tail).await?;
+            writing.runs.push((run.run, run.expected));
+            if writing.runs.len() < num_runs {
+                continue;
+            }
+            let full = open.remove(&group).expect("inserted above");
+            let Some(output) = self.finish(full, tail).await? else {
+                return Ok(None);
+            };
+            outputs.push(output);
+        }
+        // One that was begun first may end last; they are committed as they were begun.
+        if !mutant!(110) {
+            outputs.sort_by_key(Output::counter);
+        }
+        Ok(Some(outputs))
+    }
+
+    /// Of an object of one stream, large stretches of blocks are copied within the store.
+    fn begin(&self, num_runs: usize, num_sources: usize, num_bytes: u64) -> Writing {
+        let id = self.storer.next_id();
+        let kind = if num_runs == 1 {
+            ObjectKind::Stream
+        } else {
+            ObjectKind::StreamSet
+        };
+        let num_copies = if kind == ObjectKind::Stream && self.config.copy_bytes > 0 {
+            num_sources as u64 + num_bytes / self.config.copy_bytes
+        } else {
+            0
+        };
+        let builder = ObjectBuilder::new(id, kind);
+        Writing {
+            merge: Merge::new(builder, self.storer.block_bytes),
+            growing: self.storer.grow(&id, num_bytes, num_copies),
+            runs: Vec::with_capacity(num_runs),
+        }
+    }
+
+    /// Passes the blocks of the run on.
+    async fn copy(
+        &self,
+        run: &Located,
+        feeds: &mut Feeds<'_>,
+        writing: &mut Writing,
+        tail: Option<&Weak<dyn Tail>>,
+    ) -> Result<(), TierError> {
+        let Writing { merge, growing, .. } = writing;
+        for (object, rows) in &run.blocks {
+            let feed = feeds.get_mut(object).expect("opened for its runs");
+            let mut rest = &rows[..];
+            while let Some((row, behind)) = rest.split_first() {
+                let count = self.copyable(feed, rest, merge, growing);
+                if count > 0 {
+                    let (copied, behind) = rest.split_at(count);
+                    growing.copy(merge.closed(), &object.key(), copied).await;
+                    feed.skip(count);
+                    rest = behind;
+                    continue;
+                }
+                if let Piece::Data(block) = self.next(feed, row, tail).await? {
+                    merge.push(row, &block);
+                }
+                self.advance(growing, &mut merge.builder, tail).await;
+                rest = behind;
+            }
+        }
+        if let Some((old, row)) = &run.state {
+            let feed = feeds.get_mut(&old.object).expect("opened for its run");
+            if let Piece::State(state) = self.next(feed, row, tail).await? {
+                merge.state(row.stream, row.base_offset, state);
+            }
+        }
+        Ok(())
+    }
+
+    /// How many of the blocks, which lie one behind the other, the store should copy now.
+    fn copyable(
+        &self,
+        feed: &Feed<'_>,
+        rows: &[IndexRow],
+        merge: &Merge,
+        growing: &Growing,
+    ) -> usize {
+        let Some(min) = growing.copy_bytes_min() else {
+            return 0;
+        };
+        let pending = merge.position() - growing.sent_bytes();
+        if !feed.is_unread() || (pending > 0 && pending < min) {
+            return 0;
+        }
+        let block_bytes = self.storer.block_bytes as u64;
+        let num_bytes = |rows: &[IndexRow]| rows.iter().map(|row| u64::from(row.size)).sum::<u64>();
+        let all = num_bytes(rows);
+        // Small blocks are read and joined.
+        let are_small = all < min || all < rows.len() as u64 * block_bytes / 2;
+        if are_small || !growing.takes_origins_of(rows) {
+            return 0;
+        }
+        let (mut count, mut size) = (0, 0);
+        for row in rows {
+            let more = u64::from(row.size);
+            if size >= min && size + more > self.config.copy_bytes && all - size >= min {
+                break;
+            }
+            (count, size) = (count + 1, size + more);
+        }
+        count
+    }
+
+    async fn next(
+        &self,
+        feed: &mut Feed<'_>,
+        row: &IndexRow,
+        tail: Option<&Weak<dyn Tail>>,
+    ) -> Result<Piece, TierError> {
+        let (piece, num_bytes) = feed.next(row).await?;
+        if num_bytes > 0 {
+            self.has_read(num_bytes, tail).await;
+        }
+        Ok(piece)
+    }
+
+    async fn finish(
+        &self,
+        full: Writing,
+        tail: Option<&Weak<dyn Tail>>,
+    ) -> Result<Option<Output>, TierError> {
+        let encoded = full.merge.finish(full.runs.len());
+        if !self.send_rest(full.growing, &encoded, tail).await {
+            return Ok(None);
+        }
+        self.prove(&encoded, &full.runs).await.map(Some)
+    }
+}
+
+/// Where everything of the run is; says to the feeds that it will be asked for.
+fn located(run: Run, feeds: &mut Feeds<'_>) -> Result<Located, TierError> {
+    let mut blocks = Vec::with_capacity(run.sources.len());
+    for (start, range) in &run.sources {
+        let feed = feeds.get_mut(&range.object).expect("opened for its run");
+        let rows = feed.object().rows(run.stream, *start, range)?;
+        feed.want(&rows);
+        blocks.push((range.object, rows));
+    }
+    let state = match run.snapshot {
+        None => None,
+        Some(old) => {
+            let feed = feeds.get_mut(&old.object).expect("it lies in a source");
+            let row = feed.object().state_row(run.stream, &old)?;
+            feed.want(&[row]);
+            Some((old, row))
+        }
+    };
+    let rows = || blocks.iter().flat_map(|(_, rows)| rows);
+    let sizes = rows().chain(state.iter().map(|(_, row)| row));
+    let num_bytes = sizes.map(|row| u64::from(row.size)).sum();
+    let expected = sum(rows()).expect("each range is tiled, and they follow each other");
+    Ok(Located {
+        expected,
+        num_bytes,
+        blocks,
+        state,
+        run,
+    })
+}
