@@ -27,6 +27,17 @@ fn end(output: &Output) -> (i32, String) {
 }
 
 #[test]
+fn the_allocator_is_set_to_give_memory_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let confirm = [("_RJEM_MALLOC_CONF", "confirm_conf:true")];
+    let output = tidewater(folder.path(), &["version"], &confirm);
+    let text = String::from_utf8(output.stderr).unwrap();
+    for setting in ["narenas:4", "dirty_decay_ms:1000", "background_thread:true"] {
+        assert!(text.contains(setting), "{setting}: {text}");
+    }
+}
+
+#[test]
 fn help_and_version_go_to_standard_output() {
     let folder = tempfile::tempdir().unwrap();
     for (args, part) in [

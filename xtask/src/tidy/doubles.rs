@@ -57,6 +57,7 @@ const NEVER: &[&str] = &[
     "serde",
     "serde_json",
     "socket2",
+    "tikv-jemalloc-sys",
     "tokio",
     "tokio-rustls",
     "tracing",
