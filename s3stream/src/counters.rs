@@ -77,6 +77,10 @@ pub struct TierCounters {
     pub stream_live: u64,
     /// Stream objects that wait for their deletion.
     pub stream_dead: u64,
+    /// Bytes of blocks in memory now.
+    pub block_cache_bytes: u64,
+    /// Bytes of indices in memory now.
+    pub index_cache_bytes: u64,
 }
 
 #[derive(Debug, Default)]

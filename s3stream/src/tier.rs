@@ -349,9 +349,15 @@ impl Tier {
     pub fn counters(&self) -> TierCounters {
         let reads = &self.inner.reads;
         let written = reads.metadata.entries_written();
-        reads
+        let (block_cache_bytes, index_cache_bytes) = reads.num_bytes();
+        let counted = reads
             .metadata
-            .read(|state| reads.counters.snapshot(state, written))
+            .read(|state| reads.counters.snapshot(state, written));
+        TierCounters {
+            block_cache_bytes,
+            index_cache_bytes,
+            ..counted
+        }
     }
 }
 

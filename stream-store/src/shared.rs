@@ -116,6 +116,11 @@ pub(crate) struct Cached {
 }
 
 impl Cached {
+    /// Payload bytes of all of them.
+    pub(crate) fn num_bytes(&self) -> u64 {
+        self.num_bytes
+    }
+
     /// Adds a committed run and answers which runs must go to stay within `bytes_max`.
     pub(crate) fn add(
         &mut self,
@@ -277,6 +282,13 @@ impl Shared {
             .unwrap_or_default();
         let free = usize::try_from(num_bytes.saturating_sub(owed)).expect("room fits usize");
         self.room.add_permits(free);
+    }
+
+    /// Payload bytes that were accepted and are not in committed objects.
+    pub(crate) fn room_taken(&self) -> u64 {
+        let free = self.room.available_permits() as u64;
+        let owed = self.room_owed.load(Ordering::Relaxed);
+        self.config.waiting_bytes_max.saturating_sub(free) + owed
     }
 
     /// Whether half of the room for what waits for its upload is taken. An append that waits for

@@ -47,6 +47,12 @@ pub struct StoreCounters {
     pub reads_from_bucket: u64,
     /// Payload bytes waiting for their upload.
     pub waiting_bytes: u64,
+    /// The same and what was accepted and is not durable yet: what
+    /// [`StoreConfig::waiting_bytes_max`] bounds.
+    pub accepted_bytes: u64,
+    /// Committed payload bytes kept for readers at the tail, which
+    /// [`StoreConfig::tail_cache_bytes_max`] bounds.
+    pub tail_cache_bytes: u64,
     /// The tier's counts.
     pub tier: TierCounters,
 }
@@ -91,6 +97,12 @@ impl StreamStore {
     #[must_use]
     pub fn cluster_id(&self) -> ClusterId {
         cluster_of(&self.shared).0
+    }
+
+    /// What it was opened with.
+    #[must_use]
+    pub fn config(&self) -> &StoreConfig {
+        &self.shared.config
     }
 
     /// The node this store runs as.
@@ -239,6 +251,8 @@ impl StreamStore {
             reads_from_nvme: load(&shared.reads.disk),
             reads_from_bucket: load(&shared.reads.bucket),
             waiting_bytes,
+            accepted_bytes: shared.room_taken(),
+            tail_cache_bytes: shared.cached.lock().num_bytes(),
             tier: shared.tier.counters(),
         }
     }

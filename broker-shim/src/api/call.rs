@@ -12,7 +12,7 @@ use tracing::{debug, error};
 
 use crate::broker::Broker;
 use crate::coordinator::Groups;
-use crate::net::Reply;
+use crate::net::{Pool, Reply};
 
 /// The part of a request every handler needs.
 pub(crate) struct Call {
@@ -20,6 +20,8 @@ pub(crate) struct Call {
     pub(crate) groups: Arc<Groups>,
     pub(crate) header: RequestHeader,
     pub(crate) client_host: String,
+    /// What all connections have in flight.
+    pub(crate) pool: Arc<Pool>,
 }
 
 /// The end of a request whose body cannot be read: Kafka closes the connection too.

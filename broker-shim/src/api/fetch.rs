@@ -7,6 +7,7 @@
 //! 1. Partitions are answered in request order; the first that has anything gives at least one
 //!    whole batch, whatever the limits say.
 //! 2. Nothing at or above the high watermark is served.
+//! 3. Room for the records is taken before they are read.
 //!
 //! Incremental sessions are not kept: every answer carries session id 0, which KIP-227 allows.
 //!
@@ -25,6 +26,7 @@ use tidewater_stream_store::Stream;
 use tidewater_types::{BoxFuture, Offset};
 
 use super::call::Call;
+use crate::net::Making;
 use crate::partition::{from_wire, wire};
 use crate::refusal::Refusal;
 
@@ -46,6 +48,8 @@ struct Pass {
     any_more: bool,
     /// Where each readable partition would go on.
     next: Vec<(Stream, Offset)>,
+    /// Its room, as long as its records are held here.
+    making: Making,
 }
 
 pub(crate) async fn handle(call: &Call, request: FetchRequest) -> FetchResponse {
@@ -113,7 +117,8 @@ fn respond(call: &Call, pass: Pass) -> FetchResponse {
 async fn look(call: &Call, request: &FetchRequest) -> Pass {
     let asked = usize::try_from(request.max_bytes).unwrap_or(0);
     let most = call.broker.facts.response_bytes_max;
-    let mut left = asked.min(most).min(RESPONSE_BYTES_MAX);
+    let making = call.pool.make(asked.min(most).min(RESPONSE_BYTES_MAX));
+    let mut left = making.num_bytes();
     let isolation = request.isolation_level;
     let mut pass = Pass {
         responses: Vec::new(),
@@ -121,6 +126,7 @@ async fn look(call: &Call, request: &FetchRequest) -> Pass {
         any_error: false,
         any_more: false,
         next: Vec::new(),
+        making,
     };
     for topic in &request.topics {
         let mut partitions = Vec::new();
@@ -149,6 +155,7 @@ async fn look(call: &Call, request: &FetchRequest) -> Pass {
             partitions,
         });
     }
+    pass.making.made(pass.num_bytes);
     pass
 }
 

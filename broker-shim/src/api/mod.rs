@@ -75,6 +75,7 @@ impl Handler for Api {
             header,
             body,
             client_host,
+            pool,
             ..
         } = request;
         let (broker, groups) = (Arc::clone(&self.broker), Arc::clone(&self.groups));
@@ -83,9 +84,10 @@ impl Handler for Api {
             groups,
             header,
             client_host,
+            pool,
         };
         if call.header.api_key == STATS_API_KEY {
-            let json = stats::json(&call.broker);
+            let json = stats::json(&call.broker, &call.pool);
             let segments = encode_private_response(call.header.correlation_id, json);
             return Box::pin(std::future::ready(Staged::ready(Reply::Segments(segments))));
         }

@@ -7,10 +7,40 @@
 
 use serde_json::{Value, json};
 
-use crate::broker::Broker;
+use tidewater_stream_store::StoreCounters;
 
-/// One JSON object of all counters.
-pub(crate) fn json(broker: &Broker) -> String {
+use crate::broker::Broker;
+use crate::net::Pool;
+
+/// What each share of the budget of memory holds, in bytes, and how much it may.
+fn memory(broker: &Broker, counters: &StoreCounters, pool: &Pool) -> Vec<Value> {
+    let config = broker.store.config();
+    let (network_max, network) = pool.usage();
+    let share = |name: &str, num_bytes: u64, bytes_max: u64| json!({"share": name, "bytes": num_bytes, "bytes_max": bytes_max});
+    let tier = &counters.tier;
+    vec![
+        share("waiting", counters.accepted_bytes, config.waiting_bytes_max),
+        share(
+            "tail",
+            counters.tail_cache_bytes,
+            config.tail_cache_bytes_max,
+        ),
+        share(
+            "blocks",
+            tier.block_cache_bytes,
+            config.tier.block_cache_bytes,
+        ),
+        share(
+            "indices",
+            tier.index_cache_bytes,
+            config.tier.index_cache_bytes,
+        ),
+        share("network", network as u64, network_max as u64),
+    ]
+}
+
+/// One JSON object of all counters. `pool` is what the asking connection shares with all others.
+pub(crate) fn json(broker: &Broker, pool: &Pool) -> String {
     let counters = broker.store.counters();
     let (wal, marks) = (counters.wal, counters.watermarks);
     let bucket = broker.bucket.counters();
@@ -48,6 +78,7 @@ pub(crate) fn json(broker: &Broker) -> String {
         "wal_lsn_submitted": marks.submitted.0,
         "wal_lsn_accepted": marks.accepted.0,
         "waiting_bytes": counters.waiting_bytes,
+        "memory": memory(broker, &counters, pool),
         "bucket_requests": labelled("bucket_requests"),
         "bucket_bytes": labelled("bucket_bytes"),
         "reads_from": [

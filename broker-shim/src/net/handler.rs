@@ -6,10 +6,13 @@
 //! *IO: none*
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tidewater_protocol::RequestHeader;
 use tidewater_types::BoxFuture;
+
+use super::window::Pool;
 
 /// One request, its header read and its version known to be served.
 #[derive(Debug)]
@@ -21,6 +24,8 @@ pub(crate) struct Request {
     pub(crate) peer: SocketAddr,
     /// The peer as Kafka writes it in group descriptions: `/127.0.0.1`.
     pub(crate) client_host: String,
+    /// What all connections have in flight.
+    pub(crate) pool: Arc<Pool>,
     /// Unique in this process.
     #[allow(dead_code, reason = "what sessions and authentication go by")]
     pub(crate) connection: u64,

@@ -43,3 +43,4 @@ pub(crate) use private_wire::{
     encode_private_response,
 };
 pub(crate) use server::serve;
+pub(crate) use window::{Making, Pool};

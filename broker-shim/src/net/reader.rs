@@ -12,6 +12,7 @@
 //! *IO: none*
 
 use std::io;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use tidewater_types::Instant;
@@ -161,6 +162,7 @@ impl<'a, H: Handler, R: AsyncRead + Unpin> Reader<'a, H, R> {
                     body,
                     peer: self.connection.peer,
                     client_host: self.client_host.clone(),
+                    pool: Arc::clone(&self.connection.pool),
                     connection: self.connection.id,
                 };
                 handler.handle(request).await

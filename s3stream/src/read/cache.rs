@@ -101,6 +101,11 @@ impl<V: NumBytes + Clone> Cache<V> {
         let _value = self.entries.get(key);
     }
 
+    /// What all values take, in bytes.
+    pub(crate) fn num_bytes(&self) -> u64 {
+        self.entries.weight()
+    }
+
     #[cfg(test)]
     pub(crate) fn clear(&self) {
         self.entries.clear();

@@ -95,6 +95,11 @@ impl Reads {
         }
     }
 
+    /// What blocks and what indices take in memory now, in bytes.
+    pub(crate) fn num_bytes(&self) -> (u64, u64) {
+        (self.loader.num_bytes(), self.indices.num_bytes())
+    }
+
     /// As [`Reads::try_fetch`], and reads ahead of those who read in sequence.
     pub(crate) async fn fetch(
         self: &Arc<Self>,

@@ -131,6 +131,11 @@ impl Loader {
         assert!(attached.is_ok(), "a tier has one disk cache");
     }
 
+    /// What blocks take in memory now, in bytes.
+    pub(crate) fn num_bytes(&self) -> u64 {
+        self.memory.num_bytes()
+    }
+
     #[cfg(test)]
     pub(crate) fn forget_all(&self) {
         self.memory.clear();

@@ -28,7 +28,7 @@ use super::super::Api;
 use super::wire::{Ask, decode, encode};
 use crate::broker::{Broker, Facts, Parts};
 use crate::coordinator::OFFSETS_PARTITIONS;
-use crate::net::{Handler, Reply, Request, Staged};
+use crate::net::{Handler, Pool, Reply, Request, Staged};
 use crate::partition::Partition;
 
 pub(super) const NODE: i32 = 1;
@@ -123,6 +123,7 @@ impl Client {
             body,
             peer: SocketAddr::from(([127, 0, 0, 1], 5)),
             client_host: "/127.0.0.1".to_owned(),
+            pool: Pool::new(512 << 20),
             connection: 1,
         };
         self.api.handle(request).await
