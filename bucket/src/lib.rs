@@ -21,6 +21,7 @@
 mod config;
 pub mod conformance;
 mod error;
+mod file;
 mod key;
 mod local;
 mod memory;
@@ -34,6 +35,7 @@ mod url;
 
 pub use config::BucketOptions;
 pub use error::{OpenError, ParseUrlError};
+pub use file::read_at;
 pub use key::{KEY_BYTES_MAX, KeyProblem, check_key, check_prefix};
 pub use local::{DirectoryState, LocalBucket};
 pub use memory::MemoryBucket;

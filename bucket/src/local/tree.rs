@@ -17,7 +17,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Seek};
+use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
@@ -28,6 +28,7 @@ use parking_lot::Mutex;
 
 use super::staging::{self, PartFile, Staged, Staging};
 use super::{sys, walk};
+use crate::file::read_at;
 use crate::key::{check_key, check_prefix};
 use crate::parts::Uploads;
 use crate::port::{BucketError, ListPage};
@@ -130,7 +131,7 @@ impl Tree {
                 cause,
             });
         };
-        read_range(file, start, len).map_err(|e| unapplied(key, "read", &e))
+        read_at(&file, start, len).map_err(|e| unapplied(key, "read", &e))
     }
 
     pub(super) fn size(&self, key: &str) -> Result<u64, BucketError> {
@@ -341,18 +342,6 @@ impl Tree {
     pub(super) fn fail_next_sync(&self) {
         self.probe.fail_next.store(true, Ordering::Relaxed);
     }
-}
-
-/// The `len` bytes at `start`. They are read into memory that nobody filled with zeros before: of a
-/// file in the page cache that is a third of the work.
-fn read_range(mut file: File, start: u64, len: usize) -> io::Result<Bytes> {
-    file.seek(io::SeekFrom::Start(start))?;
-    let mut bytes = Vec::with_capacity(len);
-    file.take(len as u64).read_to_end(&mut bytes)?;
-    if bytes.len() < len {
-        return Err(io::ErrorKind::UnexpectedEof.into());
-    }
-    Ok(Bytes::from(bytes))
 }
 
 /// A failure of a step before the object has its name.

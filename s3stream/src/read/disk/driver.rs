@@ -67,11 +67,7 @@ impl CacheDisk for CacheFile {
     }
 
     fn read(&self, position: u64, num_bytes: usize) -> BoxFuture<'_, io::Result<Bytes>> {
-        Box::pin(self.blocking(move |file| {
-            let mut bytes = vec![0; num_bytes];
-            file.read_exact_at(&mut bytes, position)?;
-            Ok(Bytes::from(bytes))
-        }))
+        Box::pin(self.blocking(move |file| tidewater_bucket::read_at(file, position, num_bytes)))
     }
 
     fn write(&self, position: u64, parts: Vec<Bytes>) -> BoxFuture<'_, io::Result<()>> {
