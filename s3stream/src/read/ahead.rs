@@ -216,10 +216,8 @@ impl Reader {
         };
         let reach = u128::from(self.rate) * horizon.as_nanos() / 1_000_000_000;
         let reach = u64::try_from(reach).unwrap_or(u64::MAX);
-        let step = self
-            .window
-            .saturating_mul(2)
-            .max(num_bytes.saturating_mul(2));
+        // From a fetch to full speed in two: where a request takes long, each step costs as much.
+        let step = self.window.max(num_bytes).saturating_mul(4);
         self.window = step.min(reach.max(num_bytes)).min(window_max);
         (self.seen, self.next) = (now, next);
     }
@@ -278,7 +276,7 @@ mod tests {
     fn the_window_grows_with_the_rate_up_to_its_bound() {
         // 100 MiB in a second: more than the bound in two.
         let fast = sequence(&mut readers(16 * MIB, 32 * MIB), STREAM, 10, 60);
-        assert_eq!(fast[..3], [2, 3, 5], "it doubles from the second fetch on");
+        assert_eq!(fast[..3], [4, 13, 4], "it grows from the second fetch on");
         assert_eq!(
             fast.last(),
             Some(&4),

@@ -13,6 +13,7 @@
 
 use std::sync::Arc;
 
+use futures_util::poll;
 use parking_lot::Mutex;
 use tidewater_types::{Offset, StreamId, mutant, sometimes};
 
@@ -25,7 +26,7 @@ use crate::meta::log::Metadata;
 use crate::meta::state::{MetaState, ObjectState, RangeState};
 use crate::object_id::ObjectId;
 
-use super::ahead::{Grant, Readers};
+use super::ahead::Readers;
 use super::cache::{Cache, Key, NumBytes};
 use super::loader::{Loader, Origin};
 use super::source::Source;
@@ -56,7 +57,7 @@ pub(crate) struct Reads {
     pub(crate) loader: Loader,
     pub(crate) indices: Cache<Arc<ObjectIndex>>,
     pub(crate) counters: Arc<Counters>,
-    readers: Mutex<Readers>,
+    pub(super) readers: Mutex<Readers>,
 }
 
 /// The ways to the bucket.
@@ -68,12 +69,18 @@ pub(crate) struct Sources {
 }
 
 /// Where a range of the stream lies.
-struct Place {
-    id: ObjectId,
+pub(super) struct Place {
+    pub(super) id: ObjectId,
     object: ObjectState,
-    range: RangeState,
+    pub(super) range: RangeState,
     /// Whether nothing of the stream is committed behind it.
     is_last: bool,
+}
+
+impl Place {
+    pub(super) fn key_of_index(&self) -> Key {
+        Key::new(self.id, self.object.index_position)
+    }
 }
 
 impl Reads {
@@ -119,12 +126,16 @@ impl Reads {
             let num_bytes: usize = fetched.entries.iter().map(|e| e.payload.len()).sum();
             let env = &self.sources.catch_up.env;
             let range = (offset, next);
-            let mut readers = self.readers.lock();
-            let grant = readers.fetched(env.now(), stream, range, num_bytes as u64);
-            drop(readers);
+            let grant = {
+                let mut readers = self.readers.lock();
+                readers.fetched(env.now(), stream, range, num_bytes as u64)
+            };
             if let Some(grant) = grant {
-                let ahead = Arc::clone(self).read_ahead(grant);
-                env.spawn("s3stream: read ahead", Box::pin(ahead));
+                // Planned at once, unless an index is missing: the reader waits for what it leads to.
+                let mut ahead = Box::pin(Arc::clone(self).read_ahead(grant));
+                if poll!(ahead.as_mut()).is_pending() {
+                    env.spawn("s3stream: read ahead", ahead);
+                }
             }
         }
         Ok(fetched)
@@ -263,7 +274,7 @@ impl Reads {
     }
 
     /// The first range that ends above `offset` and is wanted, and where it begins.
-    fn place(
+    pub(super) fn place(
         &self,
         stream: StreamId,
         offset: Offset,
@@ -310,14 +321,17 @@ impl Reads {
         }
     }
 
-    async fn index(&self, source: &Source, place: &Place) -> Result<Arc<ObjectIndex>, TierError> {
+    pub(super) async fn index(
+        &self,
+        source: &Source,
+        place: &Place,
+    ) -> Result<Arc<ObjectIndex>, TierError> {
         let load = async {
             let index = source.index(place.id, &place.object).await?;
             add(&self.counters.indices_from_bucket, 1);
             Ok::<_, TierError>(Arc::new(index))
         };
-        let key = Key::new(place.id, place.object.index_position);
-        let (index, _) = self.indices.get_or_load(key, load).await?;
+        let (index, _) = (self.indices.get_or_load(place.key_of_index(), load)).await?;
         Ok(index)
     }
 
@@ -334,48 +348,6 @@ impl Reads {
         let whole = (row.base_offset, row.end_offset());
         self.loader.was_read((id, row), &kept, whole);
         Ok(kept.block)
-    }
-
-    /// Has the blocks loaded that a reader will want next. The grant is given back once it is known
-    /// which ones, so that the next one is planned while these are on their way. What fails is told
-    /// to whoever waits for it; the reader will ask again.
-    async fn read_ahead(self: Arc<Self>, grant: Grant) {
-        let (mut next, mut num_bytes, mut is_used) = (grant.from, 0u64, false);
-        while num_bytes < grant.num_bytes && !is_used {
-            let Some((_, place)) = self.place(grant.stream, next, |_| true) else {
-                break;
-            };
-            let source = &self.sources.catch_up;
-            let Ok(index) = self.index(source, &place).await else {
-                break;
-            };
-            let room = grant.num_bytes - num_bytes;
-            let request_bytes_max = self.loader.request_bytes_max;
-            let (rows, has_more) =
-                rows_ahead(&index, (grant.stream, next), room, request_bytes_max);
-            self.load_ahead(place.id, &rows);
-            num_bytes += rows.iter().map(payload_bytes).sum::<u64>();
-            is_used = has_more;
-            let done = rows.last().map_or(next, IndexRow::end_offset);
-            next = next.max(if is_used { done } else { place.range.end });
-        }
-        self.readers.lock().done(&grant, next, num_bytes);
-    }
-
-    /// A task of its own each time: one core checks these blocks while another reads the next.
-    fn load_ahead(self: &Arc<Self>, object: ObjectId, rows: &[IndexRow]) {
-        let mut claims = self.loader.claim(object, rows);
-        if claims.num_own() == 0 {
-            return;
-        }
-        add(&self.counters.blocks_ahead, claims.num_own());
-        let reads = Arc::clone(self);
-        let load = async move {
-            let source = &reads.sources.catch_up;
-            reads.loader.load(source, &mut claims).await;
-        };
-        let env = &self.sources.catch_up.env;
-        env.spawn("s3stream: blocks ahead", Box::pin(load));
     }
 }
 
@@ -413,34 +385,7 @@ fn rows_to_read(
     rows
 }
 
-/// The blocks from an offset on that hold at most `room` bytes of payload, at least one, and whether
-/// more follow here. What would make a small request behind large ones is left to the next grant.
-fn rows_ahead(
-    index: &ObjectIndex,
-    (stream, offset): (StreamId, Offset),
-    room: u64,
-    request_bytes_max: u64,
-) -> (Vec<IndexRow>, bool) {
-    let (mut rows, mut payload) = (Vec::new(), 0u64);
-    let (mut request, mut in_whole_requests) = (0u64, 0);
-    for row in index.blocks_from(stream, offset) {
-        payload += payload_bytes(row);
-        if payload > room && !rows.is_empty() {
-            if in_whole_requests > 0 {
-                rows.truncate(in_whole_requests);
-            }
-            return (rows, true);
-        }
-        request += u64::from(row.size);
-        if request > request_bytes_max {
-            (request, in_whole_requests) = (u64::from(row.size), rows.len());
-        }
-        rows.push(*row);
-    }
-    (rows, false)
-}
-
-fn payload_bytes(row: &IndexRow) -> u64 {
+pub(super) fn payload_bytes(row: &IndexRow) -> u64 {
     let around = HEADER_SIZE + row.entry_count as usize * TABLE_ROW_SIZE;
     u64::from(row.size).saturating_sub(around as u64)
 }

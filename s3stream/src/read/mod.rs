@@ -11,6 +11,7 @@ pub(crate) mod fetch;
 mod flight;
 pub(crate) mod hedge;
 mod loader;
+mod prefetch;
 mod retain;
 mod runs;
 pub(crate) mod source;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures_util::future::{join, select};
 use tidewater_types::{Offset, StreamId};
 
-use super::long_stream;
+use super::{filled, long_stream};
 use crate::testing::{Op, Rig, small_config};
 use crate::{Entry, Tier, TierConfig};
 
@@ -32,6 +32,23 @@ async fn a_reader_in_sequence_is_read_ahead_of_and_a_random_one_is_not() {
     assert!(gets < 30, "{gets} requests for 134 blocks");
     // 400 entries, three a block; what was read at random is in memory already.
     assert_eq!(counters.blocks_from_bucket, 134, "each block once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_index_of_the_next_object_is_there_before_the_reader() {
+    let (rig, stream, all) = filled().await;
+    let indices = || rig.tier.counters().indices_from_bucket;
+    for entry in &all[..2] {
+        let from = entry.base_offset;
+        rig.tier.fetch(stream, from, 1).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    // Only of the first object, which has seven blocks, something was read.
+    assert!(rig.tier.counters().blocks_from_bucket < 7);
+    assert_eq!(indices(), 2);
+    let second = all[20].base_offset;
+    let fetched = rig.tier.fetch(stream, second, 1).await.unwrap();
+    assert_eq!((fetched.entries, indices()), (vec![all[20].clone()], 2));
 }
 
 #[tokio::test(start_paused = true)]
