@@ -1,52 +1,38 @@
 //! The reads of a bucket: recorded while somebody reads, and done again without that somebody.
 //!
-//! *Owns*: which ranges were read and how many at a time; keeping as many under way again.
-//! *Does not own*: the objects, latency.
+//! *Owns*: which ranges were read and how many bytes at a time; keeping as many under way again.
+//! *Does not own*: the objects, latency, memory for answers (`copied.rs`).
 //!
 //! Invariants
-//! 1. A replay asks for the recorded ranges in the recorded order, each once, and does nothing
-//!    with the answers; unless the bucket hands out its own memory: then each answer is copied
-//!    once, as the client of a store would have to.
-//! 2. Answers are kept until as many bytes came behind them as a reader keeps. Memory that is used
-//!    again at once stays in the processor's caches, and a read into it says nothing about one
-//!    whose answer somebody wants.
+//! 1. A replay asks for the recorded ranges in the recorded order, each once. It waits for the whole
+//!    of each answer, looks at no byte of it and drops it.
 //!
 //! *IO: through the bucket port*
 #![allow(clippy::disallowed_methods, reason = "measures the real world")]
 
-use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tidewater_bucket::{Bucket, BucketError, ListPage, Purpose};
 use tidewater_types::BoxFuture;
+use tokio::sync::Semaphore;
 
 /// The reads that a [`GetLog`] saw.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Gets {
-    /// Key and range of each, in the order in which they began.
-    pub ranges: Vec<(String, Option<Range<u64>>)>,
-    /// For each, how many were under way once it had begun, summed up.
-    pub sum_under_way: u64,
-}
-
-impl Gets {
-    /// Reads under way at a time, on average; at least 1.
-    #[must_use]
-    pub fn depth(&self) -> usize {
-        let num = self.ranges.len().max(1) as u64;
-        let depth = (self.sum_under_way + num / 2) / num;
-        usize::try_from(depth).unwrap_or(usize::MAX).max(1)
-    }
+    /// Key and range of each, in the order in which they began. What was read whole is not there.
+    pub ranges: Vec<(String, Range<u64>)>,
+    /// The most bytes that were under way at a time.
+    pub under_way_bytes: u64,
 }
 
 /// A bucket that remembers what was read from it.
 pub struct GetLog {
     inner: Arc<dyn Bucket>,
-    under_way: AtomicU64,
+    under_way_bytes: AtomicU64,
     gets: Mutex<Gets>,
 }
 
@@ -56,7 +42,7 @@ impl GetLog {
     pub fn new(inner: Arc<dyn Bucket>) -> Self {
         Self {
             inner,
-            under_way: AtomicU64::new(0),
+            under_way_bytes: AtomicU64::new(0),
             gets: Mutex::default(),
         }
     }
@@ -69,11 +55,11 @@ impl GetLog {
 }
 
 /// Counts a read as long as it is under way, and also when it is given up half-way.
-struct UnderWay<'a>(&'a AtomicU64);
+struct UnderWay<'a>(&'a AtomicU64, u64);
 
 impl Drop for UnderWay<'_> {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.0.fetch_sub(self.1, Ordering::Relaxed);
     }
 }
 
@@ -94,14 +80,18 @@ impl Bucket for GetLog {
         range: Option<Range<u64>>,
     ) -> BoxFuture<'a, Result<Bytes, BucketError>> {
         Box::pin(async move {
-            let others = self.under_way.fetch_add(1, Ordering::Relaxed);
-            let _under_way = UnderWay(&self.under_way);
+            let Some(range) = range else {
+                return self.inner.get(purpose, key, None).await;
+            };
+            let num_bytes = range.end - range.start;
+            let others = self.under_way_bytes.fetch_add(num_bytes, Ordering::Relaxed);
+            let _under_way = UnderWay(&self.under_way_bytes, num_bytes);
             {
                 let mut gets = self.gets.lock().unwrap_or_else(PoisonError::into_inner);
                 gets.ranges.push((key.to_owned(), range.clone()));
-                gets.sum_under_way += others + 1;
+                gets.under_way_bytes = gets.under_way_bytes.max(others + num_bytes);
             }
-            self.inner.get(purpose, key, range).await
+            self.inner.get(purpose, key, Some(range)).await
         })
     }
 
@@ -131,8 +121,8 @@ impl Bucket for GetLog {
     }
 }
 
-/// Does the recorded reads again, as many at a time as then; copies the answers if `is_memory`, and
-/// keeps the last `kept_bytes` of them. Answers how long they took and how many bytes came back.
+/// Does the recorded reads again, as many bytes at a time as there were at most then. Answers how long
+/// they took and how many bytes came back.
 ///
 /// # Errors
 /// The first read that fails.
@@ -142,72 +132,26 @@ impl Bucket for GetLog {
 pub async fn replay_gets(
     bucket: Arc<dyn Bucket>,
     gets: &Gets,
-    is_memory: bool,
-    kept_bytes: usize,
 ) -> Result<(Duration, u64), BucketError> {
-    let (ranges, next) = (Arc::new(gets.ranges.clone()), Arc::new(AtomicUsize::new(0)));
-    let kept = Arc::new(Mutex::new(Kept {
-        bytes_max: kept_bytes,
-        ..Kept::default()
-    }));
+    let room = usize::try_from(gets.under_way_bytes).expect("they were in memory");
+    let room = Arc::new(Semaphore::new(room));
     let begun = Instant::now();
-    let workers: Vec<_> = (0..gets.depth())
-        .map(|_| {
-            tokio::spawn(worker(
-                bucket.clone(),
-                ranges.clone(),
-                next.clone(),
-                is_memory,
-                kept.clone(),
-            ))
-        })
-        .collect();
+    let mut reads = Vec::with_capacity(gets.ranges.len());
+    for (key, range) in gets.ranges.clone() {
+        let num_bytes = u32::try_from(range.end - range.start).expect("requests are smaller");
+        let permit = room.clone().acquire_many_owned(num_bytes).await;
+        let (permit, bucket) = (permit.expect("never closed"), bucket.clone());
+        reads.push(tokio::spawn(async move {
+            let bytes = bucket.get(Purpose::Read, &key, Some(range)).await?;
+            drop(permit);
+            Ok(std::hint::black_box(bytes).len() as u64)
+        }));
+    }
     let mut num_bytes = 0;
-    for worker in workers {
-        num_bytes += worker.await.expect("a worker never panics")?;
+    for read in reads {
+        num_bytes += read.await.expect("a read never panics")?;
     }
     Ok((begun.elapsed(), num_bytes))
-}
-
-/// The answers that came last.
-#[derive(Default)]
-struct Kept {
-    answers: VecDeque<Bytes>,
-    num_bytes: usize,
-    bytes_max: usize,
-}
-
-impl Kept {
-    fn push(&mut self, answer: Bytes) {
-        self.num_bytes += answer.len();
-        self.answers.push_back(answer);
-        while self.num_bytes > self.bytes_max
-            && let Some(oldest) = self.answers.pop_front()
-        {
-            self.num_bytes -= oldest.len();
-        }
-    }
-}
-
-async fn worker(
-    bucket: Arc<dyn Bucket>,
-    ranges: Arc<Vec<(String, Option<Range<u64>>)>>,
-    next: Arc<AtomicUsize>,
-    is_memory: bool,
-    kept: Arc<Mutex<Kept>>,
-) -> Result<u64, BucketError> {
-    let (mut num_bytes, mut copy) = (0, Vec::new());
-    while let Some((key, range)) = ranges.get(next.fetch_add(1, Ordering::Relaxed)) {
-        let bytes = bucket.get(Purpose::Read, key, range.clone()).await?;
-        if is_memory {
-            copy.clear();
-            copy.extend_from_slice(&bytes);
-            std::hint::black_box(&copy);
-        }
-        num_bytes += bytes.len() as u64;
-        (kept.lock().unwrap_or_else(PoisonError::into_inner)).push(bytes);
-    }
-    Ok(num_bytes)
 }
 
 #[cfg(test)]
@@ -229,12 +173,12 @@ mod tests {
         let body = vec![Bytes::from_static(b"abcdef")];
         log.create(Purpose::Upload, "t/key", body).await.unwrap();
         log.get(Purpose::Read, "t/key", Some(1..3)).await.unwrap();
-        log.get(Purpose::Read, "t/key", None).await.unwrap();
+        log.get(Purpose::Read, "t/key", Some(0..6)).await.unwrap();
         let gets = log.take();
-        assert_eq!((gets.ranges.len(), gets.depth()), (2, 1));
+        assert_eq!((gets.ranges.len(), gets.under_way_bytes), (2, 6));
         let log = Arc::new(log);
-        let (_, num_bytes) = replay_gets(log.clone(), &gets, true, 4).await.unwrap();
-        assert_eq!((num_bytes, log.take().ranges), (8, gets.ranges));
+        let (_, num_bytes) = replay_gets(log.clone(), &gets).await.unwrap();
+        assert_eq!((num_bytes, log.take()), (8, gets));
         assert_eq!(log.take(), Gets::default());
     }
 }

@@ -11,9 +11,11 @@
 
 mod batch;
 mod client;
+mod copied;
 mod env;
 mod gets;
 mod options;
+mod page_cache;
 mod park;
 mod place;
 mod plot;
@@ -32,9 +34,11 @@ mod target;
 
 pub use batch::batch;
 pub use client::{Client, Failure, Fetched, until_good};
+pub use copied::Copied;
 pub use env::BenchEnv;
 pub use gets::{GetLog, Gets, replay_gets};
 pub use options::Options;
+pub use page_cache::forget_pages;
 pub use park::block_on;
 pub use place::{Place, rounds};
 pub use plot::plot_appends;

@@ -8,10 +8,13 @@
 
 use std::error::Error;
 use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tidewater_benches::{BenchEnv, Options, Place, Precise, Quiet, Row, SlowBucket, rounds};
+use tidewater_benches::{
+    BenchEnv, Copied, Options, Place, Precise, Quiet, Row, SlowBucket, rounds,
+};
 use tidewater_bucket::{Bucket, LocalBucket, MemoryBucket};
 use tidewater_types::Env;
 
@@ -82,11 +85,12 @@ impl Rig {
 
     /// An empty bucket.
     pub(crate) fn bucket(&self, kind: Kind) -> Result<Ways, Failure> {
+        let mut folder = None;
         let near: Arc<dyn Bucket> = match kind {
             Kind::Memory | Kind::Slow { .. } => Arc::new(MemoryBucket::new()),
             Kind::Local => {
-                let folder = tempfile::tempdir_in(self.scratch.path())?.keep();
-                Arc::new(LocalBucket::open(&folder)?)
+                let path = tempfile::tempdir_in(self.scratch.path())?.keep();
+                Arc::new(LocalBucket::open(folder.insert(path))?)
             }
         };
         let far: Arc<dyn Bucket> = match kind {
@@ -96,7 +100,7 @@ impl Rig {
                 Arc::new(SlowBucket::new(near.clone(), self.env.clone(), latency))
             }
         };
-        Ok(Ways { near, far })
+        Ok(Ways { near, far, folder })
     }
 }
 
@@ -107,6 +111,19 @@ pub(crate) struct Ways {
     pub(crate) near: Arc<dyn Bucket>,
     /// As it is measured.
     pub(crate) far: Arc<dyn Bucket>,
+    /// Where the objects of a local directory are.
+    pub(crate) folder: Option<PathBuf>,
+}
+
+impl Ways {
+    /// As it is measured where the memory of answers matters: a store's are in memory of their own,
+    /// and so are those of this bucket, wherever the objects are.
+    pub(crate) fn received(&self, kind: Kind) -> Arc<dyn Bucket> {
+        match kind {
+            Kind::Local => self.far.clone(),
+            Kind::Memory | Kind::Slow { .. } => Arc::new(Copied::new(self.far.clone())),
+        }
+    }
 }
 
 /// Where the objects are.
