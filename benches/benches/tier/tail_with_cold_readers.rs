@@ -5,9 +5,12 @@
 //! *Does not own*: what makes an append durable (`wal/append` measures that).
 //!
 //! Invariants
-//! 1. Both halves of a round run on one store, one right behind the other; which comes first changes
-//!    from round to round.
-//! 2. What the readers had together is in the row (`read_mb_per_s`, of the slowest round). If they never
+//! 1. A round is `TURNS` turns on one store, half of them with readers, by turns; what comes first
+//!    changes from round to round. So whatever else goes on, in this machine or on its disk, meets
+//!    both sides. The percentile of a round is that of all of its turns of one side.
+//! 2. What the tail itself uploads goes between the turns: on one disk an upload holds up the log's
+//!    syncs, and it would fall on one side by chance.
+//! 3. What the readers had together is in the row (`read_mb_per_s`, of the slowest round). If they never
 //!    asked the bucket that is an error: then the tail had no company.
 //!
 //! *IO: driver*
@@ -37,6 +40,8 @@ const FETCH_BYTES: usize = 1 << 20;
 /// The tail: a batch every 2 ms.
 const TAIL_PAUSE: Duration = Duration::from_millis(2);
 const TAIL_ENTRY_BYTES: usize = 4 << 10;
+/// Even, so that both sides have as many; each side has the slice of the plan.
+const TURNS: u32 = 12;
 
 pub(crate) struct TailWithColdReaders;
 
@@ -62,31 +67,23 @@ impl Part for TailWithColdReaders {
             config.tier.compact.background = false;
             StreamStore::open(env.clone(), bucket, Box::new(wal), config).await
         })?;
-        let (tail, old) = runtime.block_on(streams(&store))?;
+        let (tail, mut old) = runtime.block_on(streams(&store))?;
         let (mut with, mut alone, mut all) =
             (Rounds::default(), Rounds::default(), Latencies::default());
         let mut slowest = f64::MAX;
-        for round in 0..plan.rounds {
-            let mut halves = [false, true];
-            halves.rotate_left(round % 2);
-            let times = rig.quiet.measure(|| {
-                let half = |has_readers: bool| {
-                    let old: &[Stream] = if has_readers { &old } else { &[] };
-                    runtime.block_on(half(&store, &tail, old, plan.slice))
-                };
-                let [first, second] = [half(halves[0])?, half(halves[1])?];
-                Ok::<_, Failure>(if halves[0] {
-                    [second, first]
-                } else {
-                    [first, second]
-                })
-            })?;
-            let [(without, _), (beside, num_bytes)] = times;
-            let p99 = |times: &Latencies| times.percentiles_us().map_or(0.0, |all| all[1]);
-            alone.push(p99(&without));
-            with.push(p99(&beside));
-            all.merge(beside);
-            slowest = slowest.min(num_bytes as f64 / plan.slice.as_secs_f64() / 1e6);
+        for number in 0..plan.rounds {
+            let round = Round {
+                readers_first: number % 2 == 1,
+                turn: plan.slice * 2 / TURNS,
+            };
+            let sides =
+                (rig.quiet).measure(|| runtime.block_on(round.run(&store, &tail, &mut old)))?;
+            let p99 = |side: &Side| side.times.percentiles_us().map_or(0.0, |all| all[1]);
+            alone.push(p99(&sides.alone));
+            with.push(p99(&sides.beside));
+            all.merge(sides.beside.times);
+            let rate = sides.beside.num_bytes as f64 / plan.slice.as_secs_f64() / 1e6;
+            slowest = slowest.min(rate);
         }
         runtime.block_on(store.close())?;
         let params = json!({
@@ -104,8 +101,15 @@ fn id(kind: Kind) -> String {
     format!("tail_with_cold_readers/{}", kind.name())
 }
 
+/// Old data, and where its reader is.
+#[derive(Clone)]
+struct Old {
+    stream: Stream,
+    next: Offset,
+}
+
 /// The stream with the tail, and the streams with old data, which is uploaded.
-async fn streams(store: &StreamStore) -> Result<(Stream, Vec<Stream>), Failure> {
+async fn streams(store: &StreamStore) -> Result<(Stream, Vec<Old>), Failure> {
     let body = noise(OLD_ENTRY_BYTES);
     let mut old = Vec::new();
     for _ in 0..READERS {
@@ -114,7 +118,8 @@ async fn streams(store: &StreamStore) -> Result<(Stream, Vec<Stream>), Failure> 
             append(&stream, &body).await?;
         }
         store.flush().await?;
-        old.push(stream);
+        let next = Offset(0);
+        old.push(Old { stream, next });
     }
     let tail = store.open_stream(store.create().await?).await?;
     // What the tail cache keeps of old data is not read from objects: it is pushed out.
@@ -137,36 +142,72 @@ async fn append(stream: &Stream, body: &Bytes) -> Result<Offset, Failure> {
     Ok(appended.base_offset)
 }
 
-/// The times at the tail for the length of a slice, with a reader on each stream of `old`; and what
-/// the readers had.
-async fn half(
-    store: &StreamStore,
-    tail: &Stream,
-    old: &[Stream],
-    slice: Duration,
-) -> Result<(Latencies, u64), Failure> {
-    let (before, begun) = (store.counters().reads_from_bucket, Instant::now());
-    let readers: Vec<_> = (old.iter())
-        .map(|stream| tokio::spawn(read(stream.clone(), begun + slice)))
-        .collect();
-    let times = at_the_tail(tail.clone(), begun + slice).await?;
-    let mut num_bytes = 0;
-    for reader in readers {
-        num_bytes += reader.await??;
-    }
-    let from_bucket = store.counters().reads_from_bucket - before;
-    if !old.is_empty() && from_bucket == 0 {
-        return Err("the readers read nothing from the bucket".into());
-    }
-    Ok((times, num_bytes))
+/// What one side of a round gave.
+#[derive(Default)]
+struct Side {
+    times: Latencies,
+    num_bytes: u64,
 }
 
-/// Goes round and round through a stream at its pace; how many bytes it read.
-async fn read(stream: Stream, end: Instant) -> Result<u64, Failure> {
-    let (begun, mut next, mut num_bytes) = (Instant::now(), Offset(0), 0u64);
-    while Instant::now() < end {
+#[derive(Default)]
+struct Sides {
+    alone: Side,
+    beside: Side,
+}
+
+struct Round {
+    readers_first: bool,
+    turn: Duration,
+}
+
+impl Round {
+    async fn run(
+        &self,
+        store: &StreamStore,
+        tail: &Stream,
+        old: &mut [Old],
+    ) -> Result<Sides, Failure> {
+        let mut sides = Sides::default();
+        let before = store.counters().reads_from_bucket;
+        for turn in 0..TURNS {
+            if (turn % 2 == 0) == self.readers_first {
+                self.turn(tail, old, &mut sides.beside).await?;
+            } else {
+                self.turn(tail, &mut [], &mut sides.alone).await?;
+            }
+            store.flush().await?;
+        }
+        if store.counters().reads_from_bucket == before {
+            return Err("the readers read nothing from the bucket".into());
+        }
+        Ok(sides)
+    }
+
+    /// The times at the tail, with a reader on each stream of `old`; and what these had.
+    async fn turn(&self, tail: &Stream, old: &mut [Old], side: &mut Side) -> Result<(), Failure> {
+        let end = Instant::now() + self.turn;
+        let readers: Vec<_> = (old.iter())
+            .map(|old| tokio::spawn(read(old.clone(), end)))
+            .collect();
+        side.times.merge(at_the_tail(tail.clone(), end).await?);
+        for (old, reader) in old.iter_mut().zip(readers) {
+            let (next, num_bytes) = reader.await??;
+            old.next = next;
+            side.num_bytes += num_bytes;
+        }
+        Ok(())
+    }
+}
+
+/// Goes on round and round through a stream at its pace; where it came and how many bytes it read.
+async fn read(Old { stream, mut next }: Old, end: Instant) -> Result<(Offset, u64), Failure> {
+    let (begun, mut num_bytes) = (Instant::now(), 0u64);
+    loop {
         let due = num_bytes as f64 / READER_BYTES_PER_S as f64;
         let due = begun + Duration::from_secs_f64(due);
+        if due >= end {
+            return Ok((next, num_bytes));
+        }
         tokio::time::sleep_until(due.into()).await;
         let fetched = stream.fetch(next, FETCH_BYTES).await?;
         let sizes = fetched.entries.iter().map(|entry| entry.payload.len());
@@ -176,7 +217,6 @@ async fn read(stream: Stream, end: Instant) -> Result<u64, Failure> {
             _ => Offset(0),
         };
     }
-    Ok(num_bytes)
 }
 
 /// One writer and one consumer; from each append to the moment the consumer had it.
