@@ -1,6 +1,7 @@
 //! `tier/cache_hit`: fetches that the caches answer, from memory and from a disk.
 //!
-//! *Owns*: the cells: where the blocks are, how many read at a time.
+//! *Owns*: the cells: where the blocks are, how many read at a time, whether the tier reads ahead, as
+//! it does in a product: then each fetch also costs finding out that nothing is to be loaded.
 //! *Does not own*: filling the stream.
 //!
 //! Invariants
@@ -35,6 +36,12 @@ enum Source {
     Disk,
 }
 
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ahead {
+    Off,
+    On,
+}
+
 const SOURCES: [Source; 2] = [Source::Memory, Source::Disk];
 
 impl Source {
@@ -56,13 +63,13 @@ impl Part for CacheHit {
 
     fn run(&self, wanted: &str, rig: &mut Rig) -> Result<Vec<Row>, Failure> {
         let cell = cells().find(|cell| id(*cell) == wanted);
-        let (source, readers) = cell.ok_or("no such cell")?;
+        let (source, readers, ahead) = cell.ok_or("no such cell")?;
         let (env, plan) = (rig.env.clone(), rig.plan);
         let bucket = rig.bucket(Kind::Memory)?.near;
         let runtime = &rig.runtime;
         let stream = runtime.block_on(fill(bucket.clone(), env.clone(), STREAM_BYTES))?;
         let path = rig.scratch.path().join("blocks.cache");
-        let opened = open(source, bucket, env, stream, &path);
+        let opened = open((source, ahead), bucket, env, stream, &path);
         let tier = runtime.block_on(opened)?;
         let (mut values, mut cpu_ns, mut latencies) =
             (Rounds::default(), Rounds::default(), Latencies::default());
@@ -75,7 +82,9 @@ impl Part for CacheHit {
             cpu_ns.push(cpu.as_nanos() as f64 / num_hits);
             latencies.merge(times);
         }
-        let params = json!({ "source": source.name(), "readers": readers });
+        let params = json!({
+            "source": source.name(), "readers": readers, "ahead": ahead == Ahead::On,
+        });
         let row = Row::new(BENCH, params, "throughput", "ops/s", values)
             .with_latencies(&latencies)
             .with_cpu(&cpu_ns);
@@ -83,26 +92,34 @@ impl Part for CacheHit {
     }
 }
 
-fn cells() -> impl Iterator<Item = (Source, usize)> {
-    let of = |source| READERS.into_iter().map(move |readers| (source, readers));
-    SOURCES.into_iter().flat_map(of)
+type Cell = (Source, usize, Ahead);
+
+fn cells() -> impl Iterator<Item = Cell> {
+    let readers = |source| READERS.into_iter().map(move |readers| (source, readers));
+    let sources = SOURCES.into_iter().flat_map(readers);
+    sources.flat_map(|(source, readers)| [Ahead::Off, Ahead::On].map(|on| (source, readers, on)))
 }
 
-fn id((source, readers): (Source, usize)) -> String {
-    format!("cache_hit/{}/{readers}", source.name())
+fn id((source, readers, ahead): Cell) -> String {
+    let ahead = match ahead {
+        Ahead::Off => "",
+        Ahead::On => "/ahead",
+    };
+    format!("cache_hit/{}/{readers}{ahead}", source.name())
 }
 
 /// A tier whose cache holds the stream. With the disk as source memory is too small for it.
 async fn open(
-    source: Source,
+    (source, ahead): (Source, Ahead),
     bucket: Arc<dyn Bucket>,
     env: Arc<dyn Env>,
     stream: StreamId,
     path: &std::path::Path,
 ) -> Result<Tier, Failure> {
     let mut config = TierConfig::default();
-    // Fetches of one block each are wanted, and blocks of their own bytes.
-    config.read.ahead_bytes_max = 0;
+    if ahead == Ahead::Off {
+        config.read.ahead_bytes_max = 0;
+    }
     if source == Source::Disk {
         config.block_cache_bytes = 1 << 20;
         config.read.disk_keep_at = 1;
