@@ -20,8 +20,8 @@ use tokio::sync::Notify;
 
 use crate::part::Failure;
 
-const NODE: NodeId = NodeId(1);
-const EPOCH: Epoch = Epoch(1);
+pub(crate) const NODE: NodeId = NodeId(1);
+pub(crate) const EPOCH: Epoch = Epoch(1);
 /// Bytes of an entry: a batch as a producer under load sends it.
 pub(crate) const ENTRY_BYTES: usize = 64 << 10;
 

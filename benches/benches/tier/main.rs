@@ -10,6 +10,7 @@
 mod cache_hit;
 mod cold_read;
 mod fill;
+mod key_compaction;
 mod metadata_commit;
 mod open_stream;
 mod part;
@@ -30,6 +31,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const PARTS: &[&dyn Part] = &[
     &cache_hit::CacheHit,
     &cold_read::ColdRead,
+    &key_compaction::KeyCompaction,
     &metadata_commit::MetadataCommit,
     &open_stream::OpenStream,
     &tail_with_cold_readers::TailWithColdReaders,
