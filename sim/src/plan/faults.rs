@@ -38,6 +38,7 @@ const OTHERS: &[&str] = &[
     "damage_lost",
     "damage_misdirected",
     "damage_slot_rot",
+    "damage_snapshot_rot",
     "damage_swapped",
     "damage_truncated",
     "damage_unreadable",

@@ -53,6 +53,7 @@ async fn all_lives(world: Arc<World>) -> Result<(), Violation> {
         async move {
             for life in world.plan.lives.clone() {
                 live(&world, node, life, Work::Planned).await;
+                world.newest_snapshot_rots();
             }
         }
     });

@@ -25,7 +25,7 @@ use crate::check::Violation;
 use crate::check::registers::RegisterModel;
 use crate::env::SimEnv;
 use crate::exec::{Executor, Handle, Tag};
-use crate::plan::Plan;
+use crate::plan::{Damage, Plan};
 use crate::rng::Rng;
 use crate::scenario::common::{LIMITS, failure_of};
 
@@ -104,6 +104,41 @@ impl World {
 
     pub(super) fn draw_chance(&self, per_mille: u32) -> bool {
         self.model.lock().rng.chance(per_mille)
+    }
+
+    /// In some plans a bit of the newest snapshot flips where it is stored, now and then. An older one
+    /// and the log behind it are there, or all of the log: whoever opens passes it over.
+    pub(super) fn newest_snapshot_rots(&self) {
+        let rots = matches!(self.plan.damage, Some(Damage::BitRot | Damage::SlotRot));
+        if !rots || !self.draw_chance(500) {
+            return;
+        }
+        let keys = self.bucket.keys();
+        let newest = keys.iter().rfind(|key| key.starts_with("meta/snap/"));
+        let Some(number) = newest.and_then(|key| key.rsplit('/').next()) else {
+            return;
+        };
+        // Its head, or one of its parts.
+        let whole: Vec<&String> = keys
+            .iter()
+            .filter(|key| key.starts_with("meta/") && !key.starts_with("meta/log/"))
+            .filter(|key| {
+                key.rsplit('/')
+                    .next()
+                    .is_some_and(|name| name.starts_with(number))
+            })
+            .collect();
+        let (key, bit) = {
+            let rng = &mut self.model.lock().rng;
+            (whole[rng.index(whole.len())], rng.next_u64())
+        };
+        let mut bytes = self.bucket.object(key).expect("listed").to_vec();
+        let at = usize::try_from(bit >> 3).unwrap_or(0) % bytes.len();
+        bytes[at] ^= 1 << (bit & 7);
+        self.handle.strike("damage_snapshot_rot");
+        self.handle
+            .line(|| format!("meta  byte {at} of {key} rots"));
+        self.bucket.put(key, Some(Bytes::from(bytes)));
     }
 
     /// Keeps the first violation.
