@@ -7,7 +7,7 @@
 use bytes::Bytes;
 use tidewater_types::{Epoch, Offset, StreamId, set_mutant};
 
-use crate::testing::keyed::{TestOwner, keyed_entry, pairs_of};
+use crate::testing::keyed::{TestOwner, hold_up, keyed_entry, pairs_of};
 use crate::testing::{Fault, Op, Rig, entries, register, small_config};
 use crate::{FsckOptions, MetaError, MetaOp, NewRange, Severity, fsck};
 
@@ -334,6 +334,42 @@ async fn mutant_94_reads_nothing_at_a_hole() {
     assert_eq!(first(read().await), Some(Offset(23)));
     let _mutant = Active::new(94);
     assert_eq!(first(read().await), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn mutant_86_leaves_what_was_joined_meanwhile_as_it_is() {
+    let mut config = small_config();
+    config.compact.background = false;
+    config.compact.objects_min = 64;
+    config.compact.key_records_min = 1;
+    let rig = Rig::new(config.clone()).await;
+    let stream = rig.stream().await;
+    let owner = std::sync::Arc::new(TestOwner::default());
+    rig.tier.set_key_owner(stream, Some(owner));
+    for offset in 0..4 {
+        let entry = keyed_entry(offset, rig.env.wall_ms(), &[(1, Some(1))]);
+        rig.upload(stream, vec![entry]).await;
+    }
+    config.compact.objects_min = 2;
+    let env = crate::testing::TestEnv::shared(77);
+    let other = crate::Tier::open(rig.bucket.clone(), env, config);
+    let other = other.await.unwrap();
+    let _mutant = Active::new(86);
+    let (node, epoch) = (crate::testing::NODE, rig.node_epoch);
+    let mut pass = Box::pin(rig.tier.compact_until_done(node, epoch));
+    hold_up(&rig.bucket, &mut pass).await;
+    other.compact_until_done(node, epoch).await.unwrap();
+    pass.await.unwrap();
+    rig.tier.compact_until_done(node, epoch).await.unwrap();
+    assert_eq!(
+        rig.tier
+            .fetch(stream, Offset(0), 1_000)
+            .await
+            .unwrap()
+            .entries
+            .len(),
+        4
+    );
 }
 
 #[tokio::test(start_paused = true)]

@@ -102,7 +102,7 @@ pub(crate) enum Op {
 /// A bucket in memory with scripted faults and counted requests.
 pub(crate) struct FaultyBucket {
     store: MemoryBucket,
-    script: Mutex<Vec<(Op, &'static str, VecDeque<Fault>)>>,
+    script: Mutex<Vec<(Op, &'static str, VecDeque<Option<Fault>>)>>,
     late: Mutex<Vec<(String, Vec<Bytes>)>>,
     log: Mutex<Vec<(Op, String)>>,
 }
@@ -119,9 +119,20 @@ impl FaultyBucket {
 
     /// The next requests of this kind on keys that begin so meet these faults, one each.
     pub(crate) fn script(&self, op: Op, prefix: &'static str, faults: &[Fault]) {
-        self.script
-            .lock()
-            .push((op, prefix, faults.iter().copied().collect()));
+        self.script_behind(0, op, prefix, faults);
+    }
+
+    /// The same, once so many of these requests went well.
+    pub(crate) fn script_behind(
+        &self,
+        num_fine: usize,
+        op: Op,
+        prefix: &'static str,
+        faults: &[Fault],
+    ) {
+        let fine = std::iter::repeat_n(None, num_fine);
+        let faults = fine.chain(faults.iter().copied().map(Some)).collect();
+        self.script.lock().push((op, prefix, faults));
     }
 
     /// Faults that are still to come.
@@ -220,7 +231,7 @@ impl FaultyBucket {
         let rule = script.iter_mut().find(|(on, prefix, faults)| {
             *on == op && key.starts_with(prefix) && !faults.is_empty()
         });
-        rule.and_then(|(_, _, faults)| faults.pop_front())
+        rule.and_then(|(_, _, faults)| faults.pop_front().flatten())
     }
 }
 

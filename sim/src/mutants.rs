@@ -221,6 +221,11 @@ pub const MUTANTS: &[Mutant] = &[
         83,
         "a stream is taken from an owner that did not give it up",
     ),
+    keys(
+        86,
+        "a pass that lost an object to another one moves the mark",
+    ),
+    store(88, "trim", "a read goes on behind what a trim took away"),
     cluster(84, "a stream is given up before all of it is uploaded"),
     cluster(
         85,

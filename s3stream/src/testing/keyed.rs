@@ -1,9 +1,15 @@
 //! Entries whose records have keys, and their owner.
 //!
-//! *Owns*: a small format for tests: a delete horizon, then records of a delta, a key and a value.
+//! *Owns*: a small format for tests: a delete horizon, then records of a delta, a key and a value; passes
+//! that are held up.
 //! *Does not own*: which records stay.
 //!
 //! *IO: none*
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes};
 use parking_lot::Mutex;
@@ -11,6 +17,8 @@ use tidewater_types::{Offset, StreamId};
 
 use crate::Entry;
 use crate::keyed::{KeyOwner, KeyPolicy, KeyedRecord, NotKeyed};
+
+use super::{Fault, FaultyBucket, Op};
 
 /// A key and its value; a deletion has none.
 pub(crate) type Pair = (u8, Option<u8>);
@@ -149,5 +157,16 @@ impl KeyOwner for TestOwner {
         );
         let horizon = delete_horizon_ms.unwrap_or(horizon);
         Ok((!kept.is_empty()).then(|| build(of, horizon, &kept)))
+    }
+}
+
+/// Drives `work` up to its next object, whose creation is refused once; it has not begun it anew.
+pub(crate) async fn hold_up(bucket: &FaultyBucket, work: &mut (impl Future + Unpin)) {
+    let before = bucket.count(Op::Create, "data/");
+    bucket.script(Op::Create, "data/", &[Fault::Throttle]);
+    while bucket.count(Op::Create, "data/") == before {
+        let once = |cx: &mut Context<'_>| Poll::Ready(Pin::new(&mut *work).poll(cx).is_ready());
+        assert!(!poll_fn(once).await, "it ended without an object");
+        tokio::time::sleep(Duration::from_millis(1)).await;
     }
 }

@@ -8,6 +8,7 @@
 //! 2. A record is missing only if a later one has its key, or if it is a deletion that has stood
 //!    for its time; and only where compaction was allowed.
 //! 3. So of every key the newest value is there.
+//! 4. A deletion outlives what it deletes.
 //!
 //! *IO: none*
 
@@ -143,6 +144,44 @@ impl KeyedModel {
         Ok(())
     }
 
+    /// A reader of everything, after the last pass, saw `entries` from `offset` on; all below `cleaned`
+    /// is told to be compacted.
+    ///
+    /// # Errors
+    /// As of a read; a record that another one supersedes below `cleaned`; a value that shows although
+    /// its deletion is gone.
+    pub(crate) fn final_read(
+        &self,
+        offset: u64,
+        entries: &[SeenEntry<'_>],
+        (now_ms, cleaned): (i64, u64),
+    ) -> Result<(), Violation> {
+        self.read(offset, entries, now_ms)?;
+        let (mut shown, mut last) = (BTreeMap::new(), BTreeMap::new());
+        for (base, _, bytes) in entries {
+            for record in parse_keyed(bytes).map_or(Vec::new(), |(_, records)| records) {
+                let at = base + u64::from(record.delta);
+                shown.insert(at, record);
+                if at < cleaned {
+                    last.insert(record.key, at);
+                }
+            }
+        }
+        for (at, record) in shown.iter().filter(|(at, _)| **at >= offset) {
+            let last = last.get(&record.key).copied().unwrap_or(*at);
+            let newest = self.newest.get(&record.key).copied().unwrap_or(*at);
+            let detail = if last > *at {
+                format!("{record:?} at {at} is left although {last} supersedes it below {cleaned}")
+            } else if newest > *at && !shown.contains_key(&newest) {
+                format!("{record:?} at {at} came back: its deletion at {newest} is gone")
+            } else {
+                continue;
+            };
+            return Err(Violation::new(KEYS, detail));
+        }
+        Ok(())
+    }
+
     fn may_be_missing(&self, offsets: std::ops::Range<u64>, now_ms: i64) -> Result<(), Violation> {
         if offsets.is_empty() {
             return Ok(());
@@ -247,6 +286,31 @@ mod tests {
     #[test]
     fn a_deletion_that_goes_too_soon_is_seen() {
         assert!(complaint(read(0, &[LAST], 1_099)).contains("stood for its time"));
+    }
+
+    #[test]
+    fn what_a_pass_left_and_what_outlives_its_deletion_is_seen_at_the_end() {
+        let mut model = model();
+        model.written(5, &[record(0, 3, 0)], 1_000);
+        model.written(6, &[record(0, 9, 14)], 1_000);
+        model.allow(7);
+        let of = |cleaned: u64, entries: &[Seen<'_>]| {
+            let bytes: Vec<_> = entries
+                .iter()
+                .map(|(base, count, records)| (*base, *count, keyed_payload(None, records)))
+                .collect();
+            let seen: Vec<_> = bytes
+                .iter()
+                .map(|(base, count, bytes)| (*base, *count, &bytes[..]))
+                .collect();
+            model.final_read(0, &seen, (2_000, cleaned))
+        };
+        let deletion: Seen<'_> = (5, 1, &[record(0, 3, 0)]);
+        let last: Seen<'_> = (6, 1, &[record(0, 9, 14)]);
+        of(5, &[LAST, deletion, last]).unwrap();
+        of(6, &[(3, 2, &[record(1, 1, 13)]), last]).unwrap();
+        assert!(complaint(of(6, &[LAST, deletion, last])).contains("supersedes it below 6"));
+        assert!(complaint(of(5, &[LAST, last])).contains("came back"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use proptest::prelude::*;
 use tidewater_types::{Epoch, Offset, StreamId};
 
-use crate::testing::keyed::{Pair, TestOwner, keyed_entry, pairs_of};
+use crate::testing::keyed::{Pair, TestOwner, hold_up, keyed_entry, pairs_of};
 use crate::testing::{Fault, FaultyBucket, NODE, Op, Rig, TestEnv, small_config};
 use crate::{
     Entry, FsckOptions, MetaOp, Severity, StateSnapshot, Tier, TierConfig, TierError, fsck,
@@ -316,8 +316,22 @@ async fn two_compactors_do_no_harm() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pass_that_is_cut_short_is_done_again() {
+    let mut left = Vec::new();
+    for num_commits in 0..4 {
+        left.push(cut_short_behind(num_commits).await);
+    }
+    assert_eq!(left[0], 216, "nothing was committed");
+    assert!(left.is_sorted_by(|more, less| more > less), "{left:?}");
+    assert!(left[3] > 6, "it was not done: {left:?}");
+}
+
+/// Cuts a pass short once `num_commits` of its objects are committed, and does it again in another
+/// life. Records that were there in between.
+async fn cut_short_behind(num_commits: usize) -> usize {
     let bucket = FaultyBucket::new();
-    let rig = Rig::on(bucket.clone(), 1, config()).await;
+    let mut config = config();
+    config.compact.object_bytes = 1 << 10;
+    let rig = Rig::on(bucket.clone(), 1, config.clone()).await;
     let stream = rig.stream().await;
     let owner = Arc::new(TestOwner::default());
     rig.tier.set_key_owner(stream, Some(owner.clone()));
@@ -327,32 +341,66 @@ async fn a_pass_that_is_cut_short_is_done_again() {
         owner,
         end: 0,
     };
-    for _ in 0..5 {
-        keys.upload(&[&[(1, Some(1))], &[(2, None)], &[(3, Some(3))]])
+    // Two of these objects would be too large: each is a commit of its own, and none is joined.
+    for _ in 0..6 {
+        keys.upload(&[&[(1, Some(1)), (2, None), (3, Some(3))][..]; 12])
             .await;
     }
-    bucket.script(Op::Create, "meta/log/", &[Fault::Throttle; 100_000]);
+    bucket.script_behind(
+        num_commits,
+        Op::Create,
+        "meta/log/",
+        &[Fault::Throttle; 100_000],
+    );
     let cut = tokio::time::timeout(Duration::from_secs(5), keys.compact()).await;
     assert!(cut.is_err());
-    bucket.script(Op::Create, "meta/log/", &[]);
-    let (owner, stream) = (keys.owner.clone(), keys.stream);
+    let (owner, end) = (keys.owner.clone(), keys.end);
     drop(keys);
     let healed = FaultyBucket::new();
     for key in bucket.keys("").await {
         let bytes = bucket.bytes(&key).await;
         healed.tamper(&key, Some(bytes)).await;
     }
-    let rig = Rig::on(healed, 2, config()).await;
+    let rig = Rig::on(healed, 2, config).await;
     rig.tier.set_key_owner(stream, Some(owner.clone()));
-    let end = 15;
     let keys = Keys {
         rig,
         stream,
         owner,
         end,
     };
-    assert_eq!(keys.compact().await, 1);
-    assert_eq!(keys.read().await.len(), 4);
+    let between = keys.read().await;
+    assert_eq!(newest(&between), [(1, 1), (3, 3)].into());
+    keys.assert_sound().await;
+    keys.compact().await;
+    assert_eq!(keys.rig.tier.counters().key_passes, 1);
+    assert_eq!(keys.read().await.len(), 6);
+    keys.assert_sound().await;
+    between.len()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pass_whose_sources_were_joined_meanwhile_is_done_again() {
+    let mut keys = Keys::new(config()).await;
+    for _ in 0..3 {
+        keys.upload(&[&[(1, Some(1))], &[(2, Some(2))]]).await;
+    }
+    let mut joining = config();
+    joining.compact.objects_min = 2;
+    let open = Tier::open(keys.rig.bucket.clone(), TestEnv::shared(77), joining);
+    let other = open.await.unwrap();
+    let mut pass = Box::pin(keys.compact());
+    hold_up(&keys.rig.bucket, &mut pass).await;
+    let joined = other.compact_until_done(NODE, keys.rig.node_epoch).await;
+    assert!(joined.unwrap() > 0);
+    pass.await;
+    assert_eq!(keys.rig.tier.counters().replacements_dropped, 1);
+    keys.compact().await;
+    // The last entry is not compacted, and supersedes nothing yet.
+    let left = [(4, (1, Some(1))), (3, (2, Some(2))), (5, (2, Some(2)))];
+    let mut found = keys.read().await;
+    found.sort_unstable_by_key(|(_, pair)| *pair);
+    assert_eq!(found, left);
     keys.assert_sound().await;
 }
 

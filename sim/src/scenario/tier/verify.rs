@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_bucket::{Bucket, Purpose};
-use tidewater_s3stream::{FindingKind, FsckOptions, Severity, TierError};
+use tidewater_s3stream::{FindingKind, FsckOptions, MetaState, Severity, TierError};
 use tidewater_types::{Env, NodeId, Offset, StreamId};
 
 use super::life::{Node, open};
@@ -136,7 +136,19 @@ async fn read_all(
     }
     let mut model = world.model.lock();
     let log = model.streams.get_mut(&stream).expect("created before");
-    Ok(log.final_read(start, &all, (end, node.tail.env.wall_ms())))
+    let told = (end, node.tail.env.wall_ms(), cleaned(node, stream));
+    Ok(log.final_read(start, &all, told))
+}
+
+/// Below what the stream's mark says that it is compacted by key (docs/formats/key-compaction.md).
+fn cleaned(node: &Node, stream: StreamId) -> u64 {
+    let key = format!("s3stream/cleaned/{stream}");
+    let mark = |state: &MetaState| state.key(&key).map(|(value, _)| value.clone());
+    let mark = node.tier.metadata().read(mark);
+    let end = mark
+        .as_ref()
+        .and_then(|mark| mark.get(8..16)?.first_chunk());
+    end.map_or(0, |end| u64::from_le_bytes(*end))
 }
 
 /// The objects and the metadata agree, and nobody is an orphan.

@@ -76,12 +76,12 @@ impl Log {
         }
     }
 
-    /// As `StreamModel::final_read`, of whatever kind the stream is.
+    /// As `StreamModel::final_read`, of whatever kind the stream is; compacted by key below `cleaned`.
     pub(super) fn final_read(
         &mut self,
         start: u64,
         seen: &[Seen],
-        (end, now_ms): (u64, i64),
+        (end, now_ms, cleaned): (u64, i64, u64),
     ) -> Result<(), Violation> {
         let Some(keyed) = &self.keyed else {
             return self.model.final_read(start, seen, end);
@@ -94,7 +94,7 @@ impl Log {
             let detail = format!("the final read ends at {reached}, the high watermark is {end}");
             return Err(Violation::new("keys", detail));
         }
-        keyed.read(start, &entries_of(seen), now_ms)
+        keyed.final_read(start, &entries_of(seen), (now_ms, cleaned))
     }
 
     pub(super) fn end(&self) -> Offset {
