@@ -194,6 +194,11 @@ pub const MUTANTS: &[Mutant] = &[
     tier(97, "reads", "a request that was given up counts for ever"),
     tier(
         113,
+    tier(
+        81,
+        "upload",
+        "a completion of parts that is unclear is believed",
+    ),
         "reads",
         "those who wait for a load that is given up are not told",
     ),
