@@ -10,7 +10,7 @@
 
 use std::sync::Arc;
 
-use tidewater_s3stream::MetaOp;
+use tidewater_s3stream::{MetaError, MetaOp, Rejection};
 use tidewater_types::{StreamId, mutant, sometimes};
 
 use crate::error::StoreError;
@@ -47,7 +47,14 @@ pub(crate) async fn release(shared: &Arc<Shared>, id: StreamId) -> Result<(), St
     shared.tier.set_key_owner(id, None);
     let (stream, epoch) = (id, inner.epoch);
     let give_up = MetaOp::ReleaseStream { stream, epoch };
-    shared.tier.metadata().propose(vec![give_up]).await?;
+    match shared.tier.metadata().propose(vec![give_up]).await {
+        Ok(()) => {}
+        Err(MetaError::Rejected {
+            reason: Rejection::StreamUnknown { .. },
+            ..
+        }) => return Err(StoreError::NoStream { stream }),
+        Err(error) => return Err(error.into()),
+    }
     sometimes!("store: a stream was released");
     let mut streams = shared.streams.lock();
     if streams

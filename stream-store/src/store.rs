@@ -194,7 +194,7 @@ impl StreamStore {
     /// else can. If it fails, it may be called again.
     ///
     /// # Errors
-    /// [`StoreError::NoStream`] if it is not open here; tier and metadata errors;
+    /// [`StoreError::NoStream`] if it is not open here, or was deleted; tier and metadata errors;
     /// [`StoreError::Closed`].
     pub async fn release(&self, stream: StreamId) -> Result<(), StoreError> {
         release(&self.shared, stream).await

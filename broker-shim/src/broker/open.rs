@@ -4,6 +4,7 @@
 //!
 //! Invariants
 //! 1. All streams are opened in one metadata transaction, however many topics there are.
+//! 2. The topics are those of the moment at which their streams were opened.
 //!
 //! *IO: none* (through ports)
 
@@ -11,7 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use tidewater_stream_store::{StoreConfig, StoreError, StreamStore, WalOpener, bucket::Metered};
-use tidewater_types::Env;
+use tidewater_types::{Env, StreamId, mutant, sometimes};
 
 use super::{Broker, Facts, IdSource};
 use crate::compaction;
@@ -80,8 +81,39 @@ impl Broker {
     }
 }
 
+type Records = Vec<(String, TopicRecord)>;
+
 async fn open_topics(store: &StreamStore) -> Result<Registry, OpenError> {
-    let records: Result<Vec<(String, TopicRecord)>, OpenError> = store.metadata().read(|state| {
+    let mut records = stored(store)?;
+    let mut opened = loop {
+        let streams = streams_of(&records);
+        let opened = store.open_streams(&streams).await;
+        // A broker of another node may have made and deleted topics until it gave its own up.
+        let now = stored(store)?;
+        if now == records || mutant!(116) {
+            if mutant!(114) && matches!(opened, Err(StoreError::Owned { .. })) {
+                return Ok(Registry::default());
+            }
+            break opened?.into_iter();
+        }
+        sometimes!("broker: topics changed while they were opened");
+        let there = streams_of(&now);
+        let gone = streams.iter().filter(|stream| !there.contains(stream));
+        gone.for_each(|stream| store.forget(*stream));
+        records = now;
+    };
+    let registry = Registry::default();
+    for (name, record) in records {
+        let own = opened.by_ref().take(record.partitions.len());
+        let partitions = own.map(|stream| Arc::new(Partition::new(stream))).collect();
+        compaction::apply(&registry.insert(Topic::new(name, record, partitions)));
+    }
+    Ok(registry)
+}
+
+/// The topics that the metadata name.
+fn stored(store: &StreamStore) -> Result<Records, OpenError> {
+    store.metadata().read(|state| {
         let stored = state.keys_with_prefix(KEY_PREFIX);
         stored
             .map(|(key, value, _)| match TopicRecord::decode(value) {
@@ -92,18 +124,10 @@ async fn open_topics(store: &StreamStore) -> Result<Registry, OpenError> {
                 }),
             })
             .collect()
-    });
-    let records = records?;
-    let streams: Vec<_> = records
-        .iter()
-        .flat_map(|(_, record)| record.partitions.clone())
-        .collect();
-    let mut opened = store.open_streams(&streams).await?.into_iter();
-    let registry = Registry::default();
-    for (name, record) in records {
-        let own = opened.by_ref().take(record.partitions.len());
-        let partitions = own.map(|stream| Arc::new(Partition::new(stream))).collect();
-        compaction::apply(&registry.insert(Topic::new(name, record, partitions)));
-    }
-    Ok(registry)
+    })
+}
+
+fn streams_of(records: &Records) -> Vec<StreamId> {
+    let streams = records.iter().flat_map(|(_, record)| &record.partitions);
+    streams.copied().collect()
 }
