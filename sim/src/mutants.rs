@@ -109,6 +109,15 @@ const fn cluster(id: u16, name: &'static str) -> Mutant {
     }
 }
 
+const fn brokers(id: u16, name: &'static str) -> Mutant {
+    Mutant {
+        id,
+        name,
+        group: "brokers",
+        scenario: Scenario::Brokers,
+    }
+}
+
 const fn producers(id: u16, name: &'static str) -> Mutant {
     broker(id, "producers", name)
 }
@@ -236,6 +245,13 @@ pub const MUTANTS: &[Mutant] = &[
         85,
         "a life that was held up registers although its WAL was taken over",
     ),
+    cluster(
+        87,
+        "frames from before a move count as the tail of a stream",
+    ),
+    cluster(115, "appends are taken while a stream is given up"),
+    brokers(114, "a broker serves beside the one that has the topics"),
+    brokers(116, "topics made while another broker gives up are missed"),
     groups(48, "stale-generation commit accepted"),
     groups(49, "commit acked before it is durable"),
     groups(50, "offsets partly loaded"),

@@ -193,10 +193,10 @@ impl Plan {
                 _ => damage,
             },
             clock: clock_faults(&mut Rng::new(seed, "plan: clock")),
-            broker: if scenario == Scenario::Broker {
-                BrokerPlan::new(seed, long)
-            } else {
-                BrokerPlan::default()
+            broker: match scenario {
+                Scenario::Broker => BrokerPlan::new(seed, long),
+                Scenario::Brokers => BrokerPlan::several(seed, long),
+                _ => BrokerPlan::default(),
             },
             cluster: if scenario == Scenario::Cluster {
                 ClusterPlan::new(seed, long)

@@ -89,7 +89,7 @@ pub(crate) fn run_watched(plan: &Plan, mutant: u16, watch: Watch) -> RunReport {
         Scenario::ObjectWal => object::run(&executor, plan),
         Scenario::Metadata => metadata::run(&executor, plan),
         Scenario::Tier => tier::run(&executor, plan),
-        Scenario::Broker => broker::run(&executor, plan),
+        Scenario::Broker | Scenario::Brokers => broker::run(&executor, plan),
         Scenario::Cluster => cluster::run(&executor, plan),
     }));
     let (failure, mut faults) = match run {

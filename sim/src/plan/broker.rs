@@ -30,6 +30,9 @@ pub struct BrokerLife {
     pub sync: Sync,
     /// How far the wall clock is off, in milliseconds.
     pub wall_shift_ms: i64,
+    /// Whether it gives all streams up in place of its end, so that another node may open them.
+    #[serde(default)]
+    pub releases: bool,
 }
 
 /// Clients, lives and network.
@@ -66,6 +69,8 @@ pub struct BrokerPlan {
     pub trouble_us: u64,
     /// The lives before all is healed.
     pub lives: Vec<BrokerLife>,
+    /// The lives of each further broker, of another node id, on the same bucket.
+    pub others: Vec<Vec<BrokerLife>>,
 }
 
 impl BrokerPlan {
@@ -103,7 +108,26 @@ impl BrokerPlan {
             },
             unacked: small(&mut rng, 0, 1),
             static_members: rng.chance(400),
+            others: Vec::new(),
         }
+    }
+
+    /// Two or three brokers of different node ids on one bucket.
+    pub(super) fn several(seed: u64, long: bool) -> Self {
+        let mut rng = Rng::new(seed, "plan: brokers");
+        let mut plan = Self::new(seed, long);
+        let groups = plan.members > 0;
+        for _ in 0..rng.between(1, 2) {
+            let num_lives = rng.between(1, if long { 4 } else { 2 });
+            let lives = (0..num_lives).map(|_| life(&mut rng, groups));
+            plan.others.push(lives.collect());
+        }
+        let all = plan
+            .lives
+            .iter_mut()
+            .chain(plan.others.iter_mut().flatten());
+        all.for_each(|life| life.releases = rng.chance(600));
+        plan
     }
 }
 
@@ -163,5 +187,6 @@ fn life(rng: &mut Rng, groups: bool) -> BrokerLife {
         } else {
             0
         },
+        releases: false,
     }
 }

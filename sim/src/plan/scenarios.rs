@@ -45,6 +45,8 @@ scenarios! {
     Broker = "broker",
     /// Nodes with WALs of their own on one bucket, that hand streams to each other.
     Cluster = "cluster",
+    /// Brokers of several nodes on one bucket, of which one serves until it gives all up.
+    Brokers = "brokers",
 }
 
 impl Scenario {

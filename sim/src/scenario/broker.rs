@@ -2,7 +2,8 @@
 //! code.
 //!
 //! *Owns*: the lives of the broker, the trouble between them, the healing and the final read.
-//! *Does not own*: what clients do (producer.rs, consumer.rs, member.rs, admin.rs).
+//! *Does not own*: what clients do (producer.rs, consumer.rs, member.rs, admin.rs); the lives of several
+//! brokers (hosts.rs).
 //!
 //! Invariants
 //! 1. Clients outlive the broker; every request has an answer or is sent again.
@@ -14,6 +15,7 @@ mod admin;
 mod batch;
 mod conn;
 mod consumer;
+mod hosts;
 mod member;
 mod node;
 mod offsets;
@@ -31,7 +33,7 @@ use tokio::sync::oneshot;
 
 use crate::bucket::BucketFaults;
 use crate::check::Violation;
-use crate::disk::DiskFaults;
+use crate::disk::{Device, DiskFaults};
 use crate::exec::{Executor, Stop, Tag};
 use crate::net::NetFaults;
 use crate::plan::{BrokerLife, End, Plan};
@@ -39,6 +41,7 @@ use crate::rng::Rng;
 use crate::scenario::common::{LIMITS, fsck, open_when_free};
 use crate::scenario::gate::Cut;
 use conn::Client;
+use node::{Began, Leave, Opened};
 use world::{NODE, World};
 
 /// How long everything may take once nothing fails, in virtual time.
@@ -60,16 +63,16 @@ pub(crate) fn run(executor: &Executor, plan: &Plan) -> Outcome {
         Err(violation) => Ok(Err(violation)),
         Ok(()) => outcome,
     };
-    let faults = [
-        world.device.fault_counts(),
-        world.bucket.fault_counts(),
-        world.net.fault_counts(),
-    ];
-    (outcome, faults.concat())
+    let faults = [world.bucket.fault_counts(), world.net.fault_counts()];
+    let devices = world.devices.iter().flat_map(Device::fault_counts);
+    (outcome, devices.chain(faults.concat()).collect())
 }
 
 async fn all(world: Arc<World>) -> Result<(), Violation> {
     start_clients(&world);
+    if world.num_nodes() > 1 {
+        return hosts::all(world).await;
+    }
     let trouble = world.handle.clone();
     trouble.spawn(Tag(0), "trouble", Box::pin(troubles(Arc::clone(&world))));
     let mut zombies = Vec::new();
@@ -78,20 +81,24 @@ async fn all(world: Arc<World>) -> Result<(), Violation> {
         world.failed()?;
     }
     heal(&world, &zombies);
-    let calm = BrokerLife {
+    let running = begin(&world, 0, calm_life(&world), false).await;
+    within(&world, HEALED_TIME_MAX, world.all_ended()).await?;
+    read_all(&world).await?;
+    leave(&world, running, Leave::Close).await?;
+    let running = begin(&world, 0, calm_life(&world), false).await;
+    read_all(&world).await?;
+    leave(&world, running, Leave::Close).await?;
+    let tag = world.next_tag();
+    fsck(&world.handle, world.plan.seed, tag, &world.bucket).await
+}
+
+/// A life that nothing disturbs.
+fn calm_life(world: &World) -> BrokerLife {
+    BrokerLife {
         end: End::Close,
         zombie: false,
         ..world.plan.broker.lives[0]
-    };
-    let running = begin(&world, calm).await;
-    within(&world, HEALED_TIME_MAX, world.all_ended()).await?;
-    read_all(&world).await?;
-    close(&world, running).await?;
-    let running = begin(&world, calm).await;
-    read_all(&world).await?;
-    close(&world, running).await?;
-    let tag = world.next_tag();
-    fsck(&world.handle, world.plan.seed, tag, &world.bucket).await
+    }
 }
 
 /// Nothing fails from now on, and nobody but the next life runs.
@@ -102,7 +109,9 @@ fn heal(world: &World, zombies: &[Tag]) {
     world.heal();
     world.net.heal();
     world.net.set_faults(NetFaults::default());
-    world.device.set_faults(DiskFaults::default());
+    for device in &world.devices {
+        device.set_faults(DiskFaults::default());
+    }
     world.bucket.set_faults(BucketFaults {
         way_ns: 100_000,
         ..BucketFaults::default()
@@ -147,18 +156,31 @@ fn start_clients(world: &Arc<World>) {
 
 /// A life under way.
 struct Running {
+    node: usize,
     tag: Tag,
-    stop: oneshot::Sender<()>,
+    opened: oneshot::Receiver<Opened>,
+    stop: oneshot::Sender<Leave>,
     done: oneshot::Receiver<()>,
 }
 
-async fn begin(world: &Arc<World>, life: BrokerLife) -> Running {
-    drop(open_when_free(&world.device, &world.handle).await);
+async fn begin(world: &Arc<World>, node: usize, life: BrokerLife, by_force: bool) -> Running {
+    drop(open_when_free(&world.devices[node], &world.handle).await);
     let tag = world.next_tag();
-    world.handle.line(|| format!("life  {} {life:?}", tag.0));
+    world
+        .handle
+        .line(|| format!("life  {} of node {node} {life:?}", tag.0));
     let (stop, stopping) = oneshot::channel();
+    let (opening, opened) = oneshot::channel();
     let (sender, done) = oneshot::channel();
-    let body = node::body(Arc::clone(world), tag, life, stopping);
+    let began = Began {
+        node,
+        tag,
+        life,
+        by_force,
+        opened: opening,
+        stop: stopping,
+    };
+    let body = node::body(Arc::clone(world), began);
     world.handle.spawn(
         tag,
         "life",
@@ -167,19 +189,25 @@ async fn begin(world: &Arc<World>, life: BrokerLife) -> Running {
             _ = sender.send(());
         }),
     );
-    Running { tag, stop, done }
+    Running {
+        node,
+        tag,
+        opened,
+        stop,
+        done,
+    }
 }
 
 /// One life as planned, and the time behind it.
 async fn planned(world: &Arc<World>, life: BrokerLife, zombies: &mut Vec<Tag>) {
-    let running = begin(world, life).await;
+    let running = begin(world, 0, life, false).await;
     let time = world.handle.sleep(Duration::from_micros(life.after_us));
-    let ops = world.device.after_ops(life.after_ops);
+    let ops = world.devices[0].after_ops(life.after_ops);
     let over = select(Box::pin(time), ops);
     let (tag, mut done) = (running.tag, running.done);
     let ended = matches!(select(&mut done, over).await, Either::Left(_));
     if !ended && life.end == End::Close {
-        _ = running.stop.send(());
+        _ = running.stop.send(Leave::Close);
         let time = Box::pin(world.handle.sleep(CLOSE_TIME_MAX));
         drop(select(done, time).await);
     }
@@ -187,20 +215,13 @@ async fn planned(world: &Arc<World>, life: BrokerLife, zombies: &mut Vec<Tag>) {
     let on_device = !world.plan.broker.object_wal;
     // One that is still opening would open the device again.
     let has_opened = world.life() == tag;
-    if life.zombie && !ended && on_device && has_opened && world.moves_volume() {
+    if life.zombie && !ended && on_device && has_opened && world.moves_volume(0) {
         zombies.push(tag);
     } else if life.zombie && !ended && !on_device {
-        world.handle.strike("zombie");
-        world.handle.stop(tag);
-        let most_us = [2 * life.after_us, life.after_us / 5][usize::from(world.below(2) == 0)];
-        let asleep_ns = world.below(most_us) * 1_000;
-        let handle = world.handle.clone();
-        world
-            .handle
-            .call_after(asleep_ns, move || handle.resume(tag));
+        falls_asleep(world, tag, life);
         zombies.push(tag);
     } else {
-        world.end(tag, life.end);
+        world.end(0, tag, life.end);
     }
     world
         .handle
@@ -208,14 +229,26 @@ async fn planned(world: &Arc<World>, life: BrokerLife, zombies: &mut Vec<Tag>) {
         .await;
 }
 
-/// Asks a broker to close, and waits until it has.
-async fn close(world: &Arc<World>, running: Running) -> Result<(), Violation> {
-    _ = running.stop.send(());
+/// The life is stopped, and wakes up in a later one.
+fn falls_asleep(world: &World, tag: Tag, life: BrokerLife) {
+    world.handle.strike("zombie");
+    world.handle.stop(tag);
+    let most_us = [2 * life.after_us, life.after_us / 5][usize::from(world.below(2) == 0)];
+    let asleep_ns = world.below(most_us) * 1_000;
+    let handle = world.handle.clone();
+    world
+        .handle
+        .call_after(asleep_ns, move || handle.resume(tag));
+}
+
+/// Asks a broker to leave, and waits until it has.
+async fn leave(world: &Arc<World>, running: Running, how: Leave) -> Result<(), Violation> {
+    _ = running.stop.send(how);
     let done = async {
         drop(running.done.await);
     };
     within(world, HEALED_TIME_MAX, done).await?;
-    world.end(running.tag, End::Close);
+    world.end(running.node, running.tag, End::Close);
     world.failed()
 }
 
@@ -301,16 +334,16 @@ async fn troubles(world: Arc<World>) {
             }
             3 => {
                 let what = [Cut::Requests, Cut::Answers, Cut::Both][rng.index(3)];
-                world.cut_from_bucket(what, time);
+                world.cut_from_bucket(0, what, time);
                 continue;
             }
             4 => {
-                world.handle.slow_down(world.latest(), time).await;
+                world.handle.slow_down(world.latest(0), time).await;
                 continue;
             }
             _ => {
                 sometimes!("broker: a life is paused");
-                let life = world.latest();
+                let life = world.latest(0);
                 world.handle.stop(life);
                 world.handle.sleep(time).await;
                 world.handle.resume(life);

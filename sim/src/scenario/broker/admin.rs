@@ -152,6 +152,7 @@ pub(super) async fn prepare(world: &Arc<World>) {
         usize::try_from(partitions).expect("few"),
     )
     .await;
+    world.prepared();
 }
 
 async fn expect(client: &mut Client, name: &str, wanted: usize) {

@@ -1,6 +1,6 @@
 //! One client and its connection: requests in the bytes of the protocol, several under way.
 //!
-//! *Owns*: frames, correlation ids, the order of responses, when a client gives up.
+//! *Owns*: frames, correlation ids, the order of responses, when a client gives up, whom it asks next.
 //! *Does not own*: what is asked.
 //!
 //! Invariants
@@ -10,7 +10,6 @@
 //! *IO: none*
 
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -64,7 +63,8 @@ pub(super) struct Client {
     pub(super) world: Arc<World>,
     pub(super) rng: Rng,
     host: Host,
-    address: SocketAddr,
+    /// The node that it asks next.
+    node: usize,
     name: String,
     conn: Option<Conn>,
     next_correlation: i32,
@@ -79,7 +79,7 @@ impl Client {
             world: Arc::clone(world),
             rng: Rng::new(seed, label),
             host,
-            address: world.address(),
+            node: 0,
             name: format!("{label}-{}", host.0),
             conn: None,
             next_correlation: 0,
@@ -178,6 +178,10 @@ impl Client {
         // The reader has looked at the correlation id.
         let decoded = decode_response_header(&mut bytes, api, version)
             .and_then(|_| R::decode_exact(bytes, version));
+        // Of several brokers, one that was replaced is not asked again at once.
+        if self.world.num_nodes() > 1 && life != self.world.life() {
+            self.hang_up();
+        }
         match decoded {
             Ok(message) => Ok(Answer { message, life }),
             Err(error) => {
@@ -202,7 +206,9 @@ impl Client {
 
     async fn connect(&mut self) -> Result<Conn, Lost> {
         let handle = self.world.handle.clone();
-        let Ok(connected) = self.world.net.connect(self.host, self.address).await else {
+        let address = World::address(self.node);
+        self.node = (self.node + 1) % self.world.num_nodes();
+        let Ok(connected) = self.world.net.connect(self.host, address).await else {
             self.pause(Duration::from_millis(20)).await;
             return Err(Lost);
         };

@@ -24,8 +24,10 @@ use crate::plan::{End, Plan};
 use crate::rng::Rng;
 use crate::scenario::gate::{Cut, Gate};
 
-/// The broker's host; clients have the numbers behind it.
+/// The first broker's host; clients have the numbers behind it.
 pub(super) const NODE: Host = Host(1);
+/// The hosts of the other brokers have the numbers behind this one.
+const OTHERS: u32 = 100_000;
 /// The topic that everybody writes and reads.
 pub(super) const TOPIC: &str = "orders";
 /// The group that consumes it.
@@ -35,7 +37,8 @@ pub(super) const GROUP: &str = "billing";
 pub(super) struct World {
     pub(super) handle: Handle,
     pub(super) plan: Plan,
-    pub(super) device: Device,
+    /// The device of each node.
+    pub(super) devices: Vec<Device>,
     pub(super) bucket: SimBucket,
     pub(super) net: SimNet,
     pub(super) model: Mutex<Model>,
@@ -50,17 +53,18 @@ pub(super) struct Model {
     pub(super) processed: BTreeMap<i32, i64>,
     pub(super) producer_ids: BTreeSet<i64>,
     pub(super) next_commit: u64,
-    /// How the latest life reaches the bucket.
-    gate: Option<Gate>,
+    /// The latest life of each node that listens, and how it reaches the bucket.
+    latest: BTreeMap<usize, (Tag, Gate)>,
     rng: Rng,
     next_tag: u32,
     next_client: u32,
-    /// The latest life that listens.
-    latest: Tag,
-    /// The life in charge: the one that opened with the highest epoch of the node. What others say
-    /// may be old.
+    /// The life in charge: the one that opened the streams with the highest epoch, or, while there
+    /// are none, with the highest epoch of the node. What others say may be old.
     life: Tag,
-    node_epoch: Epoch,
+    rank: (Epoch, Epoch),
+    /// Whether the topic of everybody exists.
+    is_prepared: bool,
+    first_ended: bool,
     /// Clients at work, by what they do.
     working: BTreeMap<&'static str, u32>,
     healed: bool,
@@ -70,8 +74,12 @@ pub(super) struct Model {
 impl World {
     pub(super) fn new(handle: Handle, plan: &Plan) -> Self {
         let seed = plan.seed;
+        let device = |node: usize| {
+            let seed = seed ^ (node as u64) << 48;
+            Device::new(handle.clone(), seed, plan.disk, plan.disk_faults)
+        };
         Self {
-            device: Device::new(handle.clone(), seed, plan.disk, plan.disk_faults),
+            devices: (0..=plan.broker.others.len()).map(device).collect(),
             bucket: SimBucket::new(handle.clone(), seed, plan.bucket),
             net: SimNet::new(handle.clone(), seed, plan.broker.net),
             plan: plan.clone(),
@@ -81,13 +89,14 @@ impl World {
                 processed: BTreeMap::new(),
                 producer_ids: BTreeSet::new(),
                 next_commit: 0,
-                gate: None,
+                latest: BTreeMap::new(),
                 rng: Rng::new(seed, "workload"),
                 next_tag: 0,
                 next_client: NODE.0,
-                latest: Tag(0),
                 life: Tag(0),
-                node_epoch: Epoch(0),
+                rank: (Epoch(0), Epoch(0)),
+                is_prepared: false,
+                first_ended: false,
                 working: BTreeMap::new(),
                 healed: false,
                 failure: None,
@@ -97,9 +106,23 @@ impl World {
         }
     }
 
-    /// Where the broker listens.
-    pub(super) fn address(&self) -> SocketAddr {
-        SocketAddr::from(([10, 0, 0, 1], 9092))
+    pub(super) fn num_nodes(&self) -> usize {
+        self.devices.len()
+    }
+
+    /// Where the broker of a node listens.
+    pub(super) fn address(node: usize) -> SocketAddr {
+        let last = u8::try_from(node + 1).expect("few");
+        SocketAddr::from(([10, 0, 0, last], 9092))
+    }
+
+    pub(super) fn host_of(node: usize) -> Host {
+        let behind = u32::try_from(node).expect("few");
+        if node == 0 {
+            NODE
+        } else {
+            Host(OTHERS + behind)
+        }
     }
 
     pub(super) fn next_tag(&self) -> Tag {
@@ -141,26 +164,22 @@ impl World {
         Host(NODE.0 + u32::try_from(number).expect("small"))
     }
 
-    /// `life` listens from now on.
-    pub(super) fn listens(&self, life: Tag) {
-        self.model.lock().latest = life;
+    /// `life` of `node` listens from now on, and reaches the bucket by `gate`.
+    pub(super) fn listens(&self, node: usize, life: Tag, gate: Gate) {
+        self.model.lock().latest.insert(node, (life, gate));
     }
 
-    /// The latest life reaches the bucket by `gate`.
-    pub(super) fn reaches_bucket_by(&self, gate: Gate) {
-        self.model.lock().gate = Some(gate);
-    }
-
-    /// Parts the latest life from the bucket for a while.
-    pub(super) fn cut_from_bucket(&self, what: Cut, time: Duration) {
-        if let Some(gate) = &self.model.lock().gate {
+    /// Parts the latest life of `node` from the bucket for a while.
+    pub(super) fn cut_from_bucket(&self, node: usize, what: Cut, time: Duration) {
+        if let Some((_, gate)) = self.model.lock().latest.get(&node) {
             gate.cut(what, time);
         }
     }
 
-    /// The latest life that listened.
-    pub(super) fn latest(&self) -> Tag {
-        self.model.lock().latest
+    /// The latest life of `node` that listened.
+    pub(super) fn latest(&self, node: usize) -> Tag {
+        let model = self.model.lock();
+        model.latest.get(&node).map_or(Tag(0), |(life, _)| *life)
     }
 
     /// The life in charge.
@@ -168,15 +187,34 @@ impl World {
         self.model.lock().life
     }
 
-    /// `life` has opened as `node_epoch` and serves. One that was held up may be behind another.
-    pub(super) fn serves(&self, life: Tag, node_epoch: Epoch) {
+    /// `life` has opened the streams, and its node, as these epochs, and serves. One that was held up
+    /// may be behind another.
+    pub(super) fn serves(&self, life: Tag, rank: (Epoch, Epoch)) {
         let mut model = self.model.lock();
-        if node_epoch > model.node_epoch {
+        if rank > model.rank {
             if life < model.life {
                 sometimes!("broker: a life that was held up while it opened is in charge");
             }
-            (model.life, model.node_epoch) = (life, node_epoch);
+            (model.life, model.rank) = (life, rank);
         }
+    }
+
+    /// The topic of everybody exists from now on.
+    pub(super) fn is_prepared(&self) -> bool {
+        self.model.lock().is_prepared
+    }
+
+    pub(super) fn prepared(&self) {
+        self.model.lock().is_prepared = true;
+    }
+
+    /// Whether the first node has lived all lives of its plan.
+    pub(super) fn first_ended(&self) -> bool {
+        self.model.lock().first_ended
+    }
+
+    pub(super) fn first_ends(&self) {
+        self.model.lock().first_ended = true;
     }
 
     pub(super) fn heal(&self) {
@@ -246,11 +284,11 @@ impl World {
         }
     }
 
-    /// The device is detached from the life that has it, which runs on, for the next one. Whether
-    /// any life has it.
-    pub(super) fn moves_volume(&self) -> bool {
+    /// The device of `node` is detached from the life that has it, which runs on, for the next one.
+    /// Whether any life has it.
+    pub(super) fn moves_volume(&self, node: usize) -> bool {
         let style = self.crash_style();
-        self.device.detach(style)
+        self.devices[node].detach(style)
     }
 
     fn crash_style(&self) -> CrashStyle {
@@ -263,17 +301,18 @@ impl World {
         styles[usize::try_from(self.below(4)).expect("small")]
     }
 
-    /// Ends the life `tag` without its consent.
-    pub(super) fn end(&self, tag: Tag, end: End) {
+    /// Ends the life `tag` of `node` without its consent.
+    pub(super) fn end(&self, node: usize, tag: Tag, end: End) {
         let style = self.crash_style();
+        let device = &self.devices[node];
         match end {
             End::PowerLoss => {
-                self.net.power_loss(NODE, tag);
+                self.net.power_loss(Self::host_of(node), tag);
                 self.handle.kill(tag);
-                self.device.power_loss(style);
+                device.power_loss(style);
             }
             End::Kill | End::Close => {
-                self.device.kill();
+                device.kill();
                 self.handle.kill(tag);
             }
         }
