@@ -234,12 +234,10 @@ fn recover_tails(
     for (lsn, frame) in frames {
         let lsn = *lsn;
         let head = FrameHead::decode(frame).map_err(|bad| bad_frame(lsn, bad))?;
-        // Whoever else has the stream by now, or had it last and gave it up, has all of it in objects,
-        // or the loss of this was accepted.
-        let is_here = |owner: Option<NodeId>| owner == Some(node);
         let committed = metadata.read(|state| {
-            let known = state.stream(head.stream).filter(|s| is_here(s.owner))?;
-            Some(known.end.max(known.start))
+            let known = state.stream(head.stream)?;
+            let owned = (known.owner, known.owned_since);
+            is_tail(owned, node, &head).then(|| known.end.max(known.start))
         });
         let Some(committed) = committed else { continue };
         let end = Offset(head.base_offset.0 + u64::from(head.record_count));
@@ -263,6 +261,21 @@ fn recover_tails(
         tail.push((lsn, head, frame.slice(HEAD_BYTES..)));
     }
     Ok(tails)
+}
+
+/// Whether a frame in the WAL of `node` belongs to the tail of its stream, which has this owner since
+/// that epoch. If another node has it by now, or had it since this was appended, objects hold all of
+/// it, or the loss of this was accepted.
+pub(crate) fn is_tail(
+    (owner, since): (Option<NodeId>, Epoch),
+    node: NodeId,
+    head: &FrameHead,
+) -> bool {
+    let is_old = head.stream_epoch < since;
+    if owner == Some(node) && is_old {
+        sometimes!("store: a frame from before a move is passed over");
+    }
+    owner == Some(node) && !is_old
 }
 
 fn bad_frame(lsn: Lsn, bad: BadFrame) -> StoreError {

@@ -9,8 +9,10 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use common::{Gate, append, life, placed, quiet, read_all};
+use tidewater_s3stream::Severity;
 use tidewater_stream_store::{
-    AppendRequest, ObjectWalConfig, ObjectWalOpener, StoreConfig, StoreError, StreamStore, TokioEnv,
+    AppendRequest, Fsck, ObjectWalConfig, ObjectWalOpener, StoreConfig, StoreError, StreamStore,
+    TokioEnv,
 };
 use tidewater_types::{ErrorKind, NodeId};
 
@@ -121,4 +123,47 @@ fn whoever_accepts_the_loss_takes_a_stream_and_the_owner_opens_without_it() {
         let refused = store.open_stream(id).await.unwrap_err();
         assert!(matches!(refused, StoreError::Owned { .. }), "{refused}");
     });
+}
+
+#[test]
+fn what_was_lost_with_consent_stays_lost_when_the_stream_comes_back() {
+    let gate = Gate::default();
+    let (id, kept) = life(async || {
+        let store = open(&gate, node(1)).await;
+        let (id, kept) = (store.create().await.unwrap(), store.create().await.unwrap());
+        append(&store.open_stream(kept).await.unwrap(), "f", 0).await;
+        let stream = store.open_stream(id).await.unwrap();
+        append(&stream, "abcde", 0).await;
+        (id, kept)
+    });
+    life(async || {
+        let lossy = StoreConfig {
+            accept_data_loss: true,
+            ..node(2)
+        };
+        let store = open(&gate, lossy).await;
+        let stream = store.open_stream(id).await.unwrap();
+        append(&stream, "gh", 0).await;
+        store.release(id).await.unwrap();
+    });
+    // What node 1 cannot trim keeps its log as it is.
+    for texts in [&["gh"][..], &["gh", "i"]] {
+        life(async || {
+            let store = open(&gate, node(1)).await;
+            let stream = store.open_stream(id).await.unwrap();
+            assert_eq!(read_all(&stream).await, placed(texts));
+            append(&stream, "i", 0).await;
+            let stream = store.open_stream(kept).await.unwrap();
+            assert_eq!(read_all(&stream).await, placed(&["f"]));
+            assert_sound(&gate).await;
+        });
+    }
+}
+
+async fn assert_sound(gate: &Gate) {
+    let env = Arc::new(TokioEnv::current());
+    let report = Fsck::new(env, Arc::new(gate.clone())).run().await.unwrap();
+    let wrong = report.findings.iter();
+    let mut wrong = wrong.filter(|finding| finding.severity == Severity::Error);
+    assert_eq!(wrong.next(), None);
 }

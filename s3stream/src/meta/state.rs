@@ -90,6 +90,9 @@ pub struct StreamState {
     pub epoch: Epoch,
     /// The node that opened it last.
     pub owner: Option<NodeId>,
+    /// The epoch with which that node took it; 0 if no other had it before. What was appended under
+    /// an earlier one is old: objects hold it, or its loss was accepted.
+    pub owned_since: Epoch,
     /// Offsets below are gone. May lie ahead of `end`: the owner trimmed what is not uploaded.
     pub start: Offset,
     /// Offsets below are in objects (or were).
@@ -127,20 +130,13 @@ impl StreamState {
     }
 
     fn head(&self) -> StreamHead {
-        let Self {
-            epoch,
-            owner,
-            start,
-            end,
-            snapshot,
-            ranges: _,
-        } = *self;
         StreamHead {
-            epoch,
-            owner,
-            start,
-            end,
-            snapshot,
+            epoch: self.epoch,
+            owner: self.owner,
+            owned_since: self.owned_since,
+            start: self.start,
+            end: self.end,
+            snapshot: self.snapshot,
         }
     }
 
@@ -148,12 +144,13 @@ impl StreamState {
         let StreamHead {
             epoch,
             owner,
+            owned_since,
             start,
             end,
             snapshot,
         } = head;
-        (self.epoch, self.owner, self.start, self.end, self.snapshot) =
-            (epoch, owner, start, end, snapshot);
+        (self.epoch, self.owner, self.owned_since) = (epoch, owner, owned_since);
+        (self.start, self.end, self.snapshot) = (start, end, snapshot);
     }
 }
 
@@ -162,6 +159,7 @@ impl StreamState {
 pub(crate) struct StreamHead {
     pub(crate) epoch: Epoch,
     pub(crate) owner: Option<NodeId>,
+    pub(crate) owned_since: Epoch,
     pub(crate) start: Offset,
     pub(crate) end: Offset,
     pub(crate) snapshot: Option<SnapshotRef>,

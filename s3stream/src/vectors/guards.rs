@@ -8,6 +8,8 @@ const LOG_GUARD: &str = include_str!("../../../docs/formats/vectors/metadata-log
 const LOG_DELAY: &str = include_str!("../../../docs/formats/vectors/metadata-log-delay-v1.hex");
 const SNAPSHOT_DELAY: &str =
     include_str!("../../../docs/formats/vectors/metadata-snapshot-delay-v1.hex");
+const SNAPSHOT_OWNED: &str =
+    include_str!("../../../docs/formats/vectors/metadata-snapshot-owned-v1.hex");
 const LOG_OWNER: &str = include_str!("../../../docs/formats/vectors/metadata-log-owner-v1.hex");
 
 #[test]
@@ -60,6 +62,19 @@ fn first_entries_with_the_deletion_delay() {
         |bytes| snapshot::decode(bytes, 1),
         |state| {
             assert_eq!(state.delete_delay_ns, delay_ns);
+            snapshot::encode(&state)
+        },
+    );
+}
+
+#[test]
+fn snapshots_of_streams_that_moved() {
+    check(
+        SNAPSHOT_OWNED,
+        |bytes| snapshot::decode(bytes, 9),
+        |state| {
+            let since = |id| state.stream(StreamId(id)).unwrap().owned_since;
+            assert_eq!((since(1), since(2)), (Epoch(2), Epoch(0)));
             snapshot::encode(&state)
         },
     );

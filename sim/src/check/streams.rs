@@ -9,6 +9,7 @@
 //! 2. A final read gives every acknowledged value at or above the start, without a gap.
 //! 3. High watermark and start never go back, over crashes too: visible ≤ durable.
 //! 4. The start never lies above the highest trim asked for.
+//! 5. What was lost with consent never shows again.
 //!
 //! *IO: none*
 
@@ -188,6 +189,13 @@ impl StreamModel {
         }
         self.start = now;
         Ok(())
+    }
+
+    /// What lies from `offset` on was lost, and the loss accepted: it must not come back.
+    pub(crate) fn lost_from(&mut self, offset: u64) {
+        self.given.retain(|_, (base, _)| *base < offset);
+        self.shown.retain(|base, _| *base < offset);
+        self.high_watermark = self.high_watermark.min(offset);
     }
 
     /// The highest high watermark that anybody saw or was promised by an acknowledgement.
@@ -374,5 +382,19 @@ mod tests {
         model.trim_asked(2);
         model.seen_start(2).unwrap();
         assert!(complaint(model.seen_start(1)).contains("went back"));
+    }
+
+    #[test]
+    fn what_was_lost_with_consent_may_not_come_back() {
+        let mut model = model();
+        model.lost_from(2);
+        assert_eq!(model.high_watermark(), 2);
+        model.read(0, &[seen(1, 0, 2)], 2, 2).unwrap();
+        assert!(model.clone().read(2, &[seen(2, 2, 1)], 3, 2).is_err());
+        model.given(9, 2, 1);
+        model.acked(9).unwrap();
+        model
+            .final_read(0, &[seen(1, 0, 2), seen(9, 2, 1)], 3)
+            .unwrap();
     }
 }

@@ -43,6 +43,9 @@ pub(crate) struct ClusterPlan {
     pub(crate) move_us: u64,
     /// Mean time between partitions and pauses in microseconds; 0 is none.
     pub(crate) trouble_us: u64,
+    /// Behind so many of 1,000 lives another node takes a stream of the dead one and accepts the loss
+    /// of what was not uploaded; later the stream is free again.
+    pub(crate) thefts: u32,
     /// The lives of each node before all is healed.
     pub(crate) nodes: Vec<Vec<ClusterLife>>,
 }
@@ -72,7 +75,16 @@ impl ClusterPlan {
             } else {
                 0
             },
+            thefts: thefts(&mut Rng::new(seed, "plan: thefts")),
         }
+    }
+}
+
+fn thefts(rng: &mut Rng) -> u32 {
+    if rng.chance(300) {
+        [300, 800][rng.index(2)]
+    } else {
+        0
     }
 }
 

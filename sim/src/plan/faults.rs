@@ -53,6 +53,7 @@ const OTHERS: &[&str] = &[
     "net_refused",
     "power_loss",
     "slow_node",
+    "theft",
     "wal_wiped",
     "zombie",
 ];

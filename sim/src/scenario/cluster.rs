@@ -33,7 +33,7 @@ use crate::rng::Rng;
 use crate::scenario::common::{LIMITS, fsck, open_when_free};
 use crate::scenario::gate::{Cut, Gate};
 use life::Began;
-use world::{Work, World};
+use world::{Thief, Work, World};
 
 /// How long a life may take once nothing fails, in virtual time.
 const HEALED_TIME_MAX: Duration = Duration::from_secs(300);
@@ -76,6 +76,9 @@ async fn all(world: Arc<World>) -> Result<(), Violation> {
     for node in 0..world.num_nodes() {
         calm(&world, node, Work::Healed).await?;
     }
+    if world.thief() == Thief::AtWork {
+        calm(&world, world.thief_node(), Work::Healed).await?;
+    }
     calm(&world, 0, Work::ReadAll).await?;
     for device in &world.devices {
         device.wipe();
@@ -106,6 +109,9 @@ async fn host(world: Arc<World>, node: usize) {
             return;
         }
         planned(&world, node, life).await;
+        if world.begins_theft(node) {
+            theft(&world, node).await;
+        }
         let down = Duration::from_micros(life.down_us);
         world.handle.sleep(down).await;
     }
@@ -158,7 +164,7 @@ async fn planned(world: &Arc<World>, node: usize, life: ClusterLife) {
         world
             .handle
             .call_after(asleep_ns, move || handle.resume(tag));
-        world.becomes_zombie(tag);
+        world.becomes_zombie(node, tag);
         return;
     }
     if !ended && life.end == End::Close {
@@ -169,14 +175,31 @@ async fn planned(world: &Arc<World>, node: usize, life: ClusterLife) {
     world.end(node, tag, life.end);
 }
 
-/// A life without faults: it must do all of its work and close.
-async fn calm(world: &Arc<World>, node: usize, work: Work) -> Result<(), Violation> {
-    let life = ClusterLife {
+/// A life that takes a stream of a dead node by force; it may fail at any step.
+async fn theft(world: &Arc<World>, victim: usize) {
+    let (thief, life) = (world.thief_node(), a_life(world, 0));
+    let running = begin(world, thief, life, Work::Steal(victim)).await;
+    let time = Box::pin(world.handle.sleep(CLOSE_TIME_MAX));
+    drop(select(running.done, time).await);
+    world.end(thief, running.tag, End::Kill);
+    if world.thief() == Thief::Opening {
+        world.thief_is(Thief::Idle);
+    }
+}
+
+/// A life that nothing disturbs.
+fn a_life(world: &World, node: usize) -> ClusterLife {
+    let lives = world.plan.cluster.nodes.get(node);
+    ClusterLife {
         end: End::Close,
         zombie: false,
-        ..world.plan.cluster.nodes[node][0]
-    };
-    let running = begin(world, node, life, work).await;
+        ..lives.unwrap_or(&world.plan.cluster.nodes[0])[0]
+    }
+}
+
+/// A life without faults: it must do all of its work and close.
+async fn calm(world: &Arc<World>, node: usize, work: Work) -> Result<(), Violation> {
+    let running = begin(world, node, a_life(world, node), work).await;
     _ = running.stop.send(());
     let time = Box::pin(world.handle.sleep(HEALED_TIME_MAX));
     if let Either::Right(_) = select(running.done, time).await {

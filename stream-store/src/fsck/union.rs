@@ -14,9 +14,10 @@ use tidewater_types::{Epoch, Lsn, NodeId, Offset, OffsetRange, StreamId};
 
 use super::log::Log;
 use crate::format::frame::FrameHead;
+use crate::open::is_tail;
 
-/// The frames of one stream: epoch and position order them.
-type Frames<'a> = Vec<(Epoch, Lsn, &'a FrameHead, &'a str)>;
+/// The frames of one stream: epoch and position order them. Each with the node and the name of its log.
+type Frames<'a> = Vec<(Epoch, Lsn, &'a FrameHead, (NodeId, &'a str))>;
 
 /// The proof under way.
 pub(super) struct Union<'a> {
@@ -50,7 +51,8 @@ impl<'a> Union<'a> {
         for (lsn, head) in &log.frames {
             match head {
                 Ok(head) => {
-                    let frame = (head.stream_epoch, *lsn, head, log.name.as_str());
+                    let of = (log.identity.node, log.name.as_str());
+                    let frame = (head.stream_epoch, *lsn, head, of);
                     self.by_stream.entry(head.stream).or_default().push(frame);
                 }
                 Err(bad) => {
@@ -72,15 +74,17 @@ impl<'a> Union<'a> {
                         frames.len()
                     );
                     let mut finding = Finding::new(Severity::Error, FindingKind::Missing, detail)
-                        .object(frames[0].3.to_owned());
+                        .object(frames[0].3.1.to_owned());
                     finding.stream = Some(id);
                     self.findings.push(finding);
                 }
                 continue;
             };
+            let owned = (stream.owner, stream.owned_since);
+            frames.retain(|(_, _, head, (node, _))| is_tail(owned, *node, head));
             frames.sort_by_key(|(epoch, lsn, ..)| (*epoch, *lsn));
             let mut reached = stream.end.max(stream.start);
-            for (_, lsn, head, name) in frames {
+            for (_, lsn, head, (_, name)) in frames {
                 let base = head.base_offset;
                 let end = Offset(base.0 + u64::from(head.record_count));
                 if end <= reached {
@@ -111,11 +115,14 @@ impl<'a> Union<'a> {
         }
         for orphan in &report.orphans {
             let has_wal = |node: NodeId| self.state.node(node).is_some_and(|it| it.wal.is_some());
-            if !orphan.id.is_some_and(|id| has_wal(id.node)) {
+            let Some(uploader) = orphan.id.map(|id| id.node).filter(|node| has_wal(*node)) else {
                 // Kept in memory before the upload: it went with the process, as was asked for.
                 continue;
-            }
+            };
             for (id, range) in &orphan.ranges {
+                if self.has_moved(*id, uploader) {
+                    continue;
+                }
                 let Some(from) = self.unknown_from(*id, *range) else {
                     continue;
                 };
@@ -126,6 +133,13 @@ impl<'a> Union<'a> {
                 self.findings.push(finding);
             }
         }
+    }
+
+    /// Whether the stream was taken from `node`, or back by it: what was on its way before was committed,
+    /// or its loss accepted.
+    fn has_moved(&self, id: StreamId, node: NodeId) -> bool {
+        let stream = self.state.stream(id);
+        stream.is_some_and(|it| it.owner != Some(node) || it.owned_since > Epoch(0))
     }
 
     /// The first offset of the range that neither objects nor WALs reach.

@@ -6,6 +6,8 @@
 //! Invariants
 //! 1. A stream's epoch only ascends.
 //! 2. A guard changes nothing.
+//! 3. A stream knows with which epoch its owner took it from others: what a WAL holds from before is
+//!    not the owner's tail.
 //!
 //! *IO: none*
 
@@ -61,6 +63,9 @@ impl Judge<'_> {
                 stream,
                 current: head.epoch,
             });
+        }
+        if head.owner != Some(node) && head.epoch > Epoch(0) && !mutant!(87) {
+            head.owned_since = epoch;
         }
         (head.epoch, head.owner) = (epoch, Some(node));
         self.changes.set_head(stream, head);

@@ -33,6 +33,7 @@ const RANGES: u8 = 4;
 const KEYS: u8 = 5;
 const COMPACTIONS: u8 = 6;
 const DELETE_DELAY: u8 = 7;
+const OWNED_SINCE: u8 = 8;
 
 /// The sections of a state, in runs of about the size asked for.
 pub(crate) struct Sections<'a> {
@@ -46,6 +47,7 @@ pub(crate) struct Sections<'a> {
     ranges_after: Iter<'a, StreamId, StreamState>,
     keys: Iter<'a, String, KeyState>,
     compactions: btree_map::Iter<'a, NodeId, NodeState>,
+    owned: Iter<'a, StreamId, StreamState>,
     /// Taken once it is written.
     delete_delay_ns: Option<u64>,
 }
@@ -62,6 +64,7 @@ impl<'a> Sections<'a> {
             ranges_after: state.streams.iter(),
             keys: state.keys.iter(),
             compactions: state.nodes.iter(),
+            owned: state.streams.iter(),
             delete_delay_ns: Some(state.delete_delay_ns).filter(|delay| *delay > 0),
         }
     }
@@ -199,6 +202,18 @@ impl Sections<'_> {
         true
     }
 
+    /// A stream that no other node had takes no room.
+    fn put_owned_since(&mut self, out: &mut Vec<u8>) -> bool {
+        let streams = self.owned.by_ref();
+        let mut moved = streams.filter(|(_, stream)| stream.owned_since > Epoch(0));
+        let Some((id, stream)) = moved.next() else {
+            return false;
+        };
+        out.put_u64_le(id.0);
+        out.put_u64_le(stream.owned_since.0);
+        true
+    }
+
     fn put_delete_delay(&mut self, out: &mut Vec<u8>) -> bool {
         let delay_ns = self.delete_delay_ns.take();
         delay_ns
@@ -219,6 +234,7 @@ impl Iterator for Sections<'_> {
         self.section(&mut out, KEYS, Self::put_key);
         self.section(&mut out, COMPACTIONS, Self::put_compactions);
         self.section(&mut out, DELETE_DELAY, Self::put_delete_delay);
+        self.section(&mut out, OWNED_SINCE, Self::put_owned_since);
         (!out.is_empty()).then_some(out)
     }
 }
@@ -228,6 +244,7 @@ pub(crate) struct SectionsReader {
     state: MetaState,
     ids: Vec<ObjectId>,
     compacted: Option<NodeId>,
+    owned: Option<StreamId>,
     tag: u8,
 }
 
@@ -238,6 +255,7 @@ impl SectionsReader {
             state,
             ids,
             compacted: None,
+            owned: None,
             tag: 0,
         }
     }
@@ -249,7 +267,7 @@ impl SectionsReader {
         while reader.remaining() > 0 {
             let tag = reader.u8()?;
             // A section goes on in the next part at most, and never in the same.
-            if tag <= in_part || tag < self.tag || tag > DELETE_DELAY {
+            if tag <= in_part || tag < self.tag || tag > OWNED_SINCE {
                 return Err(reader.damaged("section", u64::from(self.tag), u64::from(tag)));
             }
             (in_part, self.tag) = (tag, tag);
@@ -260,6 +278,7 @@ impl SectionsReader {
                 RANGES => 40,
                 KEYS => 14,
                 COMPACTIONS => 12,
+                OWNED_SINCE => 16,
                 _ => 8,
             };
             for _ in 0..some(reader, size_min, "items")? {
@@ -270,6 +289,7 @@ impl SectionsReader {
                     RANGES => self.ranges(reader)?,
                     KEYS => self.key(reader)?,
                     COMPACTIONS => self.compactions(reader)?,
+                    OWNED_SINCE => self.owned_since(reader)?,
                     _ => self.delete_delay(reader)?,
                 }
             }
@@ -319,6 +339,17 @@ impl SectionsReader {
         let node = node.filter(|_| counter > COMPACTION_COUNTERS);
         let node = node.ok_or_else(|| reader.damaged("node and counter of a compaction", 1, 0))?;
         node.compactions_committed = counter;
+        Ok(())
+    }
+
+    fn owned_since(&mut self, reader: &mut Reader) -> Result<(), FormatError> {
+        let (id, epoch) = (StreamId(reader.u64()?), Epoch(reader.u64()?));
+        ascending(reader, self.owned.as_ref(), &id)?;
+        self.owned = Some(id);
+        let stream = self.state.streams.get_mut(&id);
+        let stream = stream.filter(|stream| (Epoch(1)..=stream.epoch).contains(&epoch));
+        let stream = stream.ok_or_else(|| reader.damaged("stream and epoch of a move", 1, 0))?;
+        stream.owned_since = epoch;
         Ok(())
     }
 

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::node::{Node, excuse};
 use super::work;
-use super::world::{Work, World, id_of};
+use super::world::{Thief, Work, World, id_of};
 use crate::env::SimEnv;
 use crate::exec::Tag;
 use crate::plan::{ClusterLife, Sync};
@@ -55,7 +55,10 @@ pub(super) async fn body(
     let wal = opener(&world, node, &env, &bucket);
     let config = StoreConfig {
         node: id_of(node),
-        ..store_config(&world.plan, work == Work::ReadAllWithoutWal)
+        ..store_config(
+            &world.plan,
+            matches!(work, Work::ReadAllWithoutWal | Work::Steal(_)),
+        )
     };
     let store = match StreamStore::open(env, bucket, wal, config).await {
         Ok(store) => store,
@@ -86,6 +89,7 @@ pub(super) async fn body(
             work::append_some(&node).await;
             node.give_all_up().await;
         }
+        Work::Steal(victim) => node.steal(victim).await,
         Work::ReadAll | Work::ReadAllWithoutWal => {
             let all: Vec<StreamId> = node.world.known().into_iter().collect();
             for id in all {
@@ -192,6 +196,39 @@ impl Node {
                 sometimes!("cluster: a stream of another node is refused");
             }
             Err(error) => self.excuse("take", &error),
+        }
+    }
+
+    /// Takes a stream of a dead node, appends a little and gives it up.
+    async fn steal(&self, victim: usize) {
+        self.world.thief_is(Thief::AtWork);
+        let owner = Some(id_of(victim));
+        let loot: Vec<StreamId> = self.store.metadata().read(|state| {
+            let streams = state.streams();
+            let loot = streams
+                .filter(|(id, stream)| stream.owner == owner && !self.world.may_be_gone(*id));
+            loot.map(|(id, _)| id).collect()
+        });
+        if loot.is_empty() {
+            return self.world.thief_is(Thief::Idle);
+        }
+        let bound = u64::try_from(loot.len()).expect("few");
+        let id = loot[usize::try_from(self.world.below(bound)).expect("few")];
+        match self.store.open_stream(id).await {
+            Ok(stream) => {
+                self.world.stolen(&stream);
+                self.world.opened(self.node, &stream);
+                self.held.lock().insert(id, stream);
+            }
+            Err(error) => return self.excuse("steal", &error),
+        }
+        if self.world.below(2) == 0 {
+            work::append_some(self).await;
+        }
+        self.held.lock().remove(&id);
+        match self.store.release(id).await {
+            Ok(()) => self.world.thief_is(Thief::Idle),
+            Err(error) => self.excuse("release", &error),
         }
     }
 

@@ -53,7 +53,7 @@ pub(super) fn excuse(
     world
         .handle
         .line(|| format!("node  {node} {what} refused: {error}"));
-    let planned = work == Work::Planned;
+    let planned = work.is_planned();
     let contested = planned && world.is_contested(node, tag);
     let excused = match error.kind() {
         // Whoever used a stream that was given up at that moment.

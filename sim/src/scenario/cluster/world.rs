@@ -31,6 +31,8 @@ pub(super) enum Work {
     Planned,
     /// Every append is acknowledged; everything that the node has is given up.
     Healed,
+    /// Takes a stream of the node with this number, which is dead, and gives it up again.
+    Steal(usize),
     /// Everything is read.
     ReadAll,
     /// The WALs are gone, and their loss accepted: everything was given up before.
@@ -59,6 +61,9 @@ struct Model {
     /// The latest life of each node.
     running: BTreeMap<usize, (Tag, Gate)>,
     zombies: BTreeSet<Tag>,
+    /// Nodes of which some life was ever stopped.
+    slept: BTreeSet<usize>,
+    thief: Thief,
     healed: bool,
     failure: Option<Violation>,
 }
@@ -66,6 +71,23 @@ struct Model {
 /// The id of the node with this number.
 pub(super) fn id_of(node: usize) -> NodeId {
     NodeId(u32::try_from(node).expect("few") + 1)
+}
+
+/// What the node has that takes streams of dead ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Thief {
+    Idle,
+    /// Nothing, as its log may not even have a name yet.
+    Opening,
+    /// A stream that it did not give up, or may have.
+    AtWork,
+}
+
+impl Work {
+    /// Whether the faults of the plan may strike.
+    pub(super) fn is_planned(self) -> bool {
+        matches!(self, Self::Planned | Self::Steal(_))
+    }
 }
 
 impl World {
@@ -76,7 +98,8 @@ impl World {
             Device::new(handle.clone(), seed, plan.disk, plan.disk_faults)
         };
         Self {
-            devices: (0..plan.cluster.nodes.len()).map(device).collect(),
+            // That of the thief is the last one.
+            devices: (0..=plan.cluster.nodes.len()).map(device).collect(),
             bucket: SimBucket::new(handle.clone(), seed, plan.bucket),
             plan: plan.clone(),
             model: Mutex::new(Model {
@@ -88,6 +111,8 @@ impl World {
                 next_tag: 0,
                 running: BTreeMap::new(),
                 zombies: BTreeSet::new(),
+                slept: BTreeSet::new(),
+                thief: Thief::Idle,
                 healed: false,
                 failure: None,
             }),
@@ -97,6 +122,42 @@ impl World {
 
     pub(super) fn num_nodes(&self) -> usize {
         self.plan.cluster.nodes.len()
+    }
+
+    /// The node that takes streams of dead ones.
+    pub(super) fn thief_node(&self) -> usize {
+        self.num_nodes()
+    }
+
+    /// Whether a stream of `node`, which is dead, may be stolen: nobody acts for it any more, and the
+    /// thief has nothing of its own. Until the thief is done there is no other theft.
+    pub(super) fn begins_theft(&self, node: usize) -> bool {
+        let mut model = self.model.lock();
+        let rate = self.plan.cluster.thefts;
+        let may = rate > 0 && model.thief == Thief::Idle && !model.slept.contains(&node);
+        let begins = may && model.rng.chance(rate);
+        if begins {
+            model.thief = Thief::Opening;
+        }
+        begins
+    }
+
+    pub(super) fn thief(&self) -> Thief {
+        self.model.lock().thief
+    }
+
+    pub(super) fn thief_is(&self, thief: Thief) {
+        self.model.lock().thief = thief;
+    }
+
+    /// `stream` was taken by force: what its objects do not hold is lost.
+    pub(super) fn stolen(&self, stream: &Stream) {
+        sometimes!("cluster: a stream is taken by force");
+        self.handle.strike("theft");
+        let (id, end) = (stream.id(), stream.high_watermark().0);
+        self.handle
+            .line(|| format!("node  stream={id} is stolen, lost from {end} on"));
+        self.stream(id, |model| model.lost_from(end));
     }
 
     pub(super) fn fault_counts(&self) -> Vec<(&'static str, u64)> {
@@ -131,19 +192,21 @@ impl World {
         self.model.lock().running.get(&node).cloned()
     }
 
-    pub(super) fn becomes_zombie(&self, tag: Tag) {
-        self.model.lock().zombies.insert(tag);
+    pub(super) fn becomes_zombie(&self, node: usize, tag: Tag) {
+        let mut model = self.model.lock();
+        model.zombies.insert(tag);
+        model.slept.insert(node);
     }
 
     /// Whether a life of `node` other than `tag` may have taken its WAL.
     pub(super) fn is_contested(&self, node: usize, tag: Tag) -> bool {
-        let lives = &self.plan.cluster.nodes[node];
+        let lives = self.plan.cluster.nodes.get(node);
         let model = self.model.lock();
         let latest = model
             .running
             .get(&node)
             .is_some_and(|(last, _)| *last == tag);
-        !latest || lives.iter().any(|life| life.zombie)
+        !latest || lives.is_some_and(|lives| lives.iter().any(|life| life.zombie))
     }
 
     /// All is well from now on; answers the zombies.
