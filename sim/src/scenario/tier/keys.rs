@@ -23,13 +23,13 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// In three of five runs there is such a stream.
-    pub(super) fn draw(plan: &Plan, config: &mut TierConfig) -> Option<Self> {
+    /// In three of five runs the last of the streams is such a one.
+    pub(super) fn draw(plan: &Plan, config: &mut TierConfig, num_streams: u64) -> Option<Self> {
         let mut rng = Rng::new(plan.seed, "tier: keys");
         config.compact.key_map_bytes = 24 * rng.between(2, 14);
         config.compact.key_records_min = rng.between(1, 12);
         let keys = Self {
-            stream: StreamId(plan.streams + 1),
+            stream: StreamId(num_streams),
             policy: KeyPolicy {
                 lag_ms_min: [0, 0, 3][rng.index(3)],
                 lag_ms_max: [10, i64::MAX][rng.index(2)],

@@ -48,7 +48,7 @@ pub(super) async fn create_streams(world: &Arc<World>) -> Result<(), Violation> 
     let tier = Tier::open(bucket, env, world.config.clone())
         .await
         .map_err(wrong)?;
-    for number in 1..=world.plan.streams + 1 {
+    for number in 1..=world.num_streams {
         let stream = StreamId(number);
         let made = tier
             .metadata()
@@ -75,7 +75,7 @@ pub(super) async fn body(world: Arc<World>, tag: Tag, id: NodeId, gate: Gate) {
     };
     let mut rng = Rng::new(seed, "life");
     loop {
-        let stream = StreamId(rng.between(1, world.plan.streams + 1));
+        let stream = StreamId(rng.between(1, world.num_streams));
         let result = match rng.below(20) {
             0 | 1 => node.take_over(stream).await,
             2 if world.plan.trim => node.trim(&mut rng).await,

@@ -54,7 +54,7 @@ pub(super) async fn read(world: Arc<World>, tag: Tag, number: u64) {
         let is_healed = world.model.lock().is_healed;
         let (stream, place) = match last.filter(|_| rng.chance(800)) {
             Some((stream, next)) => (stream, Some(next)),
-            None => (StreamId(rng.between(1, world.plan.streams + 1)), None),
+            None => (StreamId(rng.between(1, world.num_streams)), None),
         };
         let (start, end) = tier.metadata().read(|state| {
             let known = state.stream(stream).expect("never deleted");

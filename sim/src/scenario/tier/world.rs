@@ -27,6 +27,8 @@ pub(super) struct World {
     pub(super) plan: Plan,
     pub(super) bucket: SimBucket,
     pub(super) config: TierConfig,
+    /// Streams, from 1 on.
+    pub(super) num_streams: u64,
     /// The stream that is compacted by key, if there is one.
     pub(super) keys: Option<Keys>,
     /// Whether a dead object outlives every fetch: then no reader may miss one.
@@ -115,7 +117,10 @@ impl World {
         let mut rng = Rng::new(plan.seed, "tier");
         let is_patient = rng.chance(500);
         let mut config = config(&mut rng, is_patient);
-        let keys = Keys::draw(plan, &mut config);
+        // In one of six, enough for sets that have no stream in common.
+        let more = Rng::new(plan.seed, "tier: streams").chance(160);
+        let num_streams = plan.streams + if more { 6 } else { 1 };
+        let keys = Keys::draw(plan, &mut config, num_streams);
         configure_reads(&mut config, &mut Rng::new(plan.seed, "tier: reads"));
         let model = Model {
             streams: BTreeMap::new(),
@@ -132,6 +137,7 @@ impl World {
             handle,
             plan: plan.clone(),
             config,
+            num_streams,
             keys,
             is_patient,
             model: Mutex::new(model),
