@@ -221,6 +221,11 @@ pub const MUTANTS: &[Mutant] = &[
     keys(92, "a full map drops the newest value of a key"),
     keys(93, "deletion dropped before its time"),
     keys(94, "a reader stops at a hole"),
+    keys(
+        86,
+        "a pass that lost an object to another one moves the mark",
+    ),
+    store(88, "trim", "a read goes on behind what a trim took away"),
     tier(36, "trim", "trims more than asked"),
     tier(57, "sweep", "orphan sweep without condemning"),
     producers(41, "out-of-window sequence accepted"),
@@ -235,11 +240,6 @@ pub const MUTANTS: &[Mutant] = &[
         83,
         "a stream is taken from an owner that did not give it up",
     ),
-    keys(
-        86,
-        "a pass that lost an object to another one moves the mark",
-    ),
-    store(88, "trim", "a read goes on behind what a trim took away"),
     cluster(84, "a stream is given up before all of it is uploaded"),
     cluster(
         85,

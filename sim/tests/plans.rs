@@ -35,6 +35,26 @@ fn plans_that_once_failed_end_well() {
 }
 
 #[test]
+fn plans_fail_again_where_the_fix_is_undone() {
+    let mut num_undone = 0;
+    for path in plans() {
+        let text = fs::read_to_string(&path).expect("a plan");
+        let saved: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+        let Some(mutant) = saved["undone_by"].as_u64() else {
+            continue;
+        };
+        num_undone += 1;
+        let output = Command::new(env!("CARGO_BIN_EXE_tidewater-sim"))
+            .args(["replay", "--mutant", &mutant.to_string(), "--plan"])
+            .arg(&path)
+            .output()
+            .expect("the simulator starts");
+        assert_eq!(output.status.code(), Some(1), "{}", path.display());
+    }
+    assert!(num_undone >= 2, "{num_undone}");
+}
+
+#[test]
 fn a_plan_says_what_it_shows_and_pins_all_that_its_run_follows_from() {
     for path in plans() {
         let text = fs::read_to_string(&path).expect("a plan");

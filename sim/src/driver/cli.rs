@@ -306,6 +306,7 @@ fn of_seed(seed: u64, which: &Which) -> Result<SavedPlan, ExitCode> {
     checked(SavedPlan {
         about: String::new(),
         mutant: which.mutant,
+        undone_by: 0,
         found: None,
         plan: Plan::new(seed, which.scenario.unwrap_or(Scenario::of_seed(seed))),
     })

@@ -63,6 +63,7 @@ impl Finding<'_> {
         SavedPlan {
             about: failure.map_or("ends well".to_owned(), ToString::to_string),
             mutant: self.mutant,
+            undone_by: 0,
             found: failure.map(|violation| Found {
                 checker: violation.checker.to_owned(),
                 key: key_of(violation),

@@ -21,11 +21,19 @@ pub(crate) struct SavedPlan {
     /// The seeded bug it is run with; 0 is none.
     #[serde(default)]
     pub(crate) mutant: u16,
+    /// The seeded bug that undoes the fix of what the plan found: with it the plan fails still. 0 if
+    /// there is none.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub(crate) undone_by: u16,
     /// The checker and the key of the failure it showed when it was saved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) found: Option<Found>,
     /// What to run.
     pub(crate) plan: Plan,
+}
+
+fn is_none(mutant: &u16) -> bool {
+    *mutant == 0
 }
 
 /// Which failure a plan showed.
@@ -48,6 +56,7 @@ impl SavedPlan {
         Ok(Self {
             about: String::new(),
             mutant: 0,
+            undone_by: 0,
             found: None,
             plan: serde_json::from_value(value)?,
         })
@@ -70,6 +79,7 @@ mod tests {
         let saved = SavedPlan {
             about: "shows something".to_owned(),
             mutant: 7,
+            undone_by: 8,
             found: Some(Found {
                 checker: "log".to_owned(),
                 key: "log: lost".to_owned(),
