@@ -195,6 +195,11 @@ pub const MUTANTS: &[Mutant] = &[
     metadata(98, "a process with another deletion delay is let in"),
     tier(58, "upload", "one stale stream blocks the commit"),
     tier(
+        81,
+        "upload",
+        "a completion of parts that is unclear is believed",
+    ),
+    tier(
         95,
         "reads",
         "a hedged read is answered with another one's bytes",
@@ -203,11 +208,6 @@ pub const MUTANTS: &[Mutant] = &[
     tier(97, "reads", "a request that was given up counts for ever"),
     tier(
         113,
-    tier(
-        81,
-        "upload",
-        "a completion of parts that is unclear is believed",
-    ),
         "reads",
         "those who wait for a load that is given up are not told",
     ),

@@ -22,8 +22,10 @@ use crate::uplink;
 pub(crate) async fn release(shared: &Arc<Shared>, id: StreamId) -> Result<(), StoreError> {
     let inner = shared.streams.lock().get(&id).cloned();
     let inner = inner.ok_or(StoreError::NoStream { stream: id })?;
-    let released = StoreError::Released { stream: id };
-    inner.closed.lock().get_or_insert(released);
+    if !mutant!(115) {
+        let released = StoreError::Released { stream: id };
+        inner.closed.lock().get_or_insert(released);
+    }
     inner.changed.notify_waiters();
     let stream = Stream {
         inner: Arc::clone(&inner),

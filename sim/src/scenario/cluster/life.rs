@@ -266,7 +266,7 @@ impl Node {
     }
 
     async fn give_up(&self, id: StreamId) {
-        self.held.lock().remove(&id);
+        // Until it is given up, writers and readers go on with it.
         match self.store.release(id).await {
             Ok(()) => self
                 .world
@@ -274,6 +274,7 @@ impl Node {
                 .line(|| format!("node  {} released stream={id}", self.node)),
             Err(error) => self.excuse("release", &error),
         }
+        self.held.lock().remove(&id);
     }
 
     async fn give_all_up(&self) {
