@@ -99,10 +99,13 @@ pub(crate) enum Op {
     Abort,
 }
 
+/// What the next requests of a kind on keys that begin so meet.
+type Rule = (Op, &'static str, VecDeque<Option<Fault>>);
+
 /// A bucket in memory with scripted faults and counted requests.
 pub(crate) struct FaultyBucket {
     store: MemoryBucket,
-    script: Mutex<Vec<(Op, &'static str, VecDeque<Option<Fault>>)>>,
+    script: Mutex<Vec<Rule>>,
     late: Mutex<Vec<(String, Vec<Bytes>)>>,
     log: Mutex<Vec<(Op, String)>>,
 }
