@@ -225,6 +225,22 @@ impl Client {
     /// # Errors
     /// The connection failed, or the broker answered with an error code.
     pub fn fetch(&mut self, topic: &str, index: i32, offset: i64) -> Result<Fetched, Failure> {
+        let records = self.fetch_records(topic, index, offset)?;
+        let next = end_offset(&records, offset);
+        let num_bytes = records.len();
+        Ok(Fetched { num_bytes, next })
+    }
+
+    /// Fetches batches from the one that holds `offset` on; the last may be cut.
+    ///
+    /// # Errors
+    /// The connection failed, or the broker answered with an error code.
+    pub fn fetch_records(
+        &mut self,
+        topic: &str,
+        index: i32,
+        offset: i64,
+    ) -> Result<Bytes, Failure> {
         const BYTES_MAX: i32 = 8 << 20;
         let partition = FetchPartition {
             partition: index,
@@ -253,10 +269,7 @@ impl Client {
             .ok_or("no topic in the answer")?;
         let partition = topic.partitions.into_iter().next().ok_or("no partition")?;
         good("Fetch", partition.error_code)?;
-        let records = partition.records.unwrap_or_default().into_bytes();
-        let next = end_offset(&records, offset);
-        let num_bytes = records.len();
-        Ok(Fetched { num_bytes, next })
+        Ok(partition.records.unwrap_or_default().into_bytes())
     }
 
     /// The offset behind the last record that consumers may see.

@@ -225,6 +225,11 @@ pub(crate) const STEPS: &[Step] = &[
         about: "the same, with SeaweedFS as the bucket",
         run: kill_s3,
     },
+    Step {
+        name: "soak",
+        about: "a minute at full speed within the smallest budget of memory; all of it is read back",
+        run: soak,
+    },
 ];
 
 const SIM: &str = "tidewater-sim";
@@ -460,6 +465,13 @@ fn kill_s3(context: &mut Context) -> Result<(), String> {
     )?;
     let store = seaweed::start(&context.work)?;
     context.run(command.envs(store.env()), CHAOS_WITHIN)
+}
+
+/// A small budget: its caches are full after seconds, and what is held beside them shows.
+fn soak(context: &mut Context) -> Result<(), String> {
+    let load = ["--minutes", "1", "--memory-mib", "128", "--disk-gib", "4"];
+    let mut command = cargo(&["xtask", "soak"]);
+    context.run(command.args(load), BUILD_WITHIN)
 }
 
 /// A script of the chaos folder; the first of `args` is its name.
