@@ -16,7 +16,7 @@
 //!
 //! *IO: none*
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use rustc_hash::FxHashMap;
@@ -24,9 +24,12 @@ use tidewater_types::{Instant, Offset, StreamId, mutant};
 
 use crate::config::ReadConfig;
 
-/// Readers remembered; the one that was away longest is forgotten first.
+/// Readers remembered; the one that is given up first is forgotten first.
 const READERS_MAX: usize = 1_024;
-/// A reader that was away so long gives its share of the budget back.
+/// A reader that stays away for so many of its own pauses is given up, within these bounds: others may
+/// have its share of the budget.
+const PAUSES_AWAY: u32 = 8;
+const AWAY_MIN: Duration = Duration::from_secs(1);
 const AWAY_MAX: Duration = Duration::from_secs(30);
 
 /// Leave to read ahead.
@@ -42,6 +45,8 @@ struct Reader {
     stream: StreamId,
     next: Offset,
     seen: Instant,
+    /// Between two fetches, of late.
+    pause: Duration,
     /// Bytes in a second.
     rate: u64,
     window: u64,
@@ -60,6 +65,8 @@ pub(crate) struct Readers {
     horizon: Duration,
     readers: BTreeMap<u64, Reader>,
     by_position: FxHashMap<(StreamId, Offset), u64>,
+    /// When each of them is given up.
+    by_patience: BTreeSet<(Instant, u64)>,
     next_id: u64,
     /// Bytes read ahead of all of them, grants included.
     outstanding: u64,
@@ -76,6 +83,7 @@ impl Readers {
             horizon: config.ahead_horizon,
             readers: BTreeMap::new(),
             by_position: FxHashMap::default(),
+            by_patience: BTreeSet::new(),
             next_id: 0,
             outstanding: 0,
         }
@@ -101,10 +109,13 @@ impl Readers {
             self.forget_reader(other);
         }
         self.forget_away(now, id);
+        let before = self.readers[&id].given_up();
         let (horizon, window_max) = (self.horizon, self.window_max);
         let room = self.total_max.saturating_sub(self.outstanding);
         let reader = self.readers.get_mut(&id).expect("found by its position");
         reader.advance(now, next, num_bytes, (horizon, window_max));
+        self.by_patience.remove(&(before, id));
+        self.by_patience.insert((reader.given_up(), id));
         // Past all that was read ahead nothing is left of it, however its bytes were counted.
         let is_past = next >= reader.ahead_to;
         let fetched_ahead = if is_past {
@@ -150,14 +161,14 @@ impl Readers {
 
     fn meet(&mut self, now: Instant, stream: StreamId, next: Offset) {
         if self.readers.len() >= READERS_MAX {
-            let oldest = self.readers.iter().min_by_key(|(_, reader)| reader.seen);
-            let oldest = oldest.map(|(id, _)| *id);
-            oldest.into_iter().for_each(|id| self.forget(id));
+            let first = self.by_patience.first().map(|(_, id)| *id);
+            first.into_iter().for_each(|id| self.forget(id));
         }
         let reader = Reader {
             stream,
             next,
             seen: now,
+            pause: AWAY_MAX,
             rate: 0,
             window: 0,
             ahead_to: next,
@@ -169,6 +180,7 @@ impl Readers {
         if let Some(other) = self.by_position.insert((stream, next), self.next_id) {
             self.forget_reader(other);
         }
+        self.by_patience.insert((reader.given_up(), self.next_id));
         self.readers.insert(self.next_id, reader);
     }
 
@@ -177,12 +189,12 @@ impl Readers {
         if self.outstanding + self.piece <= self.total_max {
             return;
         }
-        let away = |reader: &Reader| now.since(reader.seen) > AWAY_MAX;
-        let gone: Vec<u64> = (self.readers.iter())
-            .filter(|(id, reader)| **id != except && away(reader))
-            .map(|(id, _)| *id)
-            .collect();
-        gone.into_iter().for_each(|id| self.forget(id));
+        while let Some((until, id)) = self.by_patience.first().copied() {
+            if until >= now || id == except {
+                return;
+            }
+            self.forget(id);
+        }
     }
 
     fn forget(&mut self, id: u64) {
@@ -193,12 +205,19 @@ impl Readers {
 
     fn forget_reader(&mut self, id: u64) -> Option<(StreamId, Offset)> {
         let reader = self.readers.remove(&id)?;
+        self.by_patience.remove(&(reader.given_up(), id));
         self.outstanding -= reader.ahead_bytes + reader.granted;
         Some((reader.stream, reader.next))
     }
 }
 
 impl Reader {
+    /// When it has been away for too long.
+    fn given_up(&self) -> Instant {
+        let away = self.pause.saturating_mul(PAUSES_AWAY);
+        self.seen.after(away.clamp(AWAY_MIN, AWAY_MAX))
+    }
+
     fn advance(
         &mut self,
         now: Instant,
@@ -206,7 +225,10 @@ impl Reader {
         num_bytes: u64,
         (horizon, window_max): (Duration, u64),
     ) {
-        let nanos = now.since(self.seen).as_nanos().max(1_000);
+        let pause = now.since(self.seen);
+        // The longest of late counts: a consumer that works on what it read comes back.
+        self.pause = pause.max(self.pause.min(AWAY_MAX) / 2);
+        let nanos = pause.as_nanos().max(1_000);
         let rate = u128::from(num_bytes) * 1_000_000_000 / nanos;
         let rate = u64::try_from(rate).unwrap_or(u64::MAX);
         self.rate = if self.rate == 0 {
@@ -307,6 +329,37 @@ mod tests {
             readers.fetched(at(much_later + fetch), StreamId(9), range, MIB);
         }
         assert_eq!(readers.readers.len(), 1);
+        assert_eq!(readers.by_patience.len(), 1);
+    }
+
+    #[test]
+    fn who_fetched_quickly_and_left_gives_way_soon_and_who_comes_rarely_does_not() {
+        let mut readers = readers(16 * MIB, 20 * MIB);
+        let (rare, quick, other) = (StreamId(1), StreamId(2), StreamId(3));
+        sequence(&mut readers, rare, 2_000, 8);
+        // From 14 s on, and for a second: its pauses are of 10 ms.
+        for fetch in 0..100 {
+            let range = (Offset(fetch), Offset(fetch + 1));
+            if let Some(grant) = readers.fetched(at(14_000 + fetch * 10), quick, range, MIB) {
+                let to = Offset(grant.from.0 + grant.num_bytes / MIB);
+                readers.done(&grant, to, grant.num_bytes);
+            }
+        }
+        let of = |readers: &Readers, stream| readers.readers.values().any(|r| r.stream == stream);
+        let short = |readers: &mut Readers, ms| {
+            readers.outstanding += 20 * MIB;
+            for fetch in 0..2 {
+                let range = (Offset(ms + fetch), Offset(ms + fetch + 1));
+                readers.fetched(at(ms + fetch), other, range, MIB);
+            }
+            readers.outstanding -= 20 * MIB;
+        };
+        short(&mut readers, 15_500);
+        assert!(of(&readers, quick) && of(&readers, rare));
+        short(&mut readers, 20_000);
+        assert!(!of(&readers, quick) && of(&readers, rare));
+        short(&mut readers, 50_000);
+        assert!(!of(&readers, rare));
     }
 
     #[test]
