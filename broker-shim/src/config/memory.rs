@@ -33,6 +33,8 @@ const PART_BYTES_MIN: u64 = 5 * MIB;
 const PART_BYTES_MAX: u64 = 8 * MIB;
 /// With less, requests of compaction would be too small for their price.
 const STEP_BYTES_MIN: u64 = MIB;
+/// More blocks that wait for a disk do not make it faster.
+const DISK_WAITING_MAX: u64 = 32 * MIB;
 /// The least that may wait: two of the largest appends.
 const WAITING_MIN: u64 = 32 * MIB;
 
@@ -49,6 +51,8 @@ pub(crate) struct Memory {
     pub(crate) tail_cache: u64,
     /// Blocks read from the bucket.
     pub(crate) block_cache: u64,
+    /// Blocks that wait to be written to the cache on a disk: with one, it is part of what the tail has.
+    pub(crate) disk_waiting: u64,
     /// Indices of objects.
     pub(crate) index_cache: u64,
     /// Requests and responses under way, of all connections.
@@ -74,9 +78,20 @@ impl Memory {
             wal_pool,
             tail_cache,
             block_cache,
+            disk_waiting: 0,
             index_cache,
             network,
             compaction,
+        }
+    }
+
+    /// The same beside a cache on a disk.
+    pub(crate) fn with_disk_cache(self) -> Self {
+        let disk_waiting = (self.tail_cache / 5 * 2).min(DISK_WAITING_MAX);
+        Self {
+            disk_waiting,
+            tail_cache: self.tail_cache - disk_waiting,
+            ..self
         }
     }
 
@@ -117,6 +132,10 @@ mod tests {
             MEMORY_MAX,
         ] {
             let memory = Memory::of(budget);
+            let beside = memory.with_disk_cache();
+            let both = beside.tail_cache + beside.disk_waiting;
+            assert_eq!(both, memory.tail_cache);
+            assert!(beside.disk_waiting >= 4 * MIB, "a few blocks");
             let shares = [
                 memory.waiting,
                 memory.wal_pool,

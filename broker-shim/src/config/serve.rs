@@ -149,7 +149,11 @@ impl ServeConfig {
         let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
         let connections = layers.integer("max-connections", 1..=1_000_000, 10_000)?;
         let memory = layers.size("memory", MEMORY_MIN..=MEMORY_MAX, MEMORY_DEFAULT)?;
-        let memory = Memory::of(memory);
+        let disk_cache = disk_cache(layers)?;
+        let memory = match &disk_cache {
+            Some(_) => Memory::of(memory).with_disk_cache(),
+            None => Memory::of(memory),
+        };
         let request = layers.size("max-request-bytes", KIB..=GIB, 100 * MIB)?;
         Ok(Self {
             listen,
@@ -179,7 +183,7 @@ impl ServeConfig {
                 600_000,
             )?),
             memory,
-            disk_cache: disk_cache(layers)?,
+            disk_cache,
             max_connections: usize::try_from(connections).expect("in range"),
             max_request_bytes: usize::try_from(request).expect("in range"),
         })

@@ -326,6 +326,7 @@ fn store_config(config: &ServeConfig) -> StoreConfig {
     };
     tier.compact.step_bytes = config.memory.step_bytes();
     tier.upload.part_bytes = config.memory.part_bytes();
+    tier.read.disk_waiting_bytes_max = config.memory.disk_waiting;
     StoreConfig {
         node: NodeId(config.node_id),
         tier,

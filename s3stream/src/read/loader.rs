@@ -316,7 +316,8 @@ impl Loader {
             if *origin == Origin::Bucket
                 && let Some(disk) = self.disk.get()
             {
-                disk.offer(key, kept.block.bytes());
+                let is_shared = kept.read.is_shared.load(Relaxed);
+                disk.offer(key, kept.block.bytes(), is_shared);
             }
             self.memory.insert(key, kept.clone());
         }

@@ -107,8 +107,9 @@ impl DiskCache {
         self.inner.ring.lock().forget(key);
     }
 
-    /// A block was read from the bucket: it is written in the background, if it is worth it.
-    pub(crate) fn offer(&self, key: Key, block: &Bytes) {
+    /// A block was read from the bucket: it is written in the background, if it is worth it. One that
+    /// shares its bytes with others is copied, so that what waits is what is counted.
+    pub(crate) fn offer(&self, key: Key, block: &Bytes, is_shared: bool) {
         let inner = &self.inner;
         let Ok(payload_size) = u32::try_from(block.len()) else {
             return;
@@ -121,7 +122,12 @@ impl DiskCache {
         let place = inner.ring.lock().place(key, payload_size);
         let Some(place) = place else { return };
         inner.waiting_bytes.fetch_add(num_bytes, Relaxed);
-        let write = Arc::clone(inner).write(key, place, block.clone());
+        let block = if is_shared {
+            Bytes::copy_from_slice(block)
+        } else {
+            block.clone()
+        };
+        let write = Arc::clone(inner).write(key, place, block);
         inner.env.spawn("s3stream: cache write", Box::pin(write));
     }
 
