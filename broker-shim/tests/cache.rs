@@ -306,6 +306,18 @@ fn a_cache_in_use_is_refused_with_3() {
     let cache = one.path().join("cache");
     let args = ["--listen", "127.0.0.1:0", "--cache-dir"];
     let mut second = command(other.path());
-    let status = second.args(args).arg(&cache).status().unwrap();
+    let mut second = second.args(args).arg(&cache).spawn().unwrap();
+    let began = Instant::now();
+    let status = loop {
+        if let Some(status) = second.try_wait().unwrap() {
+            break status;
+        }
+        if began.elapsed() > PATIENCE {
+            second.kill().unwrap();
+            second.wait().unwrap();
+            panic!("it serves beside the first");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
     assert_eq!(status.code(), Some(3));
 }
