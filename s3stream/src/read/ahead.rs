@@ -348,7 +348,7 @@ mod tests {
         let of = |readers: &Readers, stream| readers.readers.values().any(|r| r.stream == stream);
         let short = |readers: &mut Readers, ms| {
             readers.outstanding += 20 * MIB;
-            for fetch in 0..2 {
+            for fetch in 0_u64..2 {
                 let range = (Offset(ms + fetch), Offset(ms + fetch + 1));
                 readers.fetched(at(ms + fetch), other, range, MIB);
             }

@@ -1,7 +1,7 @@
 //! The scenario `broker`: clients on a network, and a broker that restarts, on every crate's real
 //! code.
 //!
-//! *Owns*: the lives of the broker, the trouble between them, the healing and the final read.
+//! *Owns*: the lives of the broker, the trouble between them.
 //! *Does not own*: what clients do (producer.rs, consumer.rs, member.rs, admin.rs); the lives of several
 //! brokers (hosts.rs).
 //!
@@ -16,6 +16,7 @@ mod batch;
 mod conn;
 mod consumer;
 mod hosts;
+mod lives;
 mod member;
 mod node;
 mod offsets;
@@ -23,31 +24,24 @@ mod producer;
 mod unacked;
 mod world;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use tidewater_types::sometimes;
-use tokio::sync::oneshot;
 
-use crate::bucket::BucketFaults;
 use crate::check::Violation;
-use crate::disk::{Device, DiskFaults};
+use crate::disk::Device;
 use crate::exec::{Executor, Stop, Tag};
-use crate::net::NetFaults;
 use crate::plan::{BrokerLife, End, Plan};
 use crate::rng::Rng;
-use crate::scenario::common::{LIMITS, fsck, open_when_free};
+use crate::scenario::common::{LIMITS, fsck};
 use crate::scenario::gate::Cut;
-use conn::Client;
-use node::{Began, Leave, Opened};
+use lives::{
+    CLOSE_TIME_MAX, HEALED_TIME_MAX, begin, calm_life, falls_asleep, heal, leave, read_all, within,
+};
+use node::Leave;
 use world::{NODE, World};
-
-/// How long everything may take once nothing fails, in virtual time.
-const HEALED_TIME_MAX: Duration = Duration::from_secs(600);
-/// How long a broker that is asked to close may take before it is killed.
-const CLOSE_TIME_MAX: Duration = Duration::from_secs(20);
 
 type Outcome = (
     Result<Result<(), Violation>, Stop>,
@@ -92,32 +86,6 @@ async fn all(world: Arc<World>) -> Result<(), Violation> {
     fsck(&world.handle, world.plan.seed, tag, &world.bucket).await
 }
 
-/// A life that nothing disturbs.
-fn calm_life(world: &World) -> BrokerLife {
-    BrokerLife {
-        end: End::Close,
-        zombie: false,
-        ..world.plan.broker.lives[0]
-    }
-}
-
-/// Nothing fails from now on, and nobody but the next life runs.
-fn heal(world: &World, zombies: &[Tag]) {
-    for zombie in zombies {
-        world.handle.kill(*zombie);
-    }
-    world.heal();
-    world.net.heal();
-    world.net.set_faults(NetFaults::default());
-    for device in &world.devices {
-        device.set_faults(DiskFaults::default());
-    }
-    world.bucket.set_faults(BucketFaults {
-        way_ns: 100_000,
-        ..BucketFaults::default()
-    });
-}
-
 fn start_clients(world: &Arc<World>) {
     let plan = &world.plan.broker;
     let counts = [
@@ -154,50 +122,6 @@ fn start_clients(world: &Arc<World>) {
     });
 }
 
-/// A life under way.
-struct Running {
-    node: usize,
-    tag: Tag,
-    opened: oneshot::Receiver<Opened>,
-    stop: oneshot::Sender<Leave>,
-    done: oneshot::Receiver<()>,
-}
-
-async fn begin(world: &Arc<World>, node: usize, life: BrokerLife, by_force: bool) -> Running {
-    drop(open_when_free(&world.devices[node], &world.handle).await);
-    let tag = world.next_tag();
-    world
-        .handle
-        .line(|| format!("life  {} of node {node} {life:?}", tag.0));
-    let (stop, stopping) = oneshot::channel();
-    let (opening, opened) = oneshot::channel();
-    let (sender, done) = oneshot::channel();
-    let began = Began {
-        node,
-        tag,
-        life,
-        by_force,
-        opened: opening,
-        stop: stopping,
-    };
-    let body = node::body(Arc::clone(world), began);
-    world.handle.spawn(
-        tag,
-        "life",
-        Box::pin(async move {
-            body.await;
-            _ = sender.send(());
-        }),
-    );
-    Running {
-        node,
-        tag,
-        opened,
-        stop,
-        done,
-    }
-}
-
 /// One life as planned, and the time behind it.
 async fn planned(world: &Arc<World>, life: BrokerLife, zombies: &mut Vec<Tag>) {
     let running = begin(world, 0, life, false).await;
@@ -227,88 +151,6 @@ async fn planned(world: &Arc<World>, life: BrokerLife, zombies: &mut Vec<Tag>) {
         .handle
         .sleep(Duration::from_micros(life.down_us))
         .await;
-}
-
-/// The life is stopped, and wakes up in a later one.
-fn falls_asleep(world: &World, tag: Tag, life: BrokerLife) {
-    world.handle.strike("zombie");
-    world.handle.stop(tag);
-    let most_us = [2 * life.after_us, life.after_us / 5][usize::from(world.below(2) == 0)];
-    let asleep_ns = world.below(most_us) * 1_000;
-    let handle = world.handle.clone();
-    world
-        .handle
-        .call_after(asleep_ns, move || handle.resume(tag));
-}
-
-/// Asks a broker to leave, and waits until it has.
-async fn leave(world: &Arc<World>, running: Running, how: Leave) -> Result<(), Violation> {
-    _ = running.stop.send(how);
-    let done = async {
-        drop(running.done.await);
-    };
-    within(world, HEALED_TIME_MAX, done).await?;
-    world.end(running.node, running.tag, End::Close);
-    world.failed()
-}
-
-async fn within(
-    world: &World,
-    time: Duration,
-    work: impl Future<Output = ()>,
-) -> Result<(), Violation> {
-    let over = world.handle.sleep(time);
-    if let Either::Right(_) = select(Box::pin(work), Box::pin(over)).await {
-        let detail = format!(
-            "still at work {} s after everything was healed: {}",
-            time.as_secs(),
-            world.at_work()
-        );
-        world.fail(Violation::new("liveness", detail));
-    }
-    world.failed()
-}
-
-/// Reads every partition from start to end, and every committed offset.
-async fn read_all(world: &Arc<World>) -> Result<(), Violation> {
-    let mut client = Client::new(world, "final read");
-    let mut positions: BTreeMap<i32, i64> = consumer::partitions(world)
-        .map(|index| (index, 0))
-        .collect();
-    let mut read: BTreeMap<i32, Vec<_>> = BTreeMap::new();
-    let deadline = world.handle.now().after(HEALED_TIME_MAX);
-    while !positions.is_empty() {
-        world.failed()?;
-        if world.handle.now() >= deadline {
-            let detail = format!("the final read does not get beyond {positions:?}");
-            return Err(Violation::new("liveness", detail));
-        }
-        let Ok(looks) = consumer::fetch(&mut client, &positions, Duration::ZERO).await else {
-            client.pause(Duration::from_millis(10)).await;
-            continue;
-        };
-        for (index, look) in looks {
-            let records = read.entry(index).or_default();
-            let from = positions[&index];
-            records.extend(look.records.into_iter().filter(|(at, _)| *at >= from));
-            let next = records.last().map_or(0, |(at, _)| at + 1);
-            positions.insert(index, next);
-            if next >= look.high_watermark {
-                positions.remove(&index);
-                world.partition(index, |model| {
-                    model.final_read(records, look.high_watermark)
-                })?;
-            }
-        }
-    }
-    if world.plan.broker.members > 0 {
-        let all: Vec<i32> = consumer::partitions(world).collect();
-        while offsets::committed(&mut client, &all).await.is_none() {
-            world.failed()?;
-            client.pause(Duration::from_millis(10)).await;
-        }
-    }
-    world.failed()
 }
 
 /// Partitions, from clients and from the bucket, pauses and slow times, until all is healed.

@@ -19,12 +19,12 @@ use futures_util::future::{Either, join_all, select};
 use tidewater_types::sometimes;
 use tokio::sync::oneshot;
 
-use super::node::{Leave, Opened, id_of};
-use super::world::World;
-use super::{
+use super::lives::{
     CLOSE_TIME_MAX, HEALED_TIME_MAX, Running, begin, calm_life, falls_asleep, heal, leave,
     read_all, within,
 };
+use super::node::{Leave, Opened, id_of};
+use super::world::World;
 use crate::check::Violation;
 use crate::exec::Tag;
 use crate::plan::{BrokerLife, End};
