@@ -9,7 +9,7 @@ use tidewater_types::{Epoch, Offset, StreamId, set_mutant};
 
 use crate::testing::keyed::{TestOwner, hold_up, keyed_entry, pairs_of};
 use crate::testing::{Fault, Op, Rig, entries, register, small_config};
-use crate::{FsckOptions, MetaError, MetaOp, NewRange, Severity, fsck};
+use crate::{FsckOptions, MetaError, MetaOp, Metadata, NewRange, Severity, fsck};
 
 /// Switched off again even if the test panics.
 struct Active;
@@ -114,6 +114,27 @@ async fn mutant_27_applies_a_change_twice() {
         matches!(err, MetaError::Rejected { .. }),
         "its own first try is in the way"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn mutant_107_applies_a_change_twice_that_it_read_beside() {
+    let rig = Rig::new(small_config()).await;
+    let metadata = rig.tier.metadata();
+    let other = Metadata::open(rig.bucket.clone(), rig.env.clone(), small_config().meta).await;
+    let other = other.unwrap();
+    let put = |key: &str, expected_version| MetaOp::PutKey {
+        key: key.to_owned(),
+        value: Bytes::from_static(b"value"),
+        expected_version,
+    };
+    other.propose(vec![put("other", None)]).await.unwrap();
+    metadata.propose(vec![put("key", None)]).await.unwrap();
+    let _mutant = Active::new(107);
+    rig.bucket
+        .script(Op::Create, "meta/log/", &[Fault::LoseAnswer]);
+    let err = metadata.propose(vec![put("key", Some(1))]).await;
+    let err = err.unwrap_err();
+    assert!(matches!(err, MetaError::Rejected { .. }), "{err:?}");
 }
 
 fn compact_config() -> crate::TierConfig {

@@ -192,6 +192,10 @@ pub const MUTANTS: &[Mutant] = &[
     ),
     metadata(74, "log entries deleted as soon as the boundary is drawn"),
     metadata(75, "a stopped monotonic clock is believed"),
+    metadata(
+        107,
+        "its own entry, read beside the create, taken for another's",
+    ),
     metadata(98, "a process with another deletion delay is let in"),
     tier(58, "upload", "one stale stream blocks the commit"),
     tier(

@@ -18,7 +18,7 @@ use serde_json::json;
 use tidewater_benches::{Latencies, Rounds, Row};
 use tidewater_bucket::{Bucket, Purpose};
 use tidewater_s3stream::{MetaConfig, MetaOp, Metadata};
-use tidewater_types::Env;
+use tidewater_types::{Env, Epoch, NodeId};
 
 use crate::part::{Failure, Kind, Part, Rig};
 
@@ -84,7 +84,14 @@ async fn race(
     let mut all = Vec::with_capacity(processes);
     for _ in 0..processes {
         let config = MetaConfig::default();
-        all.push(Metadata::open(bucket.clone(), env.clone(), config).await?);
+        let metadata = Metadata::open(bucket.clone(), env.clone(), config).await?;
+        // As a broker does; so each knows whether there are others.
+        let node = NodeId(u32::try_from(all.len())? + 1);
+        let state = metadata.read(|state| state.node(node).map(|node| node.epoch));
+        let epoch = Epoch(state.map_or(1, |epoch| epoch.0 + 1));
+        let register = MetaOp::RegisterNode { node, epoch };
+        metadata.propose(vec![register]).await?;
+        all.push(metadata);
     }
     let begun = Instant::now();
     let tasks = (0..writers).map(|writer| {

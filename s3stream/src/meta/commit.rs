@@ -14,7 +14,9 @@
 //! 4. A create counts only if its number cannot have been used and deleted before
 //!    (`fresh`). One that deletion has passed meanwhile has no known outcome: the log
 //!    fails for good and the process opens it anew.
-//! 5. If the committer panics, everybody who waits is told.
+//! 5. What is read beside a create says what is at its number only once the create was told that it
+//!    is taken.
+//! 6. If the committer panics, everybody who waits is told.
 //!
 //! *IO: none* (requests go through the bucket port)
 
@@ -22,8 +24,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
+use futures_util::future::{Either, select};
 use tidewater_bucket::{BucketError, Purpose};
-use tidewater_types::{mutant, sometimes};
+use tidewater_types::{Instant, mutant, sometimes};
 use tokio::sync::oneshot;
 
 use crate::error::MetaError;
@@ -39,7 +42,8 @@ use super::store::Inner;
 
 enum Created {
     Ours,
-    Foreign(LogEntry),
+    /// The entry that is there, and those behind it that were read with it.
+    Foreign(Vec<LogEntry>),
 }
 
 /// Tells whoever waits that the committer is gone, should it end in any way but the planned one.
@@ -57,6 +61,11 @@ impl Drop for Running {
 pub(super) async fn commit_queue(inner: Arc<Inner>) {
     let mut running = Running(Some(Arc::clone(&inner)));
     loop {
+        let wait = inner.turns.lock().wait(inner.reader.env.now());
+        if let Some(wait) = wait {
+            sometimes!("s3stream: a winner stands back");
+            inner.reader.env.sleep(wait).await;
+        }
         let batch = {
             let mut queue = inner.queue.lock();
             let batch = queue.take_batch(inner.reader.config.entry_bytes_max);
@@ -97,10 +106,10 @@ impl Inner {
                 self.entries_written.fetch_add(1, Ordering::Relaxed);
                 Ok(())
             }
-            Created::Foreign(entry) => {
+            Created::Foreign(entries) => {
                 sometimes!("s3stream: cluster creation raced");
-                *self.state.write() = MetaState::new(entry.header.cluster);
-                self.apply_foreign(&entry)
+                *self.state.write() = MetaState::new(entries[0].header.cluster);
+                self.apply_found(&entries, &fresh)
             }
         }
     }
@@ -146,9 +155,9 @@ impl Inner {
                     self.entries_written.fetch_add(1, Ordering::Relaxed);
                     return self.apply_ours(header.seq, crc, num_bytes, batch);
                 }
-                Ok(Created::Foreign(entry)) => {
+                Ok(Created::Foreign(entries)) => {
                     sometimes!("s3stream: metadata create raced");
-                    if let Err(err) = self.apply_foreign(&entry) {
+                    if let Err(err) = self.apply_found(&entries, &fresh) {
                         break err;
                     }
                 }
@@ -177,21 +186,24 @@ impl Inner {
         let sent = Fresh::now(&*self.reader.env, 0);
         let (mut backoff, mut is_unknown) = (self.reader.backoff(), false);
         loop {
-            let body = vec![bytes.clone()];
-            match self.reader.bucket.create(Purpose::Meta, &key, body).await {
+            let asked = self.reader.env.now();
+            let (outcome, beside) = self.attempt(&key, header.seq, bytes.clone()).await;
+            match outcome {
                 Ok(()) => {
                     self.confirm_created(fresh, header.seq).await?;
                     fresh.renew(sent);
+                    self.won(asked);
                     return Ok(Created::Ours);
                 }
-                Err(BucketError::Exists { .. }) => match self.read_back(header).await {
-                    Ok(Some(Created::Foreign(entry))) if mutant!(72) => {
-                        return Ok(Created::Foreign(entry));
-                    }
+                Err(BucketError::Exists { .. }) => match self.read_back(header, beside).await {
+                    Ok(Some(foreign @ Created::Foreign(_))) if mutant!(72) => return Ok(foreign),
                     Ok(Some(created)) => {
                         self.confirm_created(fresh, header.seq).await?;
-                        if matches!(created, Created::Ours) {
-                            fresh.renew(sent);
+                        match &created {
+                            Created::Ours => fresh.renew(sent),
+                            Created::Foreign(found) => {
+                                self.turns.lock().lost(found.len() as u64);
+                            }
                         }
                         return Ok(created);
                     }
@@ -211,6 +223,49 @@ impl Inner {
         }
     }
 
+    /// One create, and the entries that were read beside it if its number is taken.
+    async fn attempt(
+        &self,
+        key: &str,
+        seq: u64,
+        bytes: Bytes,
+    ) -> (Result<(), BucketError>, Vec<LogEntry>) {
+        let ahead = self.turns.lock().ahead();
+        let create = self.reader.bucket.create(Purpose::Meta, key, vec![bytes]);
+        let beside = std::pin::pin!(self.reader.entries_there(seq, ahead));
+        match select(create, beside).await {
+            Either::Left((Err(err @ BucketError::Exists { .. }), beside)) => {
+                (Err(err), beside.await)
+            }
+            Either::Left((outcome, _)) => (outcome, Vec::new()),
+            Either::Right((found, create)) => (create.await, found),
+        }
+    }
+
+    fn won(&self, asked: Instant) {
+        let env = &self.reader.env;
+        let now = env.now();
+        let has_others = self.others_are_registered();
+        let random = env.random("s3stream: metadata turn");
+        let latency = now.since(asked);
+        self.turns.lock().won((now, latency), has_others, random);
+    }
+
+    /// Applies what was found at the next number, and what lies behind it as long as it can be
+    /// believed without asking; the rest is found again.
+    fn apply_found(&self, found: &[LogEntry], fresh: &Fresh) -> Result<(), MetaError> {
+        for (index, entry) in found.iter().enumerate() {
+            if index > 0 && !self.holds(fresh) {
+                break;
+            }
+            self.apply_foreign(entry)?;
+        }
+        if found.len() > 1 {
+            sometimes!("s3stream: a loser caught up by more than an entry");
+        }
+        Ok(())
+    }
+
     /// Confirms what was found at the number; as long as the store does not tell, nothing is known.
     async fn confirm_created(&self, fresh: &mut Fresh, seq: u64) -> Result<(), MetaError> {
         let mut backoff = self.reader.backoff();
@@ -223,16 +278,29 @@ impl Inner {
         }
     }
 
-    async fn read_back(&self, header: &EntryHeader) -> Result<Option<Created>, MetaError> {
-        let Some(entry) = self.reader.entry(header.seq).await? else {
+    /// What is at the number that is taken: the first of `beside`, or read now.
+    async fn read_back(
+        &self,
+        header: &EntryHeader,
+        beside: Vec<LogEntry>,
+    ) -> Result<Option<Created>, MetaError> {
+        let was_beside = !beside.is_empty();
+        let found = if was_beside {
+            sometimes!("s3stream: a loser read the winner's entry beside its create");
+            beside
+        } else {
+            self.reader.entry(header.seq).await?.into_iter().collect()
+        };
+        let Some(LogEntry { header: there, .. }) = found.first() else {
             return Ok(None);
         };
-        let is_ours = entry.header.writer == header.writer && entry.header.nonce == header.nonce;
-        if is_ours && !mutant!(27) {
+        let is_ours = there.writer == header.writer && there.nonce == header.nonce;
+        // Mutant 107: what was read beside the create cannot be what it created.
+        if is_ours && !mutant!(27) && !(was_beside && mutant!(107)) {
             sometimes!("s3stream: lost answer of a metadata create resolved");
             return Ok(Some(Created::Ours));
         }
-        Ok(Some(Created::Foreign(entry)))
+        Ok(Some(Created::Foreign(found)))
     }
 
     /// The state, if its snapshot is due.

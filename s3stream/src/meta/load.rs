@@ -171,6 +171,17 @@ impl MetaReader {
             .await
     }
 
+    /// The `count` entries from `seq` on, as far as each was there and whole at the first look; none
+    /// of them is proof of anything that was not there.
+    pub(super) async fn entries_there(&self, seq: u64, count: u64) -> Vec<LogEntry> {
+        let reads = (seq..seq.saturating_add(count)).map(|seq| async move {
+            let bytes = (self.bucket.get(self.purpose, &log_key(seq), None)).await;
+            entry::decode(bytes.ok()?, seq).ok()
+        });
+        let found = futures_util::future::join_all(reads).await;
+        found.into_iter().map_while(|entry| entry).collect()
+    }
+
     pub(super) async fn decoded<T>(
         &self,
         key: &str,

@@ -20,6 +20,7 @@ mod queue;
 mod snapshots;
 pub(crate) mod state;
 mod store;
+mod turns;
 pub(crate) mod watch;
 pub(crate) mod watched;
 mod watchers;

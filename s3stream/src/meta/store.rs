@@ -27,6 +27,7 @@ use super::load::{Loaded, MetaReader, OpenReport, apply_entry, check_place, log_
 use super::pace::Pace;
 use super::queue::Queue;
 use super::state::MetaState;
+use super::turns::Turns;
 use super::watched::Watched;
 use super::watchers::Watchers;
 
@@ -42,6 +43,7 @@ pub(super) struct Inner {
     /// Bytes of proposals that may wait.
     pub(super) room: Arc<Semaphore>,
     pub(super) pace: Mutex<Pace>,
+    pub(super) turns: Mutex<Turns>,
     pub(super) watchers: Watchers,
     pub(super) objects_died: Notify,
     /// Told of every entry that is applied.
@@ -66,6 +68,7 @@ impl Inner {
             queue: Mutex::default(),
             room,
             pace: Mutex::new(pace),
+            turns: Mutex::default(),
             watchers: Watchers::default(),
             objects_died: Notify::new(),
             applied: Notify::new(),
@@ -80,7 +83,7 @@ impl Inner {
         self.queue.lock().failed.clone().map_or(Ok(()), Err)
     }
 
-    fn holds(&self, fresh: &Fresh) -> bool {
+    pub(super) fn holds(&self, fresh: &Fresh) -> bool {
         fresh.holds(&*self.reader.env, self.reader.config.delete_delay)
     }
 

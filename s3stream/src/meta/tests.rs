@@ -13,6 +13,7 @@ use super::load::log_key;
 
 mod deletion;
 mod snapshots;
+mod turns;
 mod watching;
 
 async fn open(bucket: &Arc<FaultyBucket>, seed: u64) -> Metadata {

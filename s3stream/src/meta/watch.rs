@@ -97,7 +97,7 @@ async fn poll(inner: Arc<Inner>) {
 }
 
 impl Inner {
-    fn others_are_registered(&self) -> bool {
+    pub(super) fn others_are_registered(&self) -> bool {
         let own = self.queue.lock().node.map(|(node, _)| node);
         let state = self.state.read();
         state.nodes.keys().any(|node| Some(*node) != own)
