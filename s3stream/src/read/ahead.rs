@@ -346,7 +346,7 @@ mod tests {
             }
         }
         let of = |readers: &Readers, stream| readers.readers.values().any(|r| r.stream == stream);
-        let short = |readers: &mut Readers, ms| {
+        let short = |readers: &mut Readers, ms: u64| {
             readers.outstanding += 20 * MIB;
             for fetch in 0_u64..2 {
                 let range = (Offset(ms + fetch), Offset(ms + fetch + 1));
