@@ -75,7 +75,7 @@ impl Turns {
     ) {
         self.streak += 1;
         let has_rivals = self.wins < WINS;
-        let unheard = has_others && self.streak % STREAK == 0;
+        let unheard = has_others && self.streak.is_multiple_of(STREAK);
         self.wins = (self.wins + 1).min(WINS);
         self.ahead = 1;
         let longest = u64::try_from(latency.min(WAIT_MAX).as_nanos()).expect("a second fits");
