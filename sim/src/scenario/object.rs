@@ -26,7 +26,7 @@ use crate::check::Violation;
 use crate::exec::{Executor, Stop};
 use crate::plan::{End, Life, Plan};
 use crate::scenario::common::LIMITS;
-use crate::scenario::gate::{Cut, Gate};
+use crate::scenario::gate::Gate;
 use life::Work;
 use world::World;
 
@@ -113,12 +113,7 @@ async fn live(world: &Arc<World>, life: Life, work: Work) -> Result<(), Violatio
             world
                 .handle
                 .line(|| format!("life  {} is a zombie, sleeping {sleep:?}", tag.0));
-            // Every fourth one is heard and hears nothing: it may own the log and learn of it late.
-            if tag.0.is_multiple_of(4) {
-                gate.cut(Cut::Answers, sleep);
-            } else {
-                gate.sleep(sleep);
-            }
+            gate.sleep(sleep);
         }
     }
     world.model.lock().failure.take().map_or(Ok(()), Err)
