@@ -34,6 +34,7 @@ const WAIT_MAX: Duration = Duration::from_secs(1);
 pub(super) struct Turns {
     /// Wins since the last loss, up to [`WINS`].
     wins: u32,
+    /// Wins since the last loss or the last wait for rivals that it does not know.
     streak: u32,
     ahead: u64,
     not_before: Instant,
@@ -73,9 +74,9 @@ impl Turns {
         has_others: bool,
         random: u64,
     ) {
-        self.streak += 1;
+        self.streak = (self.streak + 1) % STREAK;
         let has_rivals = self.wins < WINS;
-        let unheard = has_others && self.streak.is_multiple_of(STREAK);
+        let unheard = has_others && self.streak == 0;
         self.wins = (self.wins + 1).min(WINS);
         self.ahead = 1;
         let longest = u64::try_from(latency.min(WAIT_MAX).as_nanos()).expect("a second fits");
