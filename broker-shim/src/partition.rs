@@ -17,7 +17,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tidewater_protocol::ErrorCode;
 use tidewater_stream_store::{AppendRequest, StateSnapshot, StateSource, Stream};
-use tidewater_types::{ErrorKind, Offset, mutant};
+use tidewater_types::{ErrorKind, Offset, mutant, sometimes};
 use tokio::sync::OnceCell;
 use tracing::error;
 
@@ -161,6 +161,10 @@ impl Partition {
         let mut next = from_wire(ledger.next_offset())
             .unwrap_or_default()
             .max(start);
+        if next > end {
+            sometimes!("broker: producers' state of a later owner");
+            return Err(moved_on());
+        }
         if mutant!(43) {
             ledger = ProducerLedger::new(limits, wire(end));
             next = end;
@@ -184,8 +188,8 @@ impl Partition {
     }
 }
 
-/// There is nothing to read below the high watermark: a later owner has the stream, and has
-/// compacted what this one's log ends with.
+/// A later owner has the stream: there is nothing to read below the high watermark, as it has compacted
+/// what this one's log ends with, or a state behind that end, which it left.
 pub(crate) fn moved_on() -> Refusal {
     let message = "another broker has the partition";
     Refusal::new(ErrorCode::NOT_LEADER_OR_FOLLOWER, message)
