@@ -83,7 +83,7 @@ impl Bucket for GetLog {
             let Some(range) = range else {
                 return self.inner.get(purpose, key, None).await;
             };
-            let num_bytes = range.end - range.start;
+            let num_bytes = range.end.saturating_sub(range.start);
             let others = self.under_way_bytes.fetch_add(num_bytes, Ordering::Relaxed);
             let _under_way = UnderWay(&self.under_way_bytes, num_bytes);
             {

@@ -89,7 +89,10 @@ fn every_setting_reaches_its_field() {
     assert_eq!(config.upload_interval, Duration::from_millis(250));
     assert_eq!(config.upload_bytes, 8 << 20);
     assert_eq!(config.delete_delay, Duration::from_secs(5));
-    assert_eq!(config.memory, super::memory::Memory::of(1 << 30));
+    assert_eq!(
+        config.memory,
+        super::memory::Memory::of(1 << 30).with_disk_cache()
+    );
     let disk_cache = (PathBuf::from("/nvme/cache"), 100 << 30);
     assert_eq!(config.disk_cache, Some(disk_cache));
     assert_eq!(

@@ -49,8 +49,10 @@ pub(crate) struct Compactor {
     steps: Steps,
     owners: Arc<Owners>,
     passes: KeyPasses,
-    /// Objects that turned out to be damaged, or not worth it.
+    /// Objects that turned out to be damaged.
     bad: Mutex<BTreeSet<ObjectId>>,
+    /// Those, and objects that turned out not to be worth joining.
+    not_joined: Mutex<BTreeSet<ObjectId>>,
     /// Held by whoever makes a step.
     step: tokio::sync::Mutex<()>,
 }
@@ -84,6 +86,7 @@ impl Compactor {
             owners,
             passes: KeyPasses::default(),
             bad: Mutex::default(),
+            not_joined: Mutex::default(),
             step: tokio::sync::Mutex::default(),
         }
     }
@@ -113,7 +116,12 @@ impl Compactor {
         };
         // Planned on a copy, which costs little: commits do not wait for a plan.
         let state = self.steps.metadata.read(MetaState::clone);
-        plan(&state, self.steps.storer.node, &limits, &self.bad.lock())
+        plan(
+            &state,
+            self.steps.storer.node,
+            &limits,
+            &self.not_joined.lock(),
+        )
     }
 
     /// A mark that cannot be read is told once, and its stream left alone.
@@ -172,11 +180,12 @@ impl Compactor {
         match self.steps.make(job, tail).await {
             Ok(Outcome::Done | Outcome::MovedOn) => Ok(()),
             Ok(Outcome::Fruitless) => {
-                self.bad.lock().extend(objects);
+                self.not_joined.lock().extend(objects);
                 Ok(())
             }
             Err(err @ (TierError::Corrupt { .. } | TierError::Unsupported { .. })) => {
                 tracing::error!(%err, "objects are not compacted");
+                self.not_joined.lock().extend(&objects);
                 self.bad.lock().extend(objects);
                 Err(err)
             }
@@ -216,6 +225,7 @@ impl Compactor {
         let Some(id) = id.filter(|id| is_live(*id)) else {
             return Ok(());
         };
+        self.not_joined.lock().insert(id);
         self.bad.lock().insert(id);
         tracing::error!(%id, "an object that is referenced is missing");
         Err(TierError::Missing { object: id.key() })

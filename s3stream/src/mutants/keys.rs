@@ -96,7 +96,7 @@ async fn mutant_86_leaves_what_was_joined_meanwhile_as_it_is() {
         let entry = keyed_entry(offset, rig.env.wall_ms(), &[(1, Some(1))]);
         rig.upload(stream, vec![entry]).await;
     }
-    config.compact.objects_min = 2;
+    (config.compact.objects_min, config.compact.growth_min) = (2, 2);
     let env = crate::testing::TestEnv::shared(77);
     let other = crate::Tier::open(rig.bucket.clone(), env, config);
     let other = other.await.unwrap();

@@ -386,7 +386,7 @@ async fn a_pass_whose_sources_were_joined_meanwhile_is_done_again() {
         keys.upload(&[&[(1, Some(1))], &[(2, Some(2))]]).await;
     }
     let mut joining = config();
-    joining.compact.objects_min = 2;
+    (joining.compact.objects_min, joining.compact.growth_min) = (2, 2);
     let open = Tier::open(keys.rig.bucket.clone(), TestEnv::shared(77), joining);
     let other = open.await.unwrap();
     let mut pass = Box::pin(keys.compact());
