@@ -31,7 +31,9 @@ impl From<StoreError> for Refusal {
             (StoreError::OutOfRange { .. }, _) => ErrorCode::OFFSET_OUT_OF_RANGE,
             (StoreError::NoStream { .. }, _) => ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
             _ if failure.is_too_large() => ErrorCode::MESSAGE_TOO_LARGE,
-            (_, ErrorKind::Fenced) => ErrorCode::NOT_LEADER_OR_FOLLOWER,
+            (StoreError::Owned { .. }, _) | (_, ErrorKind::Fenced) => {
+                ErrorCode::NOT_LEADER_OR_FOLLOWER
+            }
             // Retriable for every client; nothing that was acknowledged is affected.
             (_, ErrorKind::Full | ErrorKind::Retry | ErrorKind::Closed) => {
                 ErrorCode::KAFKA_STORAGE_ERROR
@@ -54,7 +56,7 @@ impl From<StoreError> for Refusal {
 impl From<MetaError> for Refusal {
     /// What a broker that was replaced may no longer change is the controller's to change.
     fn from(error: MetaError) -> Self {
-        let fenced = error.kind() == ErrorKind::Fenced;
+        let fenced = error.kind() == ErrorKind::Fenced || error.is_owned();
         let refusal = Self::from(StoreError::from(error));
         if fenced {
             let code = ErrorCode::NOT_CONTROLLER;

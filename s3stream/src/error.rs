@@ -203,6 +203,15 @@ impl MetaError {
         matches!(self, Self::Rejected { reason, .. } if reason.kind() != ErrorKind::Fenced)
     }
 
+    /// Whether the transaction wanted a stream that another node has.
+    #[must_use]
+    pub fn is_owned(&self) -> bool {
+        let Self::Rejected { reason, .. } = self else {
+            return false;
+        };
+        matches!(reason, Rejection::StreamOwned { .. })
+    }
+
     /// What the caller does about it.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {

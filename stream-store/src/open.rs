@@ -237,7 +237,11 @@ fn recover_tails(
         let committed = metadata.read(|state| {
             let known = state.stream(head.stream)?;
             let owned = (known.owner, known.owned_since);
-            is_tail(owned, node, &head).then(|| known.end.max(known.start))
+            let is_tail = is_tail(owned, node, &head);
+            if known.owner == Some(node) && !is_tail {
+                sometimes!("store: a frame from before a move is passed over");
+            }
+            is_tail.then(|| known.end.max(known.start))
         });
         let Some(committed) = committed else { continue };
         let end = Offset(head.base_offset.0 + u64::from(head.record_count));
@@ -271,11 +275,7 @@ pub(crate) fn is_tail(
     node: NodeId,
     head: &FrameHead,
 ) -> bool {
-    let is_old = head.stream_epoch < since;
-    if owner == Some(node) && is_old {
-        sometimes!("store: a frame from before a move is passed over");
-    }
-    owner == Some(node) && !is_old
+    owner == Some(node) && head.stream_epoch >= since
 }
 
 fn bad_frame(lsn: Lsn, bad: BadFrame) -> StoreError {

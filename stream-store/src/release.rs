@@ -14,7 +14,7 @@ use tidewater_s3stream::{MetaError, MetaOp, Rejection};
 use tidewater_types::{StreamId, mutant, sometimes};
 
 use crate::error::StoreError;
-use crate::shared::Shared;
+use crate::shared::{Shared, StreamInner};
 use crate::stream::Stream;
 use crate::uplink;
 
@@ -54,16 +54,23 @@ pub(crate) async fn release(shared: &Arc<Shared>, id: StreamId) -> Result<(), St
         Err(MetaError::Rejected {
             reason: Rejection::StreamUnknown { .. },
             ..
-        }) => return Err(StoreError::NoStream { stream }),
+        }) => {
+            *inner.closed.lock() = Some(StoreError::NoStream { stream });
+            remove(shared, &inner);
+            return Err(StoreError::NoStream { stream });
+        }
         Err(error) => return Err(error.into()),
     }
     sometimes!("store: a stream was released");
-    let mut streams = shared.streams.lock();
-    if streams
-        .get(&id)
-        .is_some_and(|open| Arc::ptr_eq(open, &inner))
-    {
-        streams.remove(&id);
-    }
+    remove(shared, &inner);
     Ok(())
+}
+
+/// Forgets the handle, unless the stream was opened anew meanwhile.
+fn remove(shared: &Shared, inner: &Arc<StreamInner>) {
+    let mut streams = shared.streams.lock();
+    let open = streams.get(&inner.id);
+    if open.is_some_and(|open| Arc::ptr_eq(open, inner)) {
+        streams.remove(&inner.id);
+    }
 }

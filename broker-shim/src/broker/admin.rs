@@ -7,7 +7,7 @@
 //! 1. A topic and its streams appear and disappear in one metadata transaction.
 //! 2. The registry changes only after the transaction is committed.
 //! 3. A broker that was replaced changes nothing: the transaction is refused, and the client told
-//!    to look for the controller.
+//!    to look for the controller. One whose topics another node has changes none of them.
 //!
 //! *IO: none* (through ports)
 
@@ -17,7 +17,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tidewater_protocol::{ErrorCode, Uuid};
 use tidewater_stream_store::{MetaOp, StoreError};
-use tidewater_types::StreamId;
+use tidewater_types::{StreamId, mutant};
 
 use super::Broker;
 use crate::compaction;
@@ -166,11 +166,27 @@ impl Broker {
         })
     }
 
+    /// Refuses what follows if another node has one of the streams: it would go on with the topic as it
+    /// was, and acknowledge records that nobody keeps.
+    fn guard(&self, streams: &[StreamId]) -> Vec<MetaOp> {
+        if mutant!(117) {
+            return Vec::new();
+        }
+        let node = self.store.node();
+        let guards = streams.iter();
+        guards
+            .map(|&stream| MetaOp::RequireOwner { stream, node })
+            .collect()
+    }
+
     /// Opens a committed topic's streams and adds it to the registry.
     async fn serve(&self, name: String, record: TopicRecord) -> Result<(), Refusal> {
         let opened = self.store.open_streams(&record.partitions).await;
         let streams = opened.map_err(|error| match error {
             StoreError::Meta(error) => Refusal::from(error),
+            owned @ StoreError::Owned { .. } => {
+                Refusal::new(ErrorCode::NOT_CONTROLLER, owned.to_string())
+            }
             error => error.into(),
         })?;
         let known = self.topics.by_name(&name);
@@ -225,10 +241,8 @@ impl Broker {
             let added = self.next_streams(count - current);
             let mut record = topic.record.clone();
             record.partitions.extend(&added);
-            let mut txn: Vec<MetaOp> = added
-                .iter()
-                .map(|&stream| MetaOp::CreateStream { stream })
-                .collect();
+            let mut txn = self.guard(&topic.record.partitions);
+            txn.extend(added.iter().map(|&stream| MetaOp::CreateStream { stream }));
             let value = Bytes::from(record.encode());
             txn.push(MetaOp::PutKey {
                 key: key.clone(),
@@ -237,7 +251,7 @@ impl Broker {
             });
             match metadata.propose(txn).await {
                 Ok(()) => return self.serve(name.to_owned(), record).await,
-                Err(error) if error.is_conflict() => {}
+                Err(error) if error.is_conflict() && !error.is_owned() => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -254,11 +268,12 @@ impl Broker {
             .topics
             .by_name(name)
             .ok_or_else(|| unknown_topic(name))?;
-        let mut txn = vec![MetaOp::DeleteKey {
+        let streams = &topic.record.partitions;
+        let mut txn = self.guard(streams);
+        txn.push(MetaOp::DeleteKey {
             key: record::key(name),
             expected_version: None,
-        }];
-        let streams = &topic.record.partitions;
+        });
         txn.extend(
             streams
                 .iter()

@@ -88,6 +88,11 @@ async fn open_topics(store: &StreamStore) -> Result<Registry, OpenError> {
     let mut opened = loop {
         let streams = streams_of(&records);
         let opened = store.open_streams(&streams).await;
+        if streams.is_empty() {
+            // Nothing was written, so nothing was heard of others either.
+            let refreshed = store.metadata().refresh().await;
+            refreshed.map_err(StoreError::from)?;
+        }
         // A broker of another node may have made and deleted topics until it gave its own up.
         let now = stored(store)?;
         if now == records || mutant!(116) {

@@ -315,7 +315,8 @@ fn log_level(layers: &Layers) -> Result<String, ConfigError> {
         return Ok("info".to_owned());
     };
     let known = |part: &str| LEVELS.contains(&part) || part.contains('=');
-    let parses = tracing_subscriber::EnvFilter::builder().parse(text).is_ok();
+    // Names of modules are ASCII, and the parser panics at letters that change their length with case.
+    let parses = text.is_ascii() && tracing_subscriber::EnvFilter::builder().parse(text).is_ok();
     if parses && text.split(',').all(known) {
         return Ok(text.to_owned());
     }

@@ -22,11 +22,12 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::future::{Either, select};
 use tidewater_bucket::{BucketError, Purpose};
-use tidewater_types::{Instant, mutant, sometimes};
+use tidewater_types::{mutant, sometimes};
 use tokio::sync::oneshot;
 
 use crate::error::MetaError;
@@ -188,11 +189,12 @@ impl Inner {
         loop {
             let asked = self.reader.env.now();
             let (outcome, beside) = self.attempt(&key, header.seq, bytes.clone()).await;
+            let latency = self.reader.env.now().since(asked);
             match outcome {
                 Ok(()) => {
                     self.confirm_created(fresh, header.seq).await?;
                     fresh.renew(sent);
-                    self.won(asked);
+                    self.won(latency);
                     return Ok(Created::Ours);
                 }
                 Err(BucketError::Exists { .. }) => match self.read_back(header, beside).await {
@@ -200,7 +202,10 @@ impl Inner {
                     Ok(Some(created)) => {
                         self.confirm_created(fresh, header.seq).await?;
                         match &created {
-                            Created::Ours => fresh.renew(sent),
+                            Created::Ours => {
+                                fresh.renew(sent);
+                                self.won(latency);
+                            }
                             Created::Foreign(found) => {
                                 self.turns.lock().lost(found.len() as u64);
                             }
@@ -230,7 +235,9 @@ impl Inner {
         seq: u64,
         bytes: Bytes,
     ) -> (Result<(), BucketError>, Vec<LogEntry>) {
-        let ahead = self.turns.lock().ahead();
+        // No more at a time than a replay reads.
+        let parallel = self.reader.config.read_parallel as u64;
+        let ahead = self.turns.lock().ahead().min(parallel);
         let create = self.reader.bucket.create(Purpose::Meta, key, vec![bytes]);
         let beside = std::pin::pin!(self.reader.entries_there(seq, ahead));
         match select(create, beside).await {
@@ -242,12 +249,12 @@ impl Inner {
         }
     }
 
-    fn won(&self, asked: Instant) {
+    /// An entry of ours is there; the request took `latency`.
+    fn won(&self, latency: Duration) {
         let env = &self.reader.env;
         let now = env.now();
         let has_others = self.others_are_registered();
         let random = env.random("s3stream: metadata turn");
-        let latency = now.since(asked);
         self.turns.lock().won((now, latency), has_others, random);
     }
 

@@ -120,9 +120,7 @@ impl<'a> Union<'a> {
                 continue;
             };
             for (id, range) in &orphan.ranges {
-                if self.has_moved(*id, uploader) {
-                    continue;
-                }
+                let moved = self.has_moved(*id, uploader);
                 let Some(from) = self.unknown_from(*id, *range) else {
                     continue;
                 };
@@ -130,13 +128,16 @@ impl<'a> Union<'a> {
                 let mut finding =
                     named(FindingKind::Hole, *id, from, range.end(), detail.to_owned());
                 finding.object = Some(orphan.key.clone());
+                if moved {
+                    finding.severity = Severity::Warning;
+                }
                 self.findings.push(finding);
             }
         }
     }
 
-    /// Whether the stream was taken from `node`, or back by it: what was on its way before was committed,
-    /// or its loss accepted.
+    /// Whether the stream was taken from `node`, or back by it: the loss of what was on its way before
+    /// may have been accepted, and an object does not tell whether it is from before.
     fn has_moved(&self, id: StreamId, node: NodeId) -> bool {
         let stream = self.state.stream(id);
         stream.is_some_and(|it| it.owner != Some(node) || it.owned_since > Epoch(0))
