@@ -88,11 +88,17 @@ async fn mutant_86_leaves_what_was_joined_meanwhile_as_it_is() {
     config.compact.background = false;
     config.compact.objects_min = 64;
     config.compact.key_records_min = 1;
+    config.compact.object_bytes = 1 << 10;
     let rig = Rig::new(config.clone()).await;
     let stream = rig.stream().await;
     let owner = std::sync::Arc::new(TestOwner::default());
     rig.tier.set_key_owner(stream, Some(owner));
-    for offset in 0..4 {
+    // An object of its own, of which nothing changes: the next one has a counter behind the join's.
+    let key = |offset: u64| u8::try_from(100 + offset).unwrap();
+    let now = rig.env.wall_ms();
+    let others = (0..40).map(|offset| keyed_entry(offset, now, &[(key(offset), Some(0))]));
+    rig.upload(stream, others.collect()).await;
+    for offset in 40..44 {
         let entry = keyed_entry(offset, rig.env.wall_ms(), &[(1, Some(1))]);
         rig.upload(stream, vec![entry]).await;
     }
@@ -109,7 +115,7 @@ async fn mutant_86_leaves_what_was_joined_meanwhile_as_it_is() {
     rig.tier.compact_until_done(node, epoch).await.unwrap();
     assert_eq!(
         rig.tier
-            .fetch(stream, Offset(0), 1_000)
+            .fetch(stream, Offset(40), 1_000)
             .await
             .unwrap()
             .entries

@@ -27,6 +27,7 @@ pub(crate) const NOT_PLANNED: &[&str] = &["disk_lying_flush", "disk_stale_read"]
 
 /// What strikes without a probability of its own: ends of lives, damage, consequences.
 const OTHERS: &[&str] = &[
+    "bucket_parts_unequal",
     "bucket_fine",
     "clock_shift",
     "crash_in_recovery",

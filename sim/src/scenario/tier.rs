@@ -28,7 +28,7 @@ use tokio::sync::oneshot;
 
 use crate::bucket::BucketFaults;
 use crate::check::Violation;
-use crate::exec::{Executor, Stop, Tag};
+use crate::exec::{Executor, Limits, Stop, Tag};
 use crate::plan::{End, Life, Plan};
 use crate::scenario::common::LIMITS;
 use crate::scenario::gate::Gate;
@@ -47,7 +47,10 @@ type Outcome = (
 /// Runs `plan`; its end, and how often each fault struck.
 pub(crate) fn run(executor: &Executor, plan: &Plan) -> Outcome {
     let world = Arc::new(World::new(executor.handle(), plan));
-    let outcome = executor.run(LIMITS, all_lives(Arc::clone(&world)));
+    // Sweeps of several nodes over thousands of objects, three to a page.
+    let polls = if plan.long { 3 } else { 1 } * LIMITS.polls;
+    let limits = Limits { polls, ..LIMITS };
+    let outcome = executor.run(limits, all_lives(Arc::clone(&world)));
     let first = world.model.lock().failure.take();
     let outcome = first.map_or(outcome, |violation| Ok(Err(violation)));
     (outcome, world.bucket.fault_counts())
