@@ -12,7 +12,8 @@ use futures_util::future::{Either, select};
 use parking_lot::Mutex;
 use tidewater_broker::{EmbeddedBroker, Facts, Limits, OpenError, Parts};
 use tidewater_bucket::Metered;
-use tidewater_stream_store::{ObjectWalOpener, StoreConfig, StoreError, WalOpener};
+use tidewater_s3stream::TierError;
+use tidewater_stream_store::{MetaError, ObjectWalOpener, StoreConfig, StoreError, WalOpener};
 use tidewater_types::{Env, Epoch, ErrorKind, NodeId, sometimes};
 use tidewater_wal::ObjectWalConfig;
 use tokio::sync::oneshot;
@@ -272,6 +273,8 @@ fn excuse(world: &World, tag: Tag, what: &'static str, error: &StoreError) {
     let planned = !world.is_healed();
     let excused = match error.kind() {
         ErrorKind::Retry | ErrorKind::Full => planned,
+        // It read the metadata log while another node deleted it, within the milliseconds of a plan.
+        _ if planned && outpaced(world, error) => true,
         // The WAL is poisoned by a disk that fails, or a zombie took over.
         ErrorKind::Closed => planned && (!world.plan.disk_faults.are_harmless() || zombies(world)),
         ErrorKind::Fenced => planned && zombies(world),
@@ -284,6 +287,20 @@ fn excuse(world: &World, tag: Tag, what: &'static str, error: &StoreError) {
         let detail = format!("{what} of life {}: {error}", tag.0);
         world.fail(Violation::new("refused", detail));
     }
+}
+
+/// Whether the log was deleted by another node under who read it; whoever starts then starts again.
+fn outpaced(world: &World, error: &StoreError) -> bool {
+    let has_others = world
+        .plan
+        .broker
+        .others
+        .iter()
+        .any(|lives| !lives.is_empty());
+    let (StoreError::Meta(cause) | StoreError::Tier(TierError::Meta(cause))) = error else {
+        return false;
+    };
+    has_others && matches!(cause, MetaError::Outpaced { .. })
 }
 
 /// Whether there may be several lives at a time.
