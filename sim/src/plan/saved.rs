@@ -21,8 +21,7 @@ pub(crate) struct SavedPlan {
     /// The seeded bug it is run with; 0 is none.
     #[serde(default)]
     pub(crate) mutant: u16,
-    /// The seeded bug that undoes the fix of what the plan found: with it the plan fails still. 0 if
-    /// there is none.
+    /// The seeded bug that undoes the fix of what the plan found; 0 if there is none.
     #[serde(default, skip_serializing_if = "is_none")]
     pub(crate) undone_by: u16,
     /// The checker and the key of the failure it showed when it was saved.
