@@ -256,7 +256,6 @@ pub const MUTANTS: &[Mutant] = &[
     cluster(115, "appends are taken while a stream is given up"),
     brokers(114, "a broker serves beside the one that has the topics"),
     brokers(116, "topics made while another broker gives up are missed"),
-    brokers(117, "a broker changes topics that another one has"),
     groups(48, "stale-generation commit accepted"),
     groups(49, "commit acked before it is durable"),
     groups(50, "offsets partly loaded"),
