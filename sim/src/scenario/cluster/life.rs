@@ -53,12 +53,12 @@ pub(super) async fn body(
         Arc::new(SimEnv::new(world.handle.clone(), seed, tag, shift).with_clock(world.plan.clock));
     let bucket: Arc<dyn Bucket> = Arc::new(gate);
     let wal = opener(&world, node, &env, &bucket);
+    // A start by force that failed half-way may have emptied its disk: the next one needs force again.
+    let again = node == world.thief_node() && world.thief() == Thief::Opening;
+    let by_force = again || matches!(work, Work::ReadAllWithoutWal | Work::Steal(_));
     let config = StoreConfig {
         node: id_of(node),
-        ..store_config(
-            &world.plan,
-            matches!(work, Work::ReadAllWithoutWal | Work::Steal(_)),
-        )
+        ..store_config(&world.plan, by_force)
     };
     let store = match StreamStore::open(env, bucket, wal, config).await {
         Ok(store) => store,
