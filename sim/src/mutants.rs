@@ -249,10 +249,6 @@ pub const MUTANTS: &[Mutant] = &[
         85,
         "a life that was held up registers although its WAL was taken over",
     ),
-    cluster(
-        87,
-        "frames from before a move count as the tail of a stream",
-    ),
     cluster(115, "appends are taken while a stream is given up"),
     brokers(114, "a broker serves beside the one that has the topics"),
     brokers(116, "topics made while another broker gives up are missed"),
