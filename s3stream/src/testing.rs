@@ -83,6 +83,8 @@ pub(crate) enum Fault {
     Truncate,
     /// The store forgets the upload in parts that the request is about.
     Forget,
+    /// A copy takes what lies a byte in front of what it should.
+    Astray,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -367,7 +369,11 @@ impl Bucket for FaultyBucket {
         range: Range<u64>,
     ) -> BoxFuture<'a, Result<PartTag, BucketError>> {
         Box::pin(async move {
-            let fault = self.fault(Op::Copy, part.key);
+            let mut fault = self.fault(Op::Copy, part.key);
+            let astray = fault
+                .take_if(|fault| *fault == Fault::Astray)
+                .map_or(0, |_| 1);
+            let range = range.start - astray..range.end - astray;
             let request = self.store.copy_part(purpose, part, source, range);
             self.faulted(fault, part.key, request).await
         })

@@ -58,8 +58,10 @@ impl Steps {
             return Ok(Outcome::MovedOn);
         };
         let groups = self.groups(&runs);
-        let num_sets = groups.iter().filter(|group| group.len() > 1).count();
-        if num_sets >= feeds.len() {
+        // A large run of its own is worth an object, whatever it is made of; torn ones are not.
+        let is_torn = |run: &Located| run.run.alone && run.num_bytes < self.stream_object_bytes;
+        let is_no_gain = |group: &&Vec<usize>| group.len() > 1 || is_torn(&runs[group[0]]);
+        if runs.len() > 1 && groups.iter().filter(is_no_gain).count() >= feeds.len() {
             sometimes!("s3stream: compaction would be fruitless");
             return Ok(Outcome::Fruitless);
         }

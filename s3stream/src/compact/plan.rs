@@ -98,7 +98,11 @@ pub(crate) fn plan(
             let runs = vec![run_of(id, stream, window)];
             return Some(Job { runs });
         }
-        sets.add(of_kind(ObjectKind::StreamSet));
+        let is_set = |id: &ObjectId| {
+            let object = state.object(*id);
+            object.is_some_and(|object| object.kind == ObjectKind::StreamSet)
+        };
+        sets.add(of_kind(ObjectKind::StreamSet).filter(|(id, _)| is_set(id)));
     }
     let (ids, weights): (Vec<_>, Vec<_>) = sets.all().unzip();
     let num_max = limits.sets_max.min(limits.sources_max);
@@ -111,20 +115,20 @@ pub(crate) fn plan(
     Some(job)
 }
 
-/// Objects in an order that agrees with their order in each stream, as far as there is one: of
-/// neighbours in it, streams make ranges that follow each other.
+/// Objects in an order that is close to their order in each stream: of neighbours in it, streams make
+/// ranges that mostly follow each other. One without a weight parts those on its sides.
 #[derive(Default)]
 struct InOrder {
     /// What follows each; what follows nothing is first.
     next: FxHashMap<Option<ObjectId>, ObjectId>,
-    weights: FxHashMap<ObjectId, Weight>,
+    weights: FxHashMap<ObjectId, Option<Weight>>,
 }
 
 impl InOrder {
-    /// Takes those of one stream, ascending by offset, that have a weight.
+    /// Takes those of one stream, ascending by offset.
     fn add(&mut self, objects: impl Iterator<Item = (ObjectId, Option<Weight>)>) {
         let mut last = None;
-        for (id, weight) in objects.filter_map(|(id, weight)| Some((id, weight?))) {
+        for (id, weight) in objects {
             if self.weights.insert(id, weight).is_none()
                 && let Some(after) = self.next.insert(last, id)
             {
@@ -137,7 +141,7 @@ impl InOrder {
     fn all(&self) -> impl Iterator<Item = (ObjectId, Option<Weight>)> + '_ {
         let first = self.next.get(&None).copied();
         std::iter::successors(first, |id| self.next.get(&Some(*id)).copied())
-            .map(|id| (id, self.weights.get(&id).copied()))
+            .map(|id| (id, self.weights.get(&id).copied().flatten()))
     }
 }
 

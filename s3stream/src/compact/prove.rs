@@ -8,10 +8,12 @@
 //!
 //! *IO: none* (requests go through the bucket port)
 
+use std::sync::atomic::Ordering;
+
 use tidewater_types::{mutant, sometimes};
 
 use crate::error::TierError;
-use crate::format::index::IndexRow;
+use crate::format::index::ObjectIndex;
 use crate::meta::op::{MovedSnapshot, NewObject, Replacement, SourceRange, TargetRange};
 use crate::meta::state::ObjectState;
 use crate::upload::encode::EncodedObject;
@@ -35,12 +37,14 @@ impl Output {
 }
 
 impl Steps {
-    /// Reads the index of the object back: it must hold of each run what is expected of it.
+    /// Reads the index of the object back: it must hold of each run what is expected of it. `None` if
+    /// the store copied something wrongly, or copied damage: without copies it is made anew, and says
+    /// which of its sources is damaged.
     pub(super) async fn prove(
         &self,
         encoded: &EncodedObject,
         runs: &[(Run, Sum)],
-    ) -> Result<Output, TierError> {
+    ) -> Result<Option<Output>, TierError> {
         let NewObject {
             id,
             kind,
@@ -57,12 +61,8 @@ impl Steps {
             died_seq: None,
         };
         let index = self.source.index(id, &object).await?;
-        // The seeded bug believes the store.
-        for row in copied_edges(&index.rows, id.nonce) {
-            sometimes!("s3stream: copied blocks looked at");
-            if !mutant!(109) {
-                let _sound = self.source.block(id, row).await?;
-            }
+        if !self.copies_are_right(encoded, &index).await? {
+            return Ok(None);
         }
         let mut replacements = Vec::with_capacity(runs.len());
         for (run, expected) in runs {
@@ -96,22 +96,38 @@ impl Steps {
             });
             replacements.push(replacement(run, target, snapshot));
         }
-        Ok(Output {
+        Ok(Some(Output {
             object: encoded.object,
             replacements,
-        })
+        }))
     }
-}
 
-/// The first and the last of each stretch of blocks that the store copied: a copy of a wrong place
-/// shows there.
-fn copied_edges(rows: &[IndexRow], nonce: u64) -> impl Iterator<Item = &IndexRow> {
-    let stretches = rows.chunk_by(|a, b| a.origin == b.origin);
-    let copied = stretches.filter(move |rows| rows[0].origin != nonce);
-    copied.flat_map(|rows| match rows {
-        [first, .., last] => vec![first, last],
-        rows => rows.iter().collect(),
-    })
+    /// Looks at the first and the last block of each copy that was asked for: a copy of a wrong place
+    /// shows there.
+    async fn copies_are_right(
+        &self,
+        encoded: &EncodedObject,
+        index: &ObjectIndex,
+    ) -> Result<bool, TierError> {
+        // The seeded bug believes the store.
+        if mutant!(109) {
+            return Ok(true);
+        }
+        let edges = encoded.copied_edges.iter();
+        for row in edges.filter_map(|place| index.rows.get(*place)) {
+            sometimes!("s3stream: copied blocks looked at");
+            match self.source.block(encoded.object.id, row).await {
+                Ok(_) => {}
+                Err(err @ TierError::Corrupt { .. }) => {
+                    tracing::error!(%err, "copies within the store are given up");
+                    self.storer.copies_fail.store(true, Ordering::Relaxed);
+                    return Ok(false);
+                }
+                Err(err) => return Err(err),
+            }
+        }
+        Ok(true)
+    }
 }
 
 fn replacement(run: &Run, target: TargetRange, snapshot: Option<MovedSnapshot>) -> Replacement {

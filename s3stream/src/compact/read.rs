@@ -45,7 +45,8 @@ pub(crate) struct OpenObject<'a> {
     index: ObjectIndex,
     /// The whole of a small object.
     whole: Option<Bytes>,
-    read_bytes: u64,
+    /// Bytes that one request reads.
+    pub(super) read_bytes: u64,
 }
 
 impl<'a> OpenObject<'a> {
@@ -135,7 +136,8 @@ impl<'a> OpenObject<'a> {
         for row in wanted {
             let row_end = row.position + u64::from(row.size);
             let is_far = row.position - end > GAP_BYTES || row_end - start > self.read_bytes;
-            if count > 0 && is_far {
+            // What is in memory is copied out a block at a time.
+            if count > 0 && (is_far || self.whole.is_some()) {
                 break;
             }
             (end, count) = (row_end, count + 1);

@@ -62,13 +62,17 @@ impl Steps {
         tail: Option<&Weak<dyn Tail>>,
     ) -> Result<Option<(Feeds<'_>, Vec<Located>)>, TierError> {
         let objects = objects_of(&runs);
-        let each = self.config.step_bytes / objects.len() as u64;
+        let each = self.config.step_bytes / objects.len().max(1) as u64;
         let mut feeds = Feeds::new();
         for id in objects {
             let read_bytes = each.min(self.config.read_bytes);
-            let Some(open) = self.open(id, read_bytes, tail).await? else {
+            let Some(mut open) = self.open(id, read_bytes, tail).await? else {
                 return Ok(None);
             };
+            if runs.len() == 1 {
+                // One source after the other: each has the room of all.
+                open.read_bytes = self.config.step_bytes.min(self.config.read_bytes);
+            }
             feeds.insert(id, Feed::new(open));
         }
         let located: Result<Vec<_>, _> = runs
@@ -250,7 +254,7 @@ impl Steps {
         if !self.send_rest(full.growing, &encoded, tail).await {
             return Ok(None);
         }
-        self.prove(&encoded, &full.runs).await.map(Some)
+        self.prove(&encoded, &full.runs).await
     }
 }
 

@@ -63,7 +63,8 @@ pub struct CompactConfig {
     pub key_records_min: u64,
     /// Bytes read and written in a second. Default 256 MiB; `rate_floor` to 1 TiB.
     ///
-    /// What comes in is read and written about once: this keeps up with 128 MiB/s.
+    /// What comes in is read and written about once. The requests of a step go one after the other, so a
+    /// slow store keeps it below this.
     pub rate: u64,
     /// The same while as much waits for its upload as starts one. Default 4 MiB; 64 KiB to 1 TiB.
     ///

@@ -31,6 +31,8 @@ pub(crate) struct EncodedObject {
     /// What was not sent while it was made.
     pub(crate) body: Vec<Bytes>,
     pub(crate) footer: Bytes,
+    /// Places of the rows of the first and the last block of each copy within the store.
+    pub(crate) copied_edges: Vec<usize>,
 }
 
 /// Encodes the planned object under `id`.
@@ -59,6 +61,7 @@ pub(crate) struct ObjectBuilder {
     pub(crate) rows: Vec<IndexRow>,
     /// Where the next block begins.
     pub(crate) position: u64,
+    copied_edges: Vec<usize>,
 }
 
 impl ObjectBuilder {
@@ -69,6 +72,7 @@ impl ObjectBuilder {
             body: vec![object::encode_header(&id, kind)],
             rows: Vec::new(),
             position: HEADER_SIZE as u64,
+            copied_edges: Vec::new(),
         }
     }
 
@@ -80,6 +84,7 @@ impl ObjectBuilder {
             mut body,
             rows,
             position: index_position,
+            copied_edges,
         } = self;
         let (index, origin_count) = index::encode(&rows, id.nonce);
         let footer = Footer {
@@ -107,6 +112,7 @@ impl ObjectBuilder {
             snapshots: Vec::new(),
             body,
             footer,
+            copied_edges,
         }
     }
 
@@ -166,13 +172,16 @@ impl ObjectBuilder {
         })
     }
 
-    /// Adds blocks that the store copies to [`Self::position`] as they are.
+    /// Adds blocks that one request copies to [`Self::position`] as they are.
     pub(crate) fn copied(&mut self, rows: &[IndexRow]) {
+        let first = self.rows.len();
         for row in rows {
             let position = self.position;
             self.position += u64::from(row.size);
             self.rows.push(IndexRow { position, ..*row });
         }
+        self.copied_edges.push(first);
+        self.copied_edges.push(self.rows.len() - 1);
     }
 
     /// Adds a block that was encoded for this object and [`Self::position`].

@@ -37,6 +37,9 @@ pub(crate) struct PartSender {
     pub(crate) pacer: Arc<Pacer>,
 }
 
+/// A copy that has had no clear answer so often is given up: it may take longer than a request may.
+const COPIES_WITHOUT_ANSWER: u32 = 8;
+
 /// How far it came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PartsEnd {
@@ -158,7 +161,12 @@ impl PartSender {
                 }
                 Err(err) => err,
             };
-            if matches!(err, BucketError::Unknown { .. }) && part.number < last {
+            let is_unknown = matches!(err, BucketError::Unknown { .. });
+            if is_unknown && backoff.attempts() >= COPIES_WITHOUT_ANSWER {
+                tracing::warn!(%err, "nothing was copied");
+                return Err(Gone);
+            }
+            if is_unknown && part.number < last {
                 part.number += 1;
             }
             self.wait(&mut backoff, &err).await;

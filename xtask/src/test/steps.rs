@@ -227,7 +227,7 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step {
         name: "soak",
-        about: "a minute at full speed within the smallest budget of memory; all of it is read back",
+        about: "a minute at full speed within the smallest budget of memory; what it retains is read back",
         run: soak,
     },
 ];

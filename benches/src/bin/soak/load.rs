@@ -16,7 +16,7 @@ use crate::Shared;
 use crate::proof::{check, stamped};
 
 const KIB: u64 = 1 << 10;
-/// The error code that asks a client to send again.
+/// The error code that tells a client that it may send again; here it sends the next batch.
 const KAFKA_STORAGE_ERROR: i16 = 56;
 
 /// A batch on its way.
@@ -54,7 +54,7 @@ pub(crate) fn produce(shared: &Shared<'_>, number: u64) -> Result<(), Failure> {
         };
         match client.receive_offset(oldest.sent)? {
             (0, base) => {
-                shared.note(oldest.topic, oldest.partition, base, oldest.stamp);
+                shared.note((oldest.topic, oldest.partition), base, oldest.stamp)?;
                 let num_bytes = template.len() as u64;
                 shared.produced.fetch_add(num_bytes, Ordering::Relaxed);
             }

@@ -128,7 +128,7 @@ struct Shared<'a> {
     topic: AtomicU64,
     produced: AtomicU64,
     consumed: AtomicU64,
-    /// Batches that were refused for lack of room and sent again.
+    /// Batches that were refused with a retriable code; they are not sent again.
     slowed: AtomicU64,
     /// No two batches have the same.
     stamps: AtomicU64,
@@ -151,12 +151,18 @@ impl Shared<'_> {
         self.topic.load(Ordering::Acquire)
     }
 
-    /// A batch was acknowledged.
-    fn note(&self, topic: u64, partition: i32, base: i64, stamp: u64) {
+    /// A batch was acknowledged. No two may be at one place.
+    fn note(&self, (topic, partition): (u64, i32), base: i64, stamp: u64) -> Result<(), Failure> {
         let mut all = self.acknowledged.lock().expect("no panic");
-        all.entry((topic, partition))
-            .or_default()
-            .insert(base, stamp);
+        let noted = all.entry((topic, partition)).or_default();
+        match noted.insert(base, stamp) {
+            None => Ok(()),
+            Some(other) => Err(format!(
+                "topic {topic}, partition {partition}: batches {other} and {stamp} were both \
+                 acknowledged at offset {base}"
+            )
+            .into()),
+        }
     }
 
     fn noted(&self, topic: u64, partition: i32) -> Noted {
@@ -204,7 +210,7 @@ fn run(options: &Options) -> Result<(Value, bool), Failure> {
     let mut control = Client::connect(broker.address)?;
     control.create_topic(&Shared::name(0), options.partitions)?;
     let began = Instant::now();
-    let samples = std::thread::scope(|scope| {
+    let mut samples = std::thread::scope(|scope| {
         for number in 0..options.producers {
             let shared = &shared;
             shared.spawn(scope, move || produce(shared, number));
@@ -222,6 +228,8 @@ fn run(options: &Options) -> Result<(Value, bool), Failure> {
         return Err(failure);
     }
     let read = read_back(&shared, &mut control)?;
+    // The highest of all, the reading back among it.
+    samples.take(&mut broker, &shared)?;
     drop(control);
     broker.stop()?;
     Ok(report(&shared, &samples, seconds, read))
@@ -244,6 +252,9 @@ fn report(
     let within = ratio <= MEMORY_MAX
         && disk <= options.disk_gib * 1_024.0
         && missing == 0
+        // A run in which nothing works proves nothing.
+        && read > 0
+        && consumed > 0.0
         && over.is_empty();
     let share = |(name, (most, may)): (&String, &(u64, u64))| {
         let share = json!({"mib_max": mib(*most), "mib_allowed": mib(*may)});

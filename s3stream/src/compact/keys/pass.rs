@@ -235,18 +235,25 @@ impl Steps {
             return Ok(true);
         }
         let snapshot = match job.snapshot.filter(|snapshot| group.has(snapshot)) {
-            Some(snapshot) => {
-                let state = self.source.snapshot(job.stream, &snapshot).await?;
-                self.has_read(u64::from(snapshot.size), tail).await;
-                Some((snapshot, state))
-            }
+            Some(snapshot) => match self.source.snapshot(job.stream, &snapshot).await {
+                Ok(state) => {
+                    self.has_read(u64::from(snapshot.size), tail).await;
+                    Some((snapshot, state))
+                }
+                Err(err) => {
+                    group.growing.abort().await;
+                    return Err(err);
+                }
+            },
             None => None,
         };
         let (encoded, growing, run, sum) = group.finish(snapshot);
         if !self.send_rest(growing, &encoded, tail).await {
             return Ok(false);
         }
-        let output = self.prove(&encoded, &[(run, sum)]).await?;
+        let Some(output) = self.prove(&encoded, &[(run, sum)]).await? else {
+            return Ok(false);
+        };
         let report = self.commit(vec![output]).await?;
         Ok(report.is_some_and(|report| report.dropped.is_empty() || mutant!(86)))
     }

@@ -216,6 +216,68 @@ async fn damage_at_the_edge_of_a_copy_keeps_its_source() {
     // In the first block of the fourth object, which nobody reads.
     rig.bucket.flip(&key, 200).await;
     let err = rig.tier.compact_until_done(NODE, rig.node_epoch).await;
-    assert!(matches!(err, Err(TierError::Corrupt { .. })), "{err:?}");
+    assert!(
+        matches!(&err, Err(TierError::Corrupt { object, .. }) if *object == key),
+        "{err:?}"
+    );
     assert_eq!(kinds(&rig, stream).len(), 6);
+}
+
+/// A source is copied by several requests: each of them is looked at.
+#[tokio::test(start_paused = true)]
+async fn a_copy_of_a_wrong_place_is_seen_whichever_it_is() {
+    let num_copies = {
+        let rig = Rig::new(in_small_copies()).await;
+        one_stream(&rig, 4).await;
+        compact(&rig).await;
+        rig.bucket.count(Op::Copy, "data/")
+    };
+    assert!(num_copies > 12, "{num_copies}");
+    for wrong in 0..num_copies {
+        let rig = Rig::new(in_small_copies()).await;
+        let stream = one_stream(&rig, 4).await;
+        let faults = &[Fault::Astray];
+        rig.bucket.script_behind(wrong, Op::Copy, "data/", faults);
+        compact(&rig).await;
+        assert_eq!(rig.bucket.scripted(), 0);
+        assert_eq!(kinds(&rig, stream), [ObjectKind::Stream], "{wrong}");
+        assert_eq!(read(&rig.tier, stream).await, entries(0, 160, 1, 100));
+        assert_sound(&rig).await;
+    }
+}
+
+fn in_small_copies() -> TierConfig {
+    let mut config = copying();
+    config.compact.copy_bytes = 1 << 10;
+    config
+}
+
+#[tokio::test(start_paused = true)]
+async fn copies_that_are_never_answered_are_given_up() {
+    for fault in [Fault::LoseAnswer, Fault::Vanish] {
+        let rig = Rig::new(copying()).await;
+        let stream = one_stream(&rig, 6).await;
+        rig.bucket.script(Op::Copy, "data/", &[fault; 1_000]);
+        compact(&rig).await;
+        assert_eq!(kinds(&rig, stream), [ObjectKind::Stream], "{fault:?}");
+        assert_eq!(rig.tier.counters().compaction_bytes_copied, 0);
+        assert_eq!(read(&rig.tier, stream).await, entries(0, 240, 1, 100));
+    }
+}
+
+/// A damaged set between others is no reason to tear the streams in them.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_joined_across_a_set_that_is_left_alone() {
+    let rig = Rig::new(config()).await;
+    let streams = two_streams(&rig, 11, 40).await;
+    let key = rig.tier.metadata().read(|state| {
+        let (_, range) = state.stream(streams[0]).unwrap().ranges().nth(5).unwrap();
+        range.object.key()
+    });
+    rig.bucket.flip(&key, 100).await;
+    while let Err(err) = rig.tier.compact_until_done(NODE, rig.node_epoch).await {
+        assert!(matches!(err, TierError::Corrupt { .. }), "{err}");
+    }
+    let counters = rig.tier.counters();
+    assert_eq!(counters.stream_live, 0, "no stream was torn");
 }
