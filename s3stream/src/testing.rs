@@ -370,10 +370,13 @@ impl Bucket for FaultyBucket {
     ) -> BoxFuture<'a, Result<PartTag, BucketError>> {
         Box::pin(async move {
             let mut fault = self.fault(Op::Copy, part.key);
-            let astray = fault
-                .take_if(|fault| *fault == Fault::Astray)
-                .map_or(0, |_| 1);
+            let is_astray = fault.take_if(|fault| *fault == Fault::Astray).is_some();
+            let astray = u64::from(is_astray);
             let range = range.start - astray..range.end - astray;
+            if fault.take_if(|fault| *fault == Fault::Forget).is_some() {
+                let (key, upload) = (part.key, part.upload);
+                self.store.abort_multipart(purpose, key, upload).await?;
+            }
             let request = self.store.copy_part(purpose, part, source, range);
             self.faulted(fault, part.key, request).await
         })
@@ -387,11 +390,10 @@ impl Bucket for FaultyBucket {
         parts: &'a [PartTag],
     ) -> BoxFuture<'a, Result<(), BucketError>> {
         Box::pin(async move {
-            let fault = self.fault(Op::Complete, key);
-            if fault == Some(Fault::Forget) {
+            let mut fault = self.fault(Op::Complete, key);
+            if fault.take_if(|fault| *fault == Fault::Forget).is_some() {
                 self.store.abort_multipart(purpose, key, upload).await?;
             }
-            let fault = fault.filter(|fault| *fault != Fault::Forget);
             let request = self.store.complete_multipart(purpose, key, upload, parts);
             self.faulted(fault, key, request).await
         })

@@ -153,6 +153,7 @@ fn window(weights: &[Option<Weight>], num_max: usize, limits: &Limits) -> Option
         for (count, weight) in rest.map_while(|weight| *weight).enumerate() {
             total = total.saturating_add(weight.size);
             index = index.saturating_add(weight.index);
+            // Two go together whatever their indices are, or some would never be joined.
             if total > limits.object_bytes || index > limits.index_bytes && count > 1 {
                 break;
             }

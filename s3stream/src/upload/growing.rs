@@ -22,7 +22,7 @@ use crate::format::index::IndexRow;
 use crate::object_id::ObjectId;
 
 use super::encode::{EncodedObject, ObjectBuilder};
-use super::parts::{Gone, PartSender, PartsEnd};
+use super::parts::{Gone, NoCopy, PartSender, PartsEnd};
 use super::store::{ObjectStorer, Sent};
 
 /// The parts of one object.
@@ -41,7 +41,9 @@ pub(crate) struct Growing {
     /// Bytes that the store copied, and the objects they were written for, at most.
     copied_bytes: u64,
     num_origins: usize,
-    /// Said for all objects once the store lost one with copied parts.
+    /// Whether the store refused a copy.
+    is_refused: bool,
+    /// Said for all objects once the store refused a copy, or lost an object with copied parts.
     copies_fail: Arc<AtomicBool>,
 }
 
@@ -68,6 +70,7 @@ impl ObjectStorer {
             sent: Ok(Vec::new()),
             copied_bytes: 0,
             num_origins: 0,
+            is_refused: false,
             copies_fail: Arc::clone(&self.copies_fail),
         }
     }
@@ -82,6 +85,8 @@ impl ObjectStorer {
     /// Sends what is left of the object until it is there. `Lost` if parts were lost with it.
     pub(crate) async fn finish(&self, growing: Growing, encoded: &EncodedObject) -> Sent {
         let copied_bytes = growing.copied_bytes;
+        // A source or an upload that went away says nothing of copies; a lost completion may.
+        let are_copies_to_blame = growing.is_refused || (copied_bytes > 0 && growing.sent.is_ok());
         let Some(end) = growing.complete(encoded.body.clone()).await else {
             return self.send(encoded).await;
         };
@@ -105,8 +110,8 @@ impl ObjectStorer {
                 }
                 Ok(false) => return Sent::Taken,
                 Err(BucketError::Absent { .. }) => {
-                    if copied_bytes > 0 && !self.copies_fail.swap(true, Ordering::Relaxed) {
-                        tracing::warn!(%key, "copies within the store are given up: an object with copied parts was lost");
+                    if are_copies_to_blame && !self.copies_fail.swap(true, Ordering::Relaxed) {
+                        tracing::warn!(%key, "copies within the store are given up");
                     }
                     return Sent::Lost;
                 }
@@ -184,7 +189,10 @@ impl Growing {
         let copy = sender.copy(&self.key, &upload, (number, self.run), source, range);
         match copy.await {
             Ok(tag) => tags.push(tag),
-            Err(gone) => self.sent = Err(gone),
+            Err(why) => {
+                self.is_refused = why == NoCopy::Refused;
+                self.sent = Err(Gone);
+            }
         }
     }
 

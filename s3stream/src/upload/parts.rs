@@ -136,7 +136,7 @@ impl PartSender {
         (number, run): (u32, u32),
         source: &str,
         range: Range<u64>,
-    ) -> Result<PartTag, Gone> {
+    ) -> Result<PartTag, NoCopy> {
         let last = number + run - 1;
         let mut part = Part {
             key,
@@ -150,21 +150,17 @@ impl PartSender {
                 .copy_part(self.purpose, part, source, range.clone());
             let err = match copy.await {
                 Ok(tag) => return Ok(tag),
-                // The upload or the source is gone, or the store does not copy: made anew.
-                Err(
-                    err @ (BucketError::Absent { .. }
-                    | BucketError::Refused { .. }
-                    | BucketError::Short { .. }),
-                ) => {
+                Err(BucketError::Absent { .. }) => return Err(NoCopy::Gone),
+                Err(err @ (BucketError::Refused { .. } | BucketError::Short { .. })) => {
                     tracing::warn!(%err, "nothing was copied");
-                    return Err(Gone);
+                    return Err(NoCopy::Refused);
                 }
                 Err(err) => err,
             };
             let is_unknown = matches!(err, BucketError::Unknown { .. });
             if is_unknown && backoff.attempts() >= COPIES_WITHOUT_ANSWER {
                 tracing::warn!(%err, "nothing was copied");
-                return Err(Gone);
+                return Err(NoCopy::Refused);
             }
             if is_unknown && part.number < last {
                 part.number += 1;
@@ -215,6 +211,15 @@ impl PartSender {
 /// There is no such upload.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Gone;
+
+/// Why nothing was copied.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoCopy {
+    /// The upload or the source is not there any more.
+    Gone,
+    /// The store does not copy, or does not say so.
+    Refused,
+}
 
 /// Divides a body into pieces of `part_bytes`, the last one perhaps smaller.
 fn divide(body: &[Bytes], part_bytes: u64) -> Vec<Vec<Bytes>> {

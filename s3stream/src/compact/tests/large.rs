@@ -253,6 +253,19 @@ fn in_small_copies() -> TierConfig {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_upload_that_went_away_is_no_reason_to_copy_no_more() {
+    let rig = Rig::new(copying()).await;
+    let stream = one_stream(&rig, 6).await;
+    rig.bucket
+        .script_behind(2, Op::Copy, "data/", &[Fault::Forget]);
+    compact(&rig).await;
+    assert_eq!(kinds(&rig, stream), [ObjectKind::Stream]);
+    assert!(rig.tier.counters().compaction_bytes_copied > 0);
+    assert_eq!(read(&rig.tier, stream).await, entries(0, 240, 1, 100));
+    assert_sound(&rig).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn copies_that_are_never_answered_are_given_up() {
     for fault in [Fault::LoseAnswer, Fault::Vanish] {
         let rig = Rig::new(copying()).await;
