@@ -9,10 +9,12 @@
 //! 2. The barrier lies more than the window above every entry seen, or is a fence or barrier of an
 //!    earlier taker above what is durable: no owner passes that either.
 //! 3. However often a takeover fails, it adds a bounded number of objects to a chain.
+//! 4. The end is proven by a listing behind which every fence was known to be one before. One that
+//!    is met for the first time may have taken the place of an entry of the owner since.
 //!
 //! *IO: none*
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use tidewater_bucket::ListPage;
@@ -66,6 +68,10 @@ pub(crate) struct Chain {
     end: u64,
     entries: BTreeMap<u64, (Header, Bytes)>,
     verified: u32,
+    /// Numbers at which there are fences or barriers, so never again an entry of the owner.
+    fenced: BTreeSet<u64>,
+    /// A fence behind the end is younger, as far as is known, than the listing that named it.
+    is_masked: bool,
     read_early: Option<u64>,
 }
 
@@ -159,7 +165,10 @@ impl Chain {
                 self.durable_seq = header.durable_seq;
                 self.candidates.clear();
             }
-            Some(_) => self.known = Some(seq),
+            Some(_) => {
+                self.fenced.insert(seq);
+                self.known = Some(seq);
+            }
             // What cannot be decoded is judged where it matters, at the latest behind the end.
             None => {}
         }
@@ -199,6 +208,7 @@ impl Chain {
     }
 
     fn barred(&mut self, owner: &Owner, seq: u64) -> Next {
+        self.fenced.insert(seq);
         self.barrier = seq;
         let from = self.durable_seq + 1;
         Next::Ask(self.fence(owner, from))
@@ -261,6 +271,7 @@ impl Chain {
     /// Lists what lies behind the end; asked for after the end was put there.
     fn verify_from(&mut self, owner: &Owner, seq: u64) -> Ask {
         self.phase = Phase::Verifying;
+        self.is_masked = false;
         Ask::List {
             prefix: epoch_prefix(owner.node, self.epoch),
             after: Some(owner.key(self.place(seq))),
@@ -281,40 +292,49 @@ impl Chain {
                 after: last,
             }));
         }
-        Ok(self.check())
+        self.check(owner)
     }
 
-    fn check(&mut self) -> Next {
+    fn check(&mut self, owner: &Owner) -> Result<Next, WalError> {
         match self.candidates.pop() {
             Some(seq) => {
                 self.phase = Phase::Checking(seq);
-                Next::Ask(self.get(seq))
+                Ok(Next::Ask(self.get(seq)))
             }
-            None => Next::End(self.read_early.unwrap_or(self.end)),
+            None if self.is_masked && !mutant!(89) => {
+                sometimes!("object wal: a fence may hide an entry of the owner");
+                self.verify_again(owner)
+            }
+            None => Ok(Next::End(self.read_early.unwrap_or(self.end))),
         }
+    }
+
+    fn verify_again(&mut self, owner: &Owner) -> Result<Next, WalError> {
+        self.verified += 1;
+        self.candidates.clear();
+        if self.verified > VERIFY_MAX {
+            let path = owner.key(self.place(self.end));
+            // Somebody writes and trims faster than we can look.
+            return Err(WalError::Busy { path });
+        }
+        Ok(Next::Ask(self.verify_from(owner, self.end)))
     }
 
     fn checked(&mut self, owner: &Owner, seq: u64, found: Option<Bytes>) -> Result<Next, WalError> {
         let Some(found) = found else {
             // Deleted meanwhile: then something newer is there, or was.
-            self.verified += 1;
-            self.candidates.clear();
-            if self.verified > VERIFY_MAX {
-                let path = owner.key(self.place(self.end));
-                // Somebody writes and trims faster than we can look.
-                return Err(WalError::Busy { path });
-            }
-            return Ok(Next::Ask(self.verify_from(owner, self.end)));
+            return self.verify_again(owner);
         };
         // It may be all that says that the end lies in a hole.
         let place = self.place(seq);
         let header = decode(&found, place).map_err(|flaw| owner.flawed(place, Lsn(0), flaw))?;
         if !header.kind.is_owners() {
-            return Ok(self.check());
+            self.is_masked |= self.fenced.insert(seq);
+            return self.check(owner);
         }
         if header.durable_seq < self.end || self.read_early.is_some() {
             self.candidates.clear();
-            return Ok(self.check());
+            return self.check(owner);
         }
         if header.trim.place <= self.place(self.end) {
             let expected = format!("an entry: number {seq} had it durable");

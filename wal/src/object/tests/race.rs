@@ -97,3 +97,48 @@ fn of_eight_racing_writers_none_loses_what_was_acknowledged() {
         assert!(world.keys().len() >= 60, "{} keys", world.keys().len());
     }
 }
+
+/// One taker fences a number that the owner has deleted, and lists the entry that would tell. Before
+/// it reads that, the owner deletes it, too, and another taker puts a fence in its place.
+#[test]
+fn a_fence_in_the_place_of_an_entry_is_no_proof_of_an_end() {
+    for rounds in 0..6 {
+        let world = World::default();
+        let (old, _) = world.filled(2);
+        let exists = |epoch, number| world.keys().contains(&key_of(epoch, number));
+        let opening = || {
+            let (bucket, env) = (Arc::new(world.bucket.clone()), Arc::new(world.env.clone()));
+            let config = ObjectWalConfig::tiny();
+            Box::pin(open_with(bucket, env, config, OpenMode::Existing))
+        };
+        let (mut other, mut taker) = (opening(), opening());
+        while !exists(2, 0) {
+            assert!(world.env.run_for(&mut other, 1).is_none());
+        }
+        // Its barrier; next would come the fence at number 3.
+        while !exists(1, 8) {
+            assert!(world.env.run_for(&mut taker, 1).is_none());
+        }
+        world.append(&old, 3);
+        old.trim(old.watermarks().durable);
+        world.pass(20);
+        assert!(exists(1, 5) && (1..5).all(|number| !exists(1, number)));
+        // Its barrier; next comes the fence at number 5.
+        while !exists(1, 10) {
+            assert!(world.env.run_for(&mut other, 1).is_none());
+        }
+        while !exists(1, 3) {
+            assert!(world.env.run_for(&mut taker, 1).is_none());
+        }
+        assert!(world.env.run_for(&mut taker, rounds).is_none());
+        old.trim(world.append(&old, 4));
+        world.append(&old, 5);
+        world.pass(20);
+        assert!(!exists(1, 5));
+        while !exists(1, 5) {
+            assert!(world.env.run_for(&mut other, 1).is_none());
+        }
+        let (_, frames, _) = world.env.run(taker).unwrap();
+        assert_eq!(numbers(&frames), [4, 5], "after {rounds} rounds");
+    }
+}
