@@ -269,11 +269,17 @@ impl StreamStore {
     /// [`StoreError::Wal`] if the WAL cannot be made durable.
     pub async fn close(&self) -> Result<(), StoreError> {
         self.shared.closing.store(true, Ordering::Release);
+        // What was accepted may wait for a trim, which an upload alone brings: so uploads go on
+        // until the WAL is closed.
+        let watermarks = self.shared.wal.watermarks();
+        if watermarks.durable < watermarks.accepted {
+            uplink::make_room(&self.shared);
+        }
+        let closed = self.shared.wal.close().await;
         let uploader = self.shared.uploader.lock().take();
         if let Some(uploader) = uploader {
             uploader.stop().await;
         }
-        let closed = self.shared.wal.close().await;
         self.shared.fail("closed");
         closed.map_err(StoreError::from)
     }

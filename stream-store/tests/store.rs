@@ -13,8 +13,8 @@ use common::{Gate, append, life, open, open_with, placed, quiet, read_all};
 use parking_lot::Mutex;
 use tidewater_bucket::{Bucket, Purpose};
 use tidewater_stream_store::{
-    AppendRequest, MemoryWalOpener, ReadSource, StateSnapshot, StateSource, StoreConfig,
-    StoreError, StreamStore, TokioEnv, WalError,
+    AppendRequest, DeviceWalConfig, DeviceWalOpener, MemoryWalOpener, ReadSource, StateSnapshot,
+    StateSource, StoreConfig, StoreError, StreamStore, TokioEnv, WalError,
 };
 use tidewater_types::{ErrorKind, Offset, StreamId};
 
@@ -455,4 +455,45 @@ async fn settings_out_of_range_are_named() {
         refused.to_string().contains("append_wait_ms_max"),
         "{refused}"
     );
+}
+
+#[tokio::test]
+async fn a_store_closed_while_its_ring_is_full_makes_room_for_what_it_accepted() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = Gate::default();
+    let open = || {
+        let env = Arc::new(TokioEnv::current());
+        let wal = DeviceWalOpener {
+            path: folder.path().join("wal"),
+            config: DeviceWalConfig {
+                reserve_ms_max: 20_000,
+                ..DeviceWalConfig::tiny()
+            },
+            env: env.clone(),
+        };
+        StreamStore::open(env, Arc::new(gate.clone()), Box::new(wal), quiet())
+    };
+    let store = open().await.unwrap();
+    let id = store.create().await.unwrap();
+    let stream = store.open_stream(id).await.unwrap();
+    let text = "4".repeat(4096);
+    // No upload is near, so the ring is never trimmed.
+    while store.counters().wal.full_ring == 0 {
+        let payload = Bytes::copy_from_slice(text.as_bytes());
+        let request = AppendRequest {
+            record_count: 1,
+            timestamp_ms_max: 0,
+            num_bytes: payload.len(),
+        };
+        stream.append(request, |_| payload).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let end = stream.end();
+    assert!(stream.high_watermark() < end, "something waits for room");
+    store.close().await.unwrap();
+    drop((stream, store));
+    let store = open().await.unwrap();
+    let stream = store.open_stream(id).await.unwrap();
+    assert_eq!(stream.high_watermark(), end);
+    assert_eq!(read_all(&stream).await.len() as u64, end.0);
 }
