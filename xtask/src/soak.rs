@@ -17,8 +17,10 @@ usage: cargo xtask soak [--dev] [--minutes N] [--memory-mib N] [--producers N] [
                         [--partitions N] [--batch-kib N] [--in-flight N] [--disk-gib N]
 
   produces and consumes over the Kafka protocol as fast as it goes, for --minutes (10), in topics that
-  are exchanged so that the disk holds --disk-gib (10) at most. Fails if the broker's memory was ever
-  above 1.2 times --memory-mib (512). The report goes to tidewater-bench/soak.json in the target folder
+  are exchanged so that the disk holds --disk-gib (10) at most; what is left of them is read back. Fails
+  if the broker's memory was ever above 1.2 times --memory-mib (512), a share above what it may hold, the
+  disk above its limit, or if an acknowledged batch is missing. The report goes to
+  tidewater-bench/soak.json in the target folder
 ";
 
 pub(crate) fn main(root: &Path, args: &[&str]) -> ExitCode {

@@ -23,7 +23,7 @@ use tidewater_benches::{Options, Place, Row, print};
 
 use crate::part::{Failure, Part, Plan, Rig};
 
-/// The broker's.
+/// Not the broker's any more (docs/adr/0031): what docs/object-tier.md tells was measured with it.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

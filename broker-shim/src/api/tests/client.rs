@@ -64,6 +64,14 @@ impl Client {
     }
 
     pub(super) async fn open_on(bucket: Arc<dyn Bucket>, wal: Box<dyn WalOpener>) -> Self {
+        Self::open_as(StoreConfig::default(), bucket, wal).await
+    }
+
+    pub(super) async fn open_as(
+        config: StoreConfig,
+        bucket: Arc<dyn Bucket>,
+        wal: Box<dyn WalOpener>,
+    ) -> Self {
         let env: Arc<dyn Env> = Arc::new(TokioEnv::current());
         let facts = Facts {
             node_id: NODE,
@@ -80,7 +88,7 @@ impl Client {
             env,
             bucket: Arc::new(Metered::new(bucket)),
             wal,
-            config: StoreConfig::default(),
+            config,
             facts,
         };
         let broker = Broker::open(parts).await.unwrap();

@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tidewater_protocol::ErrorCode;
-use tidewater_stream_store::MetaOp;
 use tidewater_stream_store::bucket::MemoryBucket;
+use tidewater_stream_store::{MetaOp, StoreConfig};
+use tidewater_types::NodeId;
 
 use super::client::{Client, TOPIC, memory_wal};
 use super::offset_tests::{commit, commit_request, fetch};
@@ -129,5 +130,31 @@ async fn a_broker_that_was_replaced_administers_nothing() {
     let metadata = old.broker.store.metadata();
     let id = old.broker.producer_ids.next(metadata).await;
     assert_eq!(id.unwrap_err().code, ErrorCode::NOT_CONTROLLER);
+    assert_eq!(new.produce(TOPIC, 0, batch(1)).await, (0, 0));
+}
+
+/// Its node was not registered anew, so nothing but the owner of the streams tells.
+#[tokio::test]
+async fn a_broker_whose_topics_another_node_has_changes_none_of_them() {
+    let bucket = Arc::new(MemoryBucket::new());
+    let old = Client::open_on(bucket.clone(), memory_wal()).await;
+    old.create(TOPIC, 1, &[]).await;
+    let other = StoreConfig {
+        node: NodeId(2),
+        accept_data_loss: true,
+        ..StoreConfig::default()
+    };
+    let new = Client::open_as(other, bucket, memory_wal()).await;
+    let grown = old.broker.add_partitions(TOPIC, 2, false).await;
+    assert_eq!(grown.unwrap_err().code, ErrorCode::NOT_CONTROLLER);
+    let deleted = old.broker.delete_topic(TOPIC).await;
+    assert_eq!(deleted.unwrap_err().code, ErrorCode::NOT_CONTROLLER);
+    let metadata = new.broker.store.metadata();
+    metadata.refresh().await.unwrap();
+    let (streams, stored) = metadata.read(|state| {
+        let key = state.key(&record::key(TOPIC));
+        (state.streams().count(), key.is_some())
+    });
+    assert_eq!((streams, stored), (1, true), "nothing was committed");
     assert_eq!(new.produce(TOPIC, 0, batch(1)).await, (0, 0));
 }
