@@ -241,6 +241,10 @@ pub const MUTANTS: &[Mutant] = &[
         "a replaced node's changes of metadata are granted",
     ),
     cluster(
+        87,
+        "frames from before a move count as the tail of a stream",
+    ),
+    cluster(
         83,
         "a stream is taken from an owner that did not give it up",
     ),

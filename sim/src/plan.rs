@@ -44,6 +44,9 @@ pub struct Life {
     pub sync: Sync,
     /// How far the wall clock is off, in milliseconds.
     pub wall_shift_ms: i64,
+    /// Whether it falls asleep now and then before it sends a request (`object-wal` alone).
+    #[serde(default)]
+    pub naps: bool,
 }
 
 /// Damage beyond the disk's contract: code must notice, it cannot repair.
@@ -181,6 +184,7 @@ impl Plan {
                 let mut lives = (0..lives).map(|_| life(&mut rng, long, scenario)).collect();
                 if scenario == Scenario::ObjectWal {
                     crash_loop(&mut Rng::new(seed, "plan: crash loop"), &mut lives);
+                    takers(&mut Rng::new(seed, "plan: takers"), &mut lives);
                 }
                 lives
             },
@@ -225,6 +229,24 @@ fn crash_loop(rng: &mut Rng, lives: &mut Vec<Life>) {
     });
     let short: Vec<Life> = short.collect();
     lives.splice(at..at, short);
+}
+
+/// In one plan of six, takers that fall asleep while they open follow an owner that writes on: they
+/// end its chain side by side.
+fn takers(rng: &mut Rng, lives: &mut Vec<Life>) {
+    if !rng.chance(170) {
+        return;
+    }
+    let owner = rng.index(lives.len());
+    lives[owner].end = End::Kill;
+    let most = rng.between(20, 300);
+    let takers = (0..rng.between(2, 4)).map(|_| Life {
+        after_ops: rng.between(5, most),
+        naps: true,
+        ..lives[owner]
+    });
+    let takers: Vec<Life> = takers.collect();
+    lives.splice(owner + 1..=owner, takers);
 }
 
 fn object_damage(rng: &mut Rng) -> Option<Damage> {
@@ -373,6 +395,7 @@ fn life(rng: &mut Rng, long: bool, scenario: Scenario) -> Life {
         } else {
             0
         },
+        naps: false,
     }
 }
 

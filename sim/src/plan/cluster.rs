@@ -81,9 +81,7 @@ impl ClusterPlan {
 }
 
 fn thefts(rng: &mut Rng) -> u32 {
-    // Seldom: after a start by force that failed, the scenario does not know yet whether the disk of
-    // the thief was emptied, and takes a right refusal for a wrong one.
-    if rng.chance(20) {
+    if rng.chance(300) {
         [300, 800][rng.index(2)]
     } else {
         0

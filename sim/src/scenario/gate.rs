@@ -18,6 +18,7 @@ use tidewater_types::{BoxFuture, Instant};
 
 use crate::bucket::SimBucket;
 use crate::exec::Handle;
+use crate::rng::Rng;
 
 /// What does not get through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +34,13 @@ pub(crate) struct Gate {
     handle: Handle,
     bucket: SimBucket,
     shut: Arc<Mutex<Shut>>,
+    naps: Option<Arc<Mutex<Naps>>>,
+}
+
+/// How a process falls asleep before some of its requests.
+struct Naps {
+    rng: Rng,
+    most_ns: u64,
 }
 
 /// Until when nothing gets through.
@@ -49,7 +57,15 @@ impl Gate {
             handle,
             bucket,
             shut,
+            naps: None,
         }
+    }
+
+    /// A process that now and then sleeps up to `most_ns` before it sends a request.
+    pub(crate) fn with_naps(mut self, seed: u64, most_ns: u64) -> Self {
+        let rng = Rng::new(seed, "naps");
+        self.naps = Some(Arc::new(Mutex::new(Naps { rng, most_ns })));
+        self
     }
 
     /// From now on nothing is sent and nothing is heard for `time`.
@@ -87,7 +103,18 @@ impl Gate {
         }
     }
 
+    fn nap(&self) -> Option<Duration> {
+        let mut naps = self.naps.as_ref()?.lock();
+        let most_ns = naps.most_ns;
+        let falls_asleep = naps.rng.chance(250);
+        falls_asleep.then(|| Duration::from_nanos(naps.rng.below(most_ns)))
+    }
+
     async fn through<T>(&self, request: BoxFuture<'_, T>) -> T {
+        if let Some(nap) = self.nap() {
+            self.handle.strike("nap");
+            self.handle.sleep(nap).await;
+        }
         self.wait_until(|shut| shut.requests).await;
         let answer = request.await;
         self.wait_until(|shut| shut.answers).await;

@@ -76,7 +76,11 @@ async fn all_lives(world: Arc<World>) -> Result<(), Violation> {
 /// One life: open, work, end. One that ends in `Kill` runs on, as a zombie that may sleep.
 async fn live(world: &Arc<World>, life: Life, work: Work) -> Result<(), Violation> {
     let tag = world.next_tag();
-    let gate = Gate::new(world.handle.clone(), world.bucket.clone());
+    let mut gate = Gate::new(world.handle.clone(), world.bucket.clone());
+    if life.naps {
+        let most_ns = 60 * world.plan.bucket.way_ns;
+        gate = gate.with_naps(world.plan.seed ^ u64::from(tag.0), most_ns);
+    }
     let (sender, done) = oneshot::channel();
     let body = life::body(Arc::clone(world), tag, life, work, gate.clone());
     world

@@ -211,14 +211,34 @@ async fn in_turn(world: &Arc<World>, first: Running) -> Result<Running, Violatio
 async fn by_force(world: &Arc<World>, serving: Running) -> Result<(), Violation> {
     let owner = serving.node;
     leave(world, serving, Leave::Flush).await?;
+    // What dead lives sent arrives before their logs are taken away.
+    let late = Duration::from_nanos(10 * world.plan.bucket.timeout_ns);
+    world.handle.sleep(late).await;
     for device in &world.devices {
         device.wipe();
     }
     world.bucket.wipe("wal/");
+    world.loses_logs();
+    for node in 0..world.num_nodes() {
+        must_be_refused(world, node).await?;
+    }
     let node = (owner + 1) % world.num_nodes();
     let serving = must_serve(world, node, true).await?;
     read_all(world).await?;
     leave(world, serving, Leave::Close).await
+}
+
+/// Its log is lost, or another node has the streams: without consent it serves nobody.
+async fn must_be_refused(world: &Arc<World>, node: usize) -> Result<(), Violation> {
+    let mut running = begin(world, node, calm_life(world), false).await;
+    let opened = opened(world, &mut running).await?;
+    world.end(node, running.tag, End::Kill);
+    if opened == Opened::Serves {
+        let detail = format!("node {node} serves although logs are lost and nobody accepted that");
+        return Err(Violation::new("refused", detail));
+    }
+    sometimes!("brokers: without its log and without consent a broker is refused");
+    Ok(())
 }
 
 async fn must_serve(world: &Arc<World>, node: usize, by_force: bool) -> Result<Running, Violation> {

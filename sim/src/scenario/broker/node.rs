@@ -15,7 +15,7 @@ use tidewater_bucket::Metered;
 use tidewater_s3stream::TierError;
 use tidewater_stream_store::{MetaError, ObjectWalOpener, StoreConfig, StoreError, WalOpener};
 use tidewater_types::{Env, Epoch, ErrorKind, NodeId, sometimes};
-use tidewater_wal::ObjectWalConfig;
+use tidewater_wal::{ObjectWalConfig, WalError};
 use tokio::sync::oneshot;
 
 use super::world::World;
@@ -283,7 +283,8 @@ fn excuse(world: &World, tag: Tag, what: &'static str, error: &StoreError) {
         }
         ErrorKind::Invalid => false,
     };
-    if !excused {
+    let is_missed = matches!(error, StoreError::Wal(WalError::Missing { .. }));
+    if !excused && !(is_missed && world.logs_are_lost()) {
         let detail = format!("{what} of life {}: {error}", tag.0);
         world.fail(Violation::new("refused", detail));
     }

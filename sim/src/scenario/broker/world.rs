@@ -68,6 +68,7 @@ pub(super) struct Model {
     /// Clients at work, by what they do.
     working: BTreeMap<&'static str, u32>,
     healed: bool,
+    logs_are_lost: bool,
     failure: Option<Violation>,
 }
 
@@ -99,6 +100,7 @@ impl World {
                 first_ended: false,
                 working: BTreeMap::new(),
                 healed: false,
+                logs_are_lost: false,
                 failure: None,
             }),
             ended: Notify::new(),
@@ -222,6 +224,15 @@ impl World {
     }
 
     /// Whether nothing fails any more and the broker stays.
+    /// The write-ahead logs are gone; whoever had one misses it.
+    pub(super) fn loses_logs(&self) {
+        self.model.lock().logs_are_lost = true;
+    }
+
+    pub(super) fn logs_are_lost(&self) -> bool {
+        self.model.lock().logs_are_lost
+    }
+
     pub(super) fn is_healed(&self) -> bool {
         self.model.lock().healed
     }

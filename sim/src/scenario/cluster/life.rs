@@ -53,9 +53,7 @@ pub(super) async fn body(
         Arc::new(SimEnv::new(world.handle.clone(), seed, tag, shift).with_clock(world.plan.clock));
     let bucket: Arc<dyn Bucket> = Arc::new(gate);
     let wal = opener(&world, node, &env, &bucket);
-    // A start by force that failed half-way may have emptied its disk: the next one needs force again.
-    let again = node == world.thief_node() && world.thief() == Thief::Opening;
-    let by_force = again || matches!(work, Work::ReadAllWithoutWal | Work::Steal(_));
+    let by_force = matches!(work, Work::ReadAllWithoutWal | Work::Steal(_));
     let config = StoreConfig {
         node: id_of(node),
         ..store_config(&world.plan, by_force)
@@ -210,7 +208,7 @@ impl Node {
             loot.map(|(id, _)| id).collect()
         });
         if loot.is_empty() {
-            return self.world.thief_is(Thief::Idle);
+            return self.world.thief_is(Thief::Done);
         }
         let bound = u64::try_from(loot.len()).expect("few");
         let id = loot[usize::try_from(self.world.below(bound)).expect("few")];
@@ -227,7 +225,7 @@ impl Node {
         }
         self.held.lock().remove(&id);
         match self.store.release(id).await {
-            Ok(()) => self.world.thief_is(Thief::Idle),
+            Ok(()) => self.world.thief_is(Thief::Done),
             Err(error) => self.excuse("release", &error),
         }
     }

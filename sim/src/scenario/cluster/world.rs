@@ -81,6 +81,8 @@ pub(super) enum Thief {
     Opening,
     /// A stream that it did not give up, or may have.
     AtWork,
+    /// Nothing any more; its life is not over.
+    Done,
 }
 
 impl Work {

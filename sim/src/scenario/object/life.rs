@@ -184,6 +184,12 @@ async fn writer(node: Node, mut rng: Rng, appends: u64) {
     let mut under_way: VecDeque<oneshot::Receiver<()>> = VecDeque::new();
     let mut refusals = 0;
     let mut left = appends;
+    // While takers are asleep, whoever writes all the time is soon at the barrier.
+    let pauses = if plan.lives.iter().any(|life| life.naps) {
+        4
+    } else {
+        3
+    };
     while left > 0 && refusals < 20 {
         if under_way.len() as u64 >= plan.depth
             && let Some(oldest) = under_way.pop_front()
@@ -203,7 +209,7 @@ async fn writer(node: Node, mut rng: Rng, appends: u64) {
             Err(error) => return node.refused(&error),
         }
         if rng.chance(300) {
-            let pause = [200, 3_000, 12_000][rng.index(3)];
+            let pause = [200, 3_000, 12_000, 100_000][rng.index(pauses)];
             let pause = Duration::from_micros(rng.below(pause));
             node.world.handle.sleep(pause).await;
         }
@@ -281,7 +287,13 @@ async fn trimmer(node: Node, mut rng: Rng) {
             let mut below: Vec<Lsn> = promised.filter(|lsn| *lsn < durable).collect();
             below.sort_unstable();
             let floor = below.len() / 2;
-            (below.len() > 2).then(|| below[floor + rng.index(below.len() - floor)])
+            if rng.chance(300) {
+                // Nothing is wanted any more: all that is left of the log will be a state.
+                sometimes!("object wal: trimmed to its end");
+                Some(durable)
+            } else {
+                (below.len() > 2).then(|| below[floor + rng.index(below.len() - floor)])
+            }
         };
         if let Some(lsn) = picked {
             node.world.handle.line(|| format!("wal   trim up_to={lsn}"));
