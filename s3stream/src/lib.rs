@@ -56,7 +56,9 @@ pub use meta::state::MetaState;
 pub use meta::watch::Watch;
 pub use meta::watched::Watched;
 pub use object_id::{ObjectId, ObjectKind};
-pub use read::disk::driver::CacheFile;
+pub use read::disk::driver::file::CacheFile;
+#[cfg(all(feature = "uring", target_os = "linux"))]
+pub use read::disk::driver::uring::UringCacheFile;
 pub use read::disk::port::CacheDisk;
 pub use read::fetch::Fetched;
 pub use tail::{Pending, SealedBatch, SealedRange, Tail};

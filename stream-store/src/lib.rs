@@ -41,7 +41,7 @@ pub use stream::{AppendRequest, Appended, Fetched, ReadSource, Reservation, Stre
 // What a caller of the store needs of the crates below, so that it links only this one.
 pub use tidewater_bucket as bucket;
 pub use tidewater_s3stream::{
-    CacheFile, Entry, MetaError, MetaOp, Metadata, StateSnapshot, TierConfig, keyed,
+    CacheDisk, Entry, MetaError, MetaOp, Metadata, StateSnapshot, TierConfig, keyed,
 };
 pub use tidewater_wal::inspect as wal_inspect;
 #[cfg(target_os = "linux")]

@@ -22,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use tidewater_stream_store::bucket::{self, BucketUrl, Metered};
 use tidewater_stream_store::{
-    CacheFile, DeviceWalConfig, DeviceWalOpener, MemoryWalOpener, ObjectWalConfig, ObjectWalOpener,
+    CacheDisk, DeviceWalConfig, DeviceWalOpener, MemoryWalOpener, ObjectWalConfig, ObjectWalOpener,
     StoreConfig, StoreError, TierConfig, TokioEnv, WalOpener,
 };
 use tidewater_types::{Env, ErrorKind, NodeId};
@@ -190,22 +190,22 @@ async fn open(
             OpenError::Topic { .. } => Exit::because(Code::Damage, error),
         })?;
     if let Some(cache) = cache {
-        broker.store().attach_cache(Arc::new(cache));
+        broker.store().attach_cache(cache);
     }
     Ok(broker)
 }
 
 /// The cache on a disk, if one was asked for. Bad usage is refused: a file that another process
 /// uses, a folder that is none. Whatever else is wrong with that disk costs the cache, not the start.
-fn cache_file(config: &ServeConfig) -> Result<Option<CacheFile>, Exit> {
+fn cache_file(config: &ServeConfig) -> Result<Option<Arc<dyn CacheDisk>>, Exit> {
     let Some((folder, num_bytes)) = &config.disk_cache else {
         return Ok(None);
     };
     let path = folder.join("blocks.cache");
     let created = std::fs::create_dir_all(folder);
-    let opened = created.and_then(|()| CacheFile::open(&path, *num_bytes));
+    let opened = created.and_then(|()| <dyn CacheDisk>::open(&path, *num_bytes));
     let cause = match opened {
-        Ok(file) => return Ok(Some(file)),
+        Ok(disk) => return Ok(Some(disk)),
         Err(cause) => cause,
     };
     let is_usage = match cause.kind() {

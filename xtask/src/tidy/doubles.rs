@@ -31,6 +31,10 @@ const TOLERATED: &[&str] = &[
     "windows-targets",
 ];
 
+/// Old versions that a dependency brings which only an optional feature builds, never a released binary:
+/// tokio-uring (the feature `uring`).
+const BESIDE: &[(&str, &str)] = &[("io-uring", "0.6."), ("socket2", "0.4.")];
+
 /// Two of these in one binary mean two runtimes, two allocations of buffers, or code built twice for minutes.
 const NEVER: &[&str] = &[
     "aws-lc-rs",
@@ -70,6 +74,11 @@ const NEVER: &[&str] = &[
 pub(crate) fn check(metadata: &Metadata) -> Vec<Finding> {
     let mut versions: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
     for package in &metadata.packages {
+        let is_beside =
+            |(name, old): &(&str, &str)| package.name == *name && package.version.starts_with(old);
+        if BESIDE.iter().any(is_beside) {
+            continue;
+        }
         versions
             .entry(&package.name)
             .or_default()
@@ -133,6 +142,20 @@ mod tests {
             ["tokio in 2 versions (1.0.0, 2.0.0): one is the limit, always"]
         );
         assert_eq!(found(&[("tiny", "1.0.0"), ("tiny", "2.0.0")]).len(), 1);
+    }
+
+    #[test]
+    fn what_an_optional_feature_brings_is_one_version_more_and_no_other() {
+        assert!(found(&[("io-uring", "0.6.4"), ("io-uring", "0.7.15")]).is_empty());
+        let found = found(&[
+            ("io-uring", "0.6.4"),
+            ("io-uring", "0.7.15"),
+            ("io-uring", "0.8.0"),
+        ]);
+        assert_eq!(
+            found,
+            ["io-uring in 2 versions (0.7.15, 0.8.0): one is the limit, always"]
+        );
     }
 
     #[test]

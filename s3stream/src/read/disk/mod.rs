@@ -3,7 +3,7 @@
 //! *Owns*: the port on the disk, what is kept and where, the checks on what comes back.
 //! *Does not own*: the blocks; the bucket does. Whatever is lost here costs a request.
 //!
-//! *IO: driver.rs alone*
+//! *IO: driver/ alone*
 
 pub(crate) mod driver;
 mod ghost;

@@ -2,7 +2,7 @@
 //!
 //! *Owns*: the trait. *Does not own*: what is stored there.
 //!
-//! *IO: none* (the adapter is `driver.rs`)
+//! *IO: none* (the adapters are in `driver/`)
 
 use std::io;
 
@@ -15,7 +15,8 @@ pub trait CacheDisk: Send + Sync + 'static {
     /// Bytes there is room for. Does not change.
     fn num_bytes(&self) -> u64;
 
-    /// The `num_bytes` bytes at `position`; zeros where nothing was written.
+    /// The `num_bytes` bytes at `position`; zeros where nothing was written. Fails if they are not
+    /// within [`num_bytes`](Self::num_bytes). May be dropped at any time.
     fn read(&self, position: u64, num_bytes: usize) -> BoxFuture<'_, io::Result<Bytes>>;
 
     /// Writes the parts one behind the other from `position` on.

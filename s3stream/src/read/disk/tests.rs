@@ -11,7 +11,7 @@ use tidewater_types::{BoxFuture, Offset, StreamId};
 
 use super::port::CacheDisk;
 use crate::testing::{Op, Rig, entries, small_config};
-use crate::{CacheFile, Entry, Tier, TierConfig};
+use crate::{Entry, Tier, TierConfig};
 
 /// A disk in memory that can be damaged.
 struct MemoryDisk {
@@ -206,22 +206,4 @@ async fn a_disk_that_fails_or_hangs_is_passed_over_and_then_left_alone() {
         "{:?}",
         begun.elapsed()
     );
-}
-
-#[test]
-fn a_file_is_locked_and_keeps_what_was_written() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("blocks");
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let file = CacheFile::open(&path, 1 << 20).unwrap();
-    let busy = CacheFile::open(&path, 1 << 20).unwrap_err();
-    assert_eq!(busy.kind(), io::ErrorKind::ResourceBusy);
-    let parts = vec![Bytes::from_static(b"ab"), Bytes::from_static(b"c")];
-    runtime.block_on(file.write(4096, parts)).unwrap();
-    drop(file);
-    let file = CacheFile::open(&path, 1 << 20).unwrap();
-    let read = runtime.block_on(file.read(4095, 5)).unwrap();
-    assert_eq!(read[..], *b"\0abc\0");
-    assert!(runtime.block_on(file.read(1 << 20, 1)).is_err());
-    assert_eq!(std::fs::metadata(&path).unwrap().len(), 1 << 20);
 }
