@@ -7,6 +7,8 @@
 //! *IO: driver*
 #![allow(clippy::disallowed_methods, reason = "measures the real world")]
 
+#[cfg(feature = "uring")]
+mod cache_disk;
 mod cache_hit;
 mod cold_read;
 mod fill;
@@ -29,6 +31,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Every part. A new one is a file with a type that implements [`Part`], and a line here.
 const PARTS: &[&dyn Part] = &[
+    #[cfg(feature = "uring")]
+    &cache_disk::CacheDiskReads,
     &cache_hit::CacheHit,
     &cold_read::ColdRead,
     &key_compaction::KeyCompaction,
