@@ -86,6 +86,11 @@ pub(crate) const STEPS: &[Step] = &[
         },
     },
     Step {
+        name: "uring",
+        about: "the disk cache through io_uring, which no other step builds: no warning, its tests",
+        run: uring,
+    },
+    Step {
         name: "wal-bugs",
         about: "the write-ahead log's own tests notice its seeded bugs",
         run: |c| {
@@ -326,6 +331,28 @@ fn judge(context: &mut Context) -> Result<(), String> {
     )
 }
 
+/// Everything is selected, so that third-party crates are those that the step `clippy` checked; and what
+/// is built for these tests alone is not optimised.
+fn uring(context: &mut Context) -> Result<(), String> {
+    context.cargo(&[
+        "clippy",
+        "--workspace",
+        "--lib",
+        "--bench",
+        "tier",
+        "--features",
+        "tidewater-broker/uring,tidewater-benches/uring",
+        "--",
+        "-D",
+        "warnings",
+    ])?;
+    let mut command = cargo(&["test", "--package", "tidewater-s3stream", "--lib"]);
+    let config = "profile.dev.package.tidewater-s3stream.opt-level=0";
+    command.args(["--features", "uring", "--config", config, "read::disk"]);
+    // Where this is set, a kernel without io_uring fails the tests.
+    context.run(command.env("CI", "true"), TESTS_WITHIN)
+}
+
 fn docs(context: &mut Context) -> Result<(), String> {
     let mut command = cargo(&["doc", "--workspace", "--no-deps"]);
     context.run(command.env("RUSTDOCFLAGS", "-D warnings"), TESTS_WITHIN)
@@ -386,36 +413,15 @@ fn sim_mutants(context: &mut Context) -> Result<(), String> {
 
 fn s3(context: &mut Context) -> Result<(), String> {
     let store = seaweed::start(&context.work)?;
-    let mut command = cargo(&[
-        "test",
-        "--package",
-        "tidewater-bucket",
-        "--test",
-        "s3",
-        "--",
-        "--ignored",
-    ]);
-    context.run(command.envs(store.env()), TESTS_WITHIN)?;
-    let mut command = cargo(&[
-        "test",
-        "--package",
-        "tidewater-wal",
-        "--lib",
-        "s3",
-        "--",
-        "--ignored",
-    ]);
-    context.run(command.envs(store.env()), TESTS_WITHIN)?;
-    let mut command = cargo(&[
-        "test",
-        "--package",
-        "tidewater-s3stream",
-        "--test",
-        "linearizable",
-        "--",
-        "--ignored",
-    ]);
-    context.run(command.envs(store.env()), TESTS_WITHIN)
+    for (package, [kind, name]) in [
+        ("tidewater-bucket", ["--test", "s3"]),
+        ("tidewater-wal", ["--lib", "s3"]),
+        ("tidewater-s3stream", ["--test", "linearizable"]),
+    ] {
+        let mut command = cargo(&["test", "--package", package, kind, name, "--", "--ignored"]);
+        context.run(command.envs(store.env()), TESTS_WITHIN)?;
+    }
+    Ok(())
 }
 
 fn kcat(context: &mut Context) -> Result<(), String> {
