@@ -273,11 +273,21 @@ fn what_is_read_twice_is_served_from_the_disk_until_it_is_damaged() {
     broker.read_all();
     broker.stop();
 
-    let broker = start(folder);
-    broker.read_all();
-    let warm = broker.mib_from_bucket(folder);
-    assert!(warm < 30, "{warm}");
-    broker.stop();
+    // What may wait to be written is less than a pass reads: on a busy machine some blocks find no
+    // room, and are kept by a later pass.
+    let began = Instant::now();
+    loop {
+        let broker = start(folder);
+        broker.read_all();
+        let warm = broker.mib_from_bucket(folder);
+        if warm < 30 {
+            broker.stop();
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "{warm}");
+        broker.read_all();
+        broker.stop();
+    }
 
     let path = folder.join("cache/blocks.cache");
     damage(&path);
