@@ -24,15 +24,16 @@ use tidewater_s3stream::{Tier, TierConfig};
 use tidewater_types::{Env, Offset, StreamId};
 
 use crate::fill::{ENTRY_BYTES, fill};
-use crate::part::{Failure, Kind, Part, Rig};
+use crate::part::{Failure, Kind, Part, Rig, store_url};
 
 const BENCH: &str = "tier/cold_read";
-const CELLS: [Cell; 5] = [
+const CELLS: [Cell; 6] = [
     (Kind::Memory, PageCache::Kept),
     (Kind::Local, PageCache::Kept),
     (Kind::Local, PageCache::Emptied),
     (Kind::Slow { ms: 1 }, PageCache::Kept),
     (Kind::Slow { ms: 20 }, PageCache::Kept),
+    (Kind::Store, PageCache::Kept),
 ];
 /// What a consumer asks for at a time: `max.partition.fetch.bytes` of Kafka's clients.
 const FETCH_BYTES: usize = 1 << 20;
@@ -51,7 +52,9 @@ pub(crate) struct ColdRead;
 
 impl Part for ColdRead {
     fn ids(&self) -> Vec<String> {
-        CELLS.map(name).map(id).to_vec()
+        let there = |cell: &Cell| cell.0 != Kind::Store || store_url().is_some();
+        let cells = CELLS.into_iter().filter(there);
+        cells.map(name).map(id).collect()
     }
 
     fn run(&self, wanted: &str, rig: &mut Rig) -> Result<Vec<Row>, Failure> {

@@ -25,9 +25,9 @@ use tidewater_benches::{Options, Place, Row, print};
 
 use crate::part::{Failure, Part, Plan, Rig};
 
-/// Not the broker's any more (docs/adr/0031): what docs/object-tier.md tells was measured with it.
+/// The broker's.
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
 
 /// Every part. A new one is a file with a type that implements [`Part`], and a line here.
 const PARTS: &[&dyn Part] = &[

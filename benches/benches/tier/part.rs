@@ -15,7 +15,7 @@ use std::time::Duration;
 use tidewater_benches::{
     BenchEnv, Copied, Options, Place, Precise, Quiet, Row, SlowBucket, rounds,
 };
-use tidewater_bucket::{Bucket, LocalBucket, MemoryBucket};
+use tidewater_bucket::{Bucket, BucketOptions, LocalBucket, MemoryBucket};
 use tidewater_types::Env;
 
 /// What goes wrong in a bench; also from its threads.
@@ -92,9 +92,10 @@ impl Rig {
                 let path = tempfile::tempdir_in(self.scratch.path())?.keep();
                 Arc::new(LocalBucket::open(folder.insert(path))?)
             }
+            Kind::Store => store()?,
         };
         let far: Arc<dyn Bucket> = match kind {
-            Kind::Memory | Kind::Local => near.clone(),
+            Kind::Memory | Kind::Local | Kind::Store => near.clone(),
             Kind::Slow { ms } => {
                 let latency = Duration::from_millis(ms);
                 Arc::new(SlowBucket::new(near.clone(), self.env.clone(), latency))
@@ -120,7 +121,7 @@ impl Ways {
     /// and so are those of this bucket, wherever the objects are.
     pub(crate) fn received(&self, kind: Kind) -> Arc<dyn Bucket> {
         match kind {
-            Kind::Local => self.far.clone(),
+            Kind::Local | Kind::Store => self.far.clone(),
             Kind::Memory | Kind::Slow { .. } => Arc::new(Copied::new(self.far.clone())),
         }
     }
@@ -135,6 +136,8 @@ pub(crate) enum Kind {
     Local,
     /// In memory, and every request takes so long more.
     Slow { ms: u64 },
+    /// Where `TIDEWATER_BENCH_BUCKET` says.
+    Store,
 }
 
 impl Kind {
@@ -143,6 +146,18 @@ impl Kind {
             Self::Memory => "memory".to_owned(),
             Self::Local => "local".to_owned(),
             Self::Slow { ms } => format!("slow-{ms}ms"),
+            Self::Store => "store".to_owned(),
         }
     }
+}
+
+/// The URL of a bucket with a prefix that nobody has used, if the user names one.
+pub(crate) fn store_url() -> Option<String> {
+    std::env::var("TIDEWATER_BENCH_BUCKET").ok()
+}
+
+fn store() -> Result<Arc<dyn Bucket>, Failure> {
+    let url = store_url().ok_or("TIDEWATER_BENCH_BUCKET is not set")?;
+    let options = BucketOptions::from_env(|name| std::env::var(name).ok());
+    Ok(tidewater_bucket::open(&url.parse()?, &options)?)
 }

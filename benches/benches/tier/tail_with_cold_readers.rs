@@ -57,7 +57,11 @@ impl Part for TailWithColdReaders {
         let bucket = rig.bucket(kind)?.far;
         let wal = DeviceWalOpener {
             path: rig.scratch.path().join(format!("wal-{}", kind.name())),
-            config: DeviceWalConfig::default(),
+            config: DeviceWalConfig {
+                // Its trial writes would meet one side or the other.
+                calibrate_after_ms: 0,
+                ..DeviceWalConfig::default()
+            },
             env: env.clone(),
         };
         let runtime = &rig.runtime;

@@ -118,7 +118,7 @@ async fn round(
 ) -> Result<Round, Failure> {
     let delay = match kind {
         Kind::Slow { ms } => Duration::from_millis(ms),
-        Kind::Memory | Kind::Local => Duration::ZERO,
+        Kind::Memory | Kind::Local | Kind::Store => Duration::ZERO,
     };
     let watched = Arc::new(SlowBucket::new(ways.near.clone(), env.clone(), delay));
     let filling = Filling::begin(watched.clone(), env).await?;

@@ -189,10 +189,12 @@ impl Readers {
         if self.outstanding + self.piece <= self.total_max {
             return;
         }
-        while let Some((until, id)) = self.by_patience.first().copied() {
-            if until >= now || id == except {
-                return;
-            }
+        let away = self
+            .by_patience
+            .iter()
+            .take_while(|(until, _)| *until < now);
+        let away = away.map(|(_, id)| *id).filter(|id| *id != except);
+        for id in away.collect::<Vec<_>>() {
             self.forget(id);
         }
     }

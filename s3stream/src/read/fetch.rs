@@ -313,7 +313,7 @@ impl Reads {
     }
 
     /// Those who read the last object of a stream are about to be at its tail.
-    fn source(&self, place: &Place) -> &Source {
+    pub(super) fn source(&self, place: &Place) -> &Source {
         if place.is_last {
             &self.sources.tail
         } else {

@@ -24,6 +24,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use tidewater_types::{Offset, mutant, sometimes};
+use tokio::sync::Semaphore;
 
 use super::disk::store::DiskCache;
 use crate::config::TierConfig;
@@ -89,6 +90,9 @@ pub(crate) struct Loader {
     gap_bytes_max: u64,
     /// Requests of one fetch under way at a time.
     parallel: usize,
+    /// Held while a block out of a large answer is checked: readers of old data take one core for
+    /// that, and the others are there for the tail.
+    check: Semaphore,
 }
 
 /// A block that was asked for.
@@ -124,6 +128,7 @@ impl Loader {
             request_bytes_max: config.read.request_bytes_max,
             gap_bytes_max: config.read.gap_bytes_max,
             parallel: config.read_parallel,
+            check: Semaphore::new(1),
         }
     }
 
@@ -292,7 +297,7 @@ impl Loader {
             };
             let landed = match &bytes {
                 Err(error) => Err(error.clone()),
-                Ok(bytes) => match part(bytes) {
+                Ok(bytes) => match self.one_at_a_time(|| part(bytes)).await {
                     Some(block) => Ok((Kept::new(block, true), Origin::Bucket)),
                     // A single block, an answer cut short, or damage, which counts only if a second
                     // read shows it too.
@@ -303,6 +308,11 @@ impl Loader {
             // Half a megabyte was checked meanwhile: a tail that waits for the core comes first.
             give_way().await;
         }
+    }
+
+    async fn one_at_a_time<T>(&self, check: impl FnOnce() -> T) -> T {
+        let _turn = self.check.acquire().await.expect("never closed");
+        check()
     }
 
     fn land(&self, object: ObjectId, row: &IndexRow, takeoff: Takeoff<Landed>, landed: Landed) {

@@ -30,8 +30,7 @@ impl Reads {
             let Some((_, place)) = self.place(grant.stream, next, |_| true) else {
                 break;
             };
-            let source = &self.sources.catch_up;
-            let Ok(index) = self.index(source, &place).await else {
+            let Ok(index) = self.index(self.source(&place), &place).await else {
                 break;
             };
             let room = grant.num_bytes - num_bytes;
@@ -59,7 +58,7 @@ impl Reads {
         let reads = Arc::clone(self);
         let load = async move {
             // Whoever needs it asks again, and is told what is wrong.
-            let _index = reads.index(&reads.sources.catch_up, &place).await;
+            let _index = reads.index(reads.source(&place), &place).await;
         };
         let env = &self.sources.catch_up.env;
         env.spawn("s3stream: index ahead", Box::pin(load));
