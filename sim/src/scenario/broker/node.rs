@@ -283,8 +283,9 @@ fn excuse(world: &World, tag: Tag, what: &'static str, error: &StoreError) {
         }
         ErrorKind::Invalid => false,
     };
-    let is_missed = matches!(error, StoreError::Wal(WalError::Missing { .. }));
-    if !excused && !(is_missed && world.logs_are_lost()) {
+    let is_missing = matches!(error, StoreError::Wal(WalError::Missing { .. }));
+    let is_missed = is_missing && world.logs_are_lost();
+    if !excused && !is_missed {
         let detail = format!("{what} of life {}: {error}", tag.0);
         world.fail(Violation::new("refused", detail));
     }
