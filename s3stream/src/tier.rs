@@ -208,7 +208,7 @@ impl Tier {
             upload: config.upload.clone(),
             parallel: config.upload_parallel,
             pacer,
-            copies_fail: Arc::default(),
+            copies: Arc::default(),
         };
         let background = Arc::downgrade(&tail);
         let upload = UploadLoop::new(Work {
@@ -325,7 +325,7 @@ impl Tier {
             parallel: config.upload_parallel,
             // Its own pace is that of its reads.
             pacer: Pacer::new(Arc::clone(env), 0, Duration::ZERO),
-            copies_fail: Arc::default(),
+            copies: Arc::default(),
         };
         storer.skip_condemned(&reads.metadata);
         let made = Arc::new(Compactor::new(

@@ -8,8 +8,6 @@
 //!
 //! *IO: none* (requests go through the bucket port)
 
-use std::sync::atomic::Ordering;
-
 use tidewater_types::{mutant, sometimes};
 
 use crate::error::TierError;
@@ -120,7 +118,7 @@ impl Steps {
                 Ok(_) => {}
                 Err(err @ TierError::Corrupt { .. }) => {
                     tracing::error!(%err, "copies within the store are given up");
-                    self.storer.copies_fail.store(true, Ordering::Relaxed);
+                    self.storer.copies.give_up();
                     return Ok(false);
                 }
                 Err(err) => return Err(err),

@@ -23,8 +23,8 @@ use std::task::Poll;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
+use parking_lot::Mutex;
 use tidewater_types::{Offset, mutant, sometimes};
-use tokio::sync::Semaphore;
 
 use super::disk::store::DiskCache;
 use crate::config::TierConfig;
@@ -38,6 +38,9 @@ use super::cache::{Cache, Key, NumBytes};
 use super::flight::{Claim, Flights, Passenger, Takeoff};
 use super::runs::{Run, runs};
 use super::source::{Source, part_at, tier_error};
+
+/// How often a check lets all other tasks that are ready go first while another one is under way.
+const GIVE_WAY_MAX: u32 = 100;
 
 /// Where a block came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,8 +94,9 @@ pub(crate) struct Loader {
     /// Requests of one fetch under way at a time.
     parallel: usize,
     /// Held while a block out of a large answer is checked: readers of old data take one core for
-    /// that, and the others are there for the tail.
-    check: Semaphore,
+    /// that, and the others are there for the tail. Nobody waits with it, or for it in a queue: a
+    /// caller that is not polled holds up nobody.
+    checking: Mutex<()>,
 }
 
 /// A block that was asked for.
@@ -128,7 +132,7 @@ impl Loader {
             request_bytes_max: config.read.request_bytes_max,
             gap_bytes_max: config.read.gap_bytes_max,
             parallel: config.read_parallel,
-            check: Semaphore::new(1),
+            checking: Mutex::default(),
         }
     }
 
@@ -310,8 +314,14 @@ impl Loader {
         }
     }
 
+    /// Lets others go first while a core is at it; not for ever.
     async fn one_at_a_time<T>(&self, check: impl FnOnce() -> T) -> T {
-        let _turn = self.check.acquire().await.expect("never closed");
+        for _ in 0..GIVE_WAY_MAX {
+            if let Some(_turn) = self.checking.try_lock() {
+                return check();
+            }
+            give_way().await;
+        }
         check()
     }
 

@@ -11,7 +11,6 @@
 //! *IO: none* (requests go through the bucket port)
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use tidewater_bucket::{BucketError, MultipartId, PartTag};
@@ -21,6 +20,7 @@ use crate::counters::add;
 use crate::format::index::IndexRow;
 use crate::object_id::ObjectId;
 
+use super::copies::Copies;
 use super::encode::{EncodedObject, ObjectBuilder};
 use super::parts::{Gone, NoCopy, PartSender, PartsEnd};
 use super::store::{ObjectStorer, Sent};
@@ -33,7 +33,7 @@ pub(crate) struct Growing {
     /// Bytes that were sent.
     sent_bytes: u64,
     /// Whether there are numbers for copied parts.
-    copies: bool,
+    may_copy: bool,
     /// Numbers that a part may use up.
     run: u32,
     upload: Option<MultipartId>,
@@ -41,10 +41,9 @@ pub(crate) struct Growing {
     /// Bytes that the store copied, and the objects they were written for, at most.
     copied_bytes: u64,
     num_origins: usize,
-    /// Whether the store refused a copy.
-    is_refused: bool,
-    /// Said for all objects once the store refused a copy, or lost an object with copied parts.
-    copies_fail: Arc<AtomicBool>,
+    /// Why a copy was not made.
+    no_copy: Option<NoCopy>,
+    copies: Arc<Copies>,
 }
 
 impl ObjectStorer {
@@ -63,15 +62,15 @@ impl ObjectStorer {
         Growing {
             key: id.key(),
             run: run.max(1),
-            copies,
+            may_copy: copies,
             sender: limits.is_some().then_some(sender),
             sent_bytes: 0,
             upload: None,
             sent: Ok(Vec::new()),
             copied_bytes: 0,
             num_origins: 0,
-            is_refused: false,
-            copies_fail: Arc::clone(&self.copies_fail),
+            no_copy: None,
+            copies: Arc::clone(&self.copies),
         }
     }
 
@@ -85,8 +84,9 @@ impl ObjectStorer {
     /// Sends what is left of the object until it is there. `Lost` if parts were lost with it.
     pub(crate) async fn finish(&self, growing: Growing, encoded: &EncodedObject) -> Sent {
         let copied_bytes = growing.copied_bytes;
-        // A source or an upload that went away says nothing of copies; a lost completion may.
-        let are_copies_to_blame = growing.is_refused || (copied_bytes > 0 && growing.sent.is_ok());
+        // A source or an upload that went away says little of copies; a lost completion may.
+        let no_copy = growing.no_copy;
+        let is_blamed = copied_bytes > 0 && growing.sent.is_ok();
         let Some(end) = growing.complete(encoded.body.clone()).await else {
             return self.send(encoded).await;
         };
@@ -94,6 +94,9 @@ impl ObjectStorer {
             self.count(encoded.object.size - copied_bytes);
             let counter = &self.counters.compaction_bytes_copied;
             add(counter, usize::try_from(copied_bytes).unwrap_or(usize::MAX));
+            if copied_bytes > 0 {
+                self.copies.work();
+            }
         };
         if end == PartsEnd::Completed {
             count();
@@ -110,7 +113,12 @@ impl ObjectStorer {
                 }
                 Ok(false) => return Sent::Taken,
                 Err(BucketError::Absent { .. }) => {
-                    if are_copies_to_blame && !self.copies_fail.swap(true, Ordering::Relaxed) {
+                    let is_news = match no_copy {
+                        Some(NoCopy::Gone) => self.copies.went_away(),
+                        Some(NoCopy::Refused) => self.copies.give_up(),
+                        None => is_blamed && self.copies.give_up(),
+                    };
+                    if is_news {
                         tracing::warn!(%key, "copies within the store are given up");
                     }
                     return Sent::Lost;
@@ -144,7 +152,7 @@ impl Growing {
     /// Least bytes of a copy, if the store copies for this object.
     pub(crate) fn copy_bytes_min(&self) -> Option<u64> {
         let sender = self.sender.as_ref()?;
-        let copies = self.copies && !self.copies_fail.load(Ordering::Relaxed);
+        let copies = self.may_copy && !self.copies.are_given_up();
         let limits = sender.bucket.multipart()?;
         copies.then_some(limits.part_bytes_min)
     }
@@ -190,7 +198,7 @@ impl Growing {
         match copy.await {
             Ok(tag) => tags.push(tag),
             Err(why) => {
-                self.is_refused = why == NoCopy::Refused;
+                self.no_copy = Some(why);
                 self.sent = Err(Gone);
             }
         }

@@ -7,6 +7,7 @@
 pub(crate) mod commits;
 mod committer;
 pub(crate) mod control;
+pub(crate) mod copies;
 pub(crate) mod encode;
 pub(crate) mod growing;
 pub(crate) mod pace;

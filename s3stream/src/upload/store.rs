@@ -12,7 +12,7 @@
 //! *IO: none* (requests go through the bucket port)
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tidewater_bucket::{Bucket, BucketError, Purpose};
 use tidewater_types::{Env, Epoch, NodeId, sometimes};
@@ -23,6 +23,7 @@ use crate::counters::{Counters, add};
 use crate::meta::log::Metadata;
 use crate::object_id::ObjectId;
 
+use super::copies::Copies;
 use super::encode::{EncodedObject, encode};
 use super::pace::Pacer;
 use super::parts::{PartSender, PartsEnd};
@@ -44,7 +45,7 @@ pub(crate) struct ObjectStorer {
     pub(crate) parallel: usize,
     pub(crate) pacer: Arc<Pacer>,
     /// Whether the store turned out not to copy parts, or not to take them beside those sent.
-    pub(crate) copies_fail: Arc<AtomicBool>,
+    pub(crate) copies: Arc<Copies>,
 }
 
 pub(crate) enum Sent {

@@ -48,6 +48,7 @@ const OTHERS: &[&str] = &[
     "disk_detached",
     "disk_lost_name",
     "kill",
+    "nap",
     "net_client_vanished",
     "net_half_open",
     "net_partition",

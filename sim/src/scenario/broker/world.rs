@@ -223,7 +223,6 @@ impl World {
         self.model.lock().healed = true;
     }
 
-    /// Whether nothing fails any more and the broker stays.
     /// The write-ahead logs are gone; whoever had one misses it.
     pub(super) fn loses_logs(&self) {
         self.model.lock().logs_are_lost = true;
@@ -233,6 +232,7 @@ impl World {
         self.model.lock().logs_are_lost
     }
 
+    /// Whether nothing fails any more and the broker stays.
     pub(super) fn is_healed(&self) -> bool {
         self.model.lock().healed
     }

@@ -212,9 +212,9 @@ impl Node {
         }
         let bound = u64::try_from(loot.len()).expect("few");
         let id = loot[usize::try_from(self.world.below(bound)).expect("few")];
+        self.world.steals(id);
         match self.store.open_stream(id).await {
             Ok(stream) => {
-                self.world.stolen(&stream);
                 self.world.opened(self.node, &stream);
                 self.held.lock().insert(id, stream);
             }

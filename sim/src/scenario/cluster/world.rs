@@ -64,6 +64,8 @@ struct Model {
     /// Nodes of which some life was ever stopped.
     slept: BTreeSet<usize>,
     thief: Thief,
+    /// What the thief set out to take and has not opened, as far as anybody was told.
+    loot: Option<StreamId>,
     healed: bool,
     failure: Option<Violation>,
 }
@@ -115,6 +117,7 @@ impl World {
                 zombies: BTreeSet::new(),
                 slept: BTreeSet::new(),
                 thief: Thief::Idle,
+                loot: None,
                 healed: false,
                 failure: None,
             }),
@@ -152,8 +155,13 @@ impl World {
         self.model.lock().thief = thief;
     }
 
+    /// The thief takes `stream` by force; whether it has may be told by a later life of it alone.
+    pub(super) fn steals(&self, stream: StreamId) {
+        self.model.lock().loot = Some(stream);
+    }
+
     /// `stream` was taken by force: what its objects do not hold is lost.
-    pub(super) fn stolen(&self, stream: &Stream) {
+    fn stolen(&self, stream: &Stream) {
         sometimes!("cluster: a stream is taken by force");
         self.handle.strike("theft");
         let (id, end) = (stream.id(), stream.high_watermark().0);
@@ -263,6 +271,10 @@ impl World {
     /// `node` has opened `stream`: it shows everything that was acknowledged, by whatever node.
     pub(super) fn opened(&self, node: usize, stream: &Stream) {
         let (id, epoch) = (stream.id(), stream.epoch());
+        if node == self.thief_node() && self.model.lock().loot.take_if(|loot| *loot == id).is_some()
+        {
+            self.stolen(stream);
+        }
         let (start, high_watermark) = (stream.start().0, stream.high_watermark().0);
         let result = {
             let mut model = self.model.lock();

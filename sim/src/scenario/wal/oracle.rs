@@ -97,8 +97,12 @@ impl World {
             );
             return Err(Violation::new(CHECKER, detail));
         }
-        self.device.protect(range.start, range.end);
-        self.model.lock().places.insert(lsn, range);
+        let mut model = self.model.lock();
+        // It may have been trimmed before its acknowledgement was heard of.
+        if model.frames.is_wanted(lsn) {
+            self.device.protect(range.start, range.end);
+            model.places.insert(lsn, range);
+        }
         Ok(())
     }
 
