@@ -68,6 +68,8 @@ async fn move_on(world: &Arc<World>, node: &Node, streams: &[StreamId]) -> Resul
     other.uploader.flush().await?;
     world.model.lock().is_moving = false;
     world.handle.kill(tag);
+    // What it has sent arrives: an object that comes behind the sweep is for the next one.
+    world.handle.sleep(Duration::from_secs(1)).await;
     node.tier.metadata().refresh().await?;
     node.take_over(streams[0]).await
 }
