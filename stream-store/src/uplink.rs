@@ -228,7 +228,11 @@ pub(crate) fn make_room(shared: &Arc<Shared>) {
     }
     let task = Arc::clone(shared);
     let upload = async move {
-        if let Err(error) = flush(&task).await {
+        let flushed = flush(&task).await;
+        // A store that is closed stops its uploads in the middle.
+        if let Err(error) = flushed
+            && !task.closing.load(Ordering::Acquire)
+        {
             warn!(%error, "no room could be made");
         }
         task.making_room.store(false, Ordering::Release);

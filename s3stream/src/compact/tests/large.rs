@@ -265,6 +265,20 @@ async fn an_upload_that_went_away_is_no_reason_to_copy_no_more() {
     assert_sound(&rig).await;
 }
 
+/// A store without copies may say that nothing is there.
+#[tokio::test(start_paused = true)]
+async fn copies_that_always_find_nothing_are_given_up() {
+    let rig = Rig::new(copying()).await;
+    let stream = one_stream(&rig, 6).await;
+    rig.bucket
+        .script(Op::Copy, "data/", &[Fault::Forget; 1_000]);
+    compact(&rig).await;
+    assert_eq!(kinds(&rig, stream), [ObjectKind::Stream]);
+    assert_eq!(rig.tier.counters().compaction_bytes_copied, 0);
+    assert_eq!(read(&rig.tier, stream).await, entries(0, 240, 1, 100));
+    assert_sound(&rig).await;
+}
+
 #[tokio::test(start_paused = true)]
 async fn copies_that_are_never_answered_are_given_up() {
     for fault in [Fault::LoseAnswer, Fault::Vanish] {

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 
+use super::fickle::Fate;
 use super::*;
 use crate::testing::env::Rng;
 
@@ -99,9 +100,9 @@ fn of_eight_racing_writers_none_loses_what_was_acknowledged() {
 }
 
 /// One taker fences a number that the owner has deleted, and lists the entry that would tell. Before
-/// it reads that, the owner deletes it, too, and another taker puts a fence in its place.
-#[test]
-fn a_fence_in_the_place_of_an_entry_is_no_proof_of_an_end() {
+/// it reads that, the owner deletes it, too, and another taker puts a fence in its place. With
+/// `has_twin` an entry that was deleted has landed again.
+fn fenced_in_the_place_of_an_entry(has_twin: bool) {
     for rounds in 0..6 {
         let world = World::default();
         let (old, _) = world.filled(2);
@@ -119,10 +120,14 @@ fn a_fence_in_the_place_of_an_entry_is_no_proof_of_an_end() {
         while !exists(1, 8) {
             assert!(world.env.run_for(&mut taker, 1).is_none());
         }
+        world
+            .bucket
+            .plan(if has_twin { &[Fate::Silent] } else { &[] });
         world.append(&old, 3);
         old.trim(old.watermarks().durable);
         world.pass(20);
         assert!(exists(1, 5) && (1..5).all(|number| !exists(1, number)));
+        assert_eq!(world.env.run(world.bucket.land()), usize::from(has_twin));
         // Its barrier; next comes the fence at number 5.
         while !exists(1, 10) {
             assert!(world.env.run_for(&mut other, 1).is_none());
@@ -141,4 +146,14 @@ fn a_fence_in_the_place_of_an_entry_is_no_proof_of_an_end() {
         let (_, frames, _) = world.env.run(taker).unwrap();
         assert_eq!(numbers(&frames), [4, 5], "after {rounds} rounds");
     }
+}
+
+#[test]
+fn a_fence_in_the_place_of_an_entry_is_no_proof_of_an_end() {
+    fenced_in_the_place_of_an_entry(false);
+}
+
+#[test]
+fn a_fence_in_the_place_of_an_entry_is_no_proof_of_damage() {
+    fenced_in_the_place_of_an_entry(true);
 }
