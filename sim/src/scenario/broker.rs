@@ -21,6 +21,7 @@ mod member;
 mod node;
 mod offsets;
 mod producer;
+mod stray;
 mod unacked;
 mod world;
 
@@ -140,9 +141,10 @@ async fn planned(world: &Arc<World>, life: BrokerLife, zombies: &mut Vec<Tag>) {
     // One that is still opening would open the device again.
     let has_opened = world.life() == tag;
     if life.zombie && !ended && on_device && has_opened && world.moves_volume(0) {
+        stray::stays(world, 0, tag, Duration::from_micros(life.after_us));
         zombies.push(tag);
     } else if life.zombie && !ended && !on_device {
-        falls_asleep(world, tag, life);
+        falls_asleep(world, 0, tag, life);
         zombies.push(tag);
     } else {
         world.end(0, tag, life.end);

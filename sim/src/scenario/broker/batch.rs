@@ -26,6 +26,15 @@ pub(super) struct Stamp {
     pub(super) sequence: i32,
 }
 
+impl Stamp {
+    /// Belongs to nobody: no producer id, no sequence.
+    pub(super) const NONE: Self = Self {
+        id: -1,
+        epoch: -1,
+        sequence: -1,
+    };
+}
+
 /// A batch of one record a value, `num_bytes` of payload each.
 pub(super) fn encode(stamp: Stamp, timestamp: i64, values: &[Value], num_bytes: usize) -> Bytes {
     let mut records = Vec::new();

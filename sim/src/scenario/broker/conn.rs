@@ -87,6 +87,13 @@ impl Client {
         }
     }
 
+    /// Connects to this node, before there is anything to ask.
+    pub(super) async fn connect_to(&mut self, node: usize) -> Result<(), Lost> {
+        self.node = node;
+        self.conn = Some(self.connect().await?);
+        Ok(())
+    }
+
     /// Asks, and waits for the answer.
     pub(super) async fn ask<R: Message>(
         &mut self,

@@ -131,7 +131,7 @@ async fn planned(
             world.handle.sleep(pause).await;
             if !on_device {
                 sometimes!("brokers: a broker falls asleep while it gives its streams up");
-                falls_asleep(world, tag, life);
+                falls_asleep(world, node, tag, life);
                 zombies.push(tag);
                 return false;
             }
@@ -147,7 +147,7 @@ async fn planned(
         return false;
     }
     if life.zombie && !ended && !on_device {
-        falls_asleep(world, tag, life);
+        falls_asleep(world, node, tag, life);
         zombies.push(tag);
     } else {
         world.end(node, tag, life.end);

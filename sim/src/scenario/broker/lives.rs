@@ -15,7 +15,7 @@ use tokio::sync::oneshot;
 use super::conn::Client;
 use super::node::{self, Began, Leave, Opened};
 use super::world::World;
-use super::{consumer, offsets};
+use super::{consumer, offsets, stray};
 use crate::bucket::BucketFaults;
 use crate::check::Violation;
 use crate::disk::DiskFaults;
@@ -105,11 +105,12 @@ pub(super) async fn begin(
 }
 
 /// The life is stopped, and wakes up in a later one.
-pub(super) fn falls_asleep(world: &World, tag: Tag, life: BrokerLife) {
+pub(super) fn falls_asleep(world: &Arc<World>, node: usize, tag: Tag, life: BrokerLife) {
     world.handle.strike("zombie");
     world.handle.stop(tag);
     let most_us = [2 * life.after_us, life.after_us / 5][usize::from(world.below(2) == 0)];
     let asleep_ns = world.below(most_us) * 1_000;
+    stray::stays(world, node, tag, Duration::from_nanos(2 * asleep_ns));
     let handle = world.handle.clone();
     world
         .handle

@@ -149,11 +149,7 @@ impl Producer {
                 sequence: *sequence,
             }
         } else {
-            Stamp {
-                id: -1,
-                epoch: -1,
-                sequence: -1,
-            }
+            Stamp::NONE
         };
         *sequence += i32::try_from(count).expect("few");
         world.partition(partition, |model| {
@@ -185,24 +181,12 @@ impl Producer {
         };
         let mut under_way = Vec::new();
         for batch in &self.unacked {
-            let data = PartitionProduceData {
-                index: batch.partition,
-                records: Some(batch.bytes.clone().into()),
+            let timeout_ms = if self.client.world.is_healed() {
+                10_000
+            } else {
+                timeout_ms
             };
-            let request = ProduceRequest {
-                acks: self.acks,
-                timeout_ms: if self.client.world.is_healed() {
-                    10_000
-                } else {
-                    timeout_ms
-                },
-                topic_data: vec![TopicProduceData {
-                    name: TOPIC.to_owned(),
-                    partition_data: vec![data],
-                    ..Default::default()
-                }],
-                ..Default::default()
-            };
+            let request = request(batch.partition, batch.bytes.clone(), self.acks, timeout_ms);
             under_way.push(self.client.send(version, &request).await?);
         }
         let mut left = VecDeque::new();
@@ -270,6 +254,24 @@ impl Producer {
 
     fn refused(&self, what: &str, code: i16) {
         refused(&self.client.world, what, code);
+    }
+}
+
+/// One batch for one partition.
+pub(super) fn request(partition: i32, batch: Bytes, acks: i16, timeout_ms: i32) -> ProduceRequest {
+    let data = PartitionProduceData {
+        index: partition,
+        records: Some(batch.into()),
+    };
+    ProduceRequest {
+        acks,
+        timeout_ms,
+        topic_data: vec![TopicProduceData {
+            name: TOPIC.to_owned(),
+            partition_data: vec![data],
+            ..Default::default()
+        }],
+        ..Default::default()
     }
 }
 

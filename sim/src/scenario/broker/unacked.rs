@@ -6,22 +6,13 @@
 
 use std::sync::Arc;
 
-use tidewater_protocol::messages::ProduceRequest;
-use tidewater_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use tidewater_types::sometimes;
 
 use super::batch::{Stamp, encode};
 use super::conn::Client;
-use super::producer::WORK;
-use super::world::{TOPIC, World};
+use super::producer::{WORK, request};
+use super::world::World;
 use crate::check::partition::Value;
-
-/// Belongs to nobody: no producer id, no sequence.
-const NO_STAMP: Stamp = Stamp {
-    id: -1,
-    epoch: -1,
-    sequence: -1,
-};
 
 pub(super) async fn run(world: Arc<World>, number: u32) {
     let mut client = Client::new(&world, "unacked producer");
@@ -40,21 +31,8 @@ pub(super) async fn run(world: Arc<World>, number: u32) {
         });
         let num_bytes = usize::try_from(client.rng.between(16, 200)).expect("few");
         let now_ms = i64::try_from(world.handle.now().0 / 1_000_000).unwrap_or(0);
-        let batch = encode(NO_STAMP, 1_793_491_200_000 + now_ms, &[value], num_bytes);
-        let data = PartitionProduceData {
-            index: partition,
-            records: Some(batch.into()),
-        };
-        let request = ProduceRequest {
-            acks: 0,
-            timeout_ms: 10_000,
-            topic_data: vec![TopicProduceData {
-                name: TOPIC.to_owned(),
-                partition_data: vec![data],
-                ..Default::default()
-            }],
-            ..Default::default()
-        };
+        let batch = encode(Stamp::NONE, 1_793_491_200_000 + now_ms, &[value], num_bytes);
+        let request = request(partition, batch, 0, 10_000);
         if client.send_unanswered(7, &request).await.is_ok() {
             sometimes!("broker: a batch is sent without waiting for an answer");
         }
