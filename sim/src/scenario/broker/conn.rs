@@ -94,6 +94,10 @@ impl Client {
         Ok(())
     }
 
+    pub(super) fn is_connected(&self) -> bool {
+        self.conn.is_some()
+    }
+
     /// Asks, and waits for the answer.
     pub(super) async fn ask<R: Message>(
         &mut self,
