@@ -1,5 +1,6 @@
 """Smoke check with confluent-kafka (librdkafka)."""
 
+import os
 import time
 
 from confluent_kafka import Consumer, Producer, TopicPartition
@@ -12,9 +13,10 @@ REPORT = Report("confluent")
 ADMIN = AdminClient({"bootstrap.servers": ADDRESS})
 
 
-def create(what, partitions=1):
+def create(what, partitions=1, **config):
     topic = REPORT.name(what)
-    ADMIN.create_topics([NewTopic(topic, num_partitions=partitions, replication_factor=1)])[topic].result(30)
+    wanted = NewTopic(topic, num_partitions=partitions, replication_factor=1, config=config)
+    ADMIN.create_topics([wanted])[topic].result(30)
     until(lambda: len(partitions_of(topic)) == partitions, f"{topic} has {partitions} partitions")
     return topic
 
@@ -174,6 +176,43 @@ def resume():
     second.close()
 
 
+def compacted():
+    """Of each key the newest record stays, at its offset; a reader passes the holes."""
+    topic = create("compacted", **{
+        "cleanup.policy": "compact", "min.cleanable.dirty.ratio": "0.01", "segment.ms": "100",
+        "delete.retention.ms": "3600000",
+    })
+    records = [{"key": f"k{index % 10}".encode(), "value": str(index).encode()} for index in range(400)]
+    records.append({"key": b"k3", "value": None})
+    for first in range(0, len(records), 100):
+        produce(topic, records[first:first + 100])
+    # The newest of all is never compacted, whatever its key.
+    produce(topic, [{"key": b"last", "value": b"1"}])
+    # A broker may keep what is new for its readers as it came: other records take that room.
+    produce(create("other"), [{"value": os.urandom(900_000)} for _ in range(80)])
+    newest = {record["key"]: (offset, record["value"]) for offset, record in enumerate(records)}
+    newest[b"last"] = (401, b"1")
+    until(lambda: kept(topic) == newest, "each key has its newest record alone", seconds=120)
+    expect(listed(topic, OffsetSpec.latest()), 402, "latest offset")
+    # It goes on behind the holes.
+    expect([message.offset() for message in produce(topic, [{"key": b"last", "value": b"2"}])], [402], "offset")
+
+
+def kept(topic):
+    """What a new reader finds up to the end, by key; `None` if a key shows twice."""
+    end, found = listed(topic, OffsetSpec.latest()), []
+    member = consumer(REPORT.name("kept"))
+    member.assign([TopicPartition(topic, 0, 0)])
+    try:
+        until(lambda: found.extend(member.consume(500, timeout=0.5)) or (found and found[-1].offset() == end - 1), "the end")
+    finally:
+        member.close()
+    offsets = [message.offset() for message in found]
+    expect(offsets, sorted(set(offsets)), "offsets in order")
+    by_key = {message.key(): (message.offset(), message.value()) for message in found}
+    return by_key if len(by_key) == len(found) else None
+
+
 def delete_topic():
     topic = create("delete")
     ADMIN.delete_topics([topic])[topic].result(30)
@@ -190,6 +229,7 @@ def main():
     REPORT.check("list offsets by time", times)
     REPORT.check("group of two rebalances", two_members)
     REPORT.check("commit and resume", resume)
+    REPORT.check("a compacted topic keeps the newest of each key", compacted)
     REPORT.check("delete topic", delete_topic)
     REPORT.finish()
 

@@ -307,10 +307,9 @@ impl Core {
         else {
             return false;
         };
-        let (position, num_bytes) = (
-            zeroing.next,
-            (zeroing.end - zeroing.next).min(ZERO_BYTES_MAX),
-        );
+        let (position, left) = (zeroing.next, zeroing.end - zeroing.next);
+        // Never more than a group: recovery counts on what a write that goes astray can take.
+        let num_bytes = left.min(ZERO_BYTES_MAX).min(self.geometry.window_bytes);
         zeroing.next += num_bytes;
         zeroing.stage = Stage::Writing;
         let num_bytes = usize::try_from(num_bytes).expect("a chunk");

@@ -8,7 +8,7 @@
 //! 2. A stop is damage if something durable states more: the trim point, a later epoch, the
 //!    seal, or a group of the last epoch within two windows that knew of a durable LSN past it.
 //!    The first such group lies within one window. A second one is looked for because a write
-//!    that went astray takes two groups: the one it hit, and itself.
+//!    that went astray takes what it hit and itself, and no write is longer than a window.
 //!
 //! *Format: docs/formats/wal.md* · *IO: through the disk port*
 
@@ -70,7 +70,7 @@ pub(super) async fn check(
         let start = geometry.start(segment);
         let rest = rest.min(geometry.segment_bytes);
         if scanned.next == Some(segment)
-            || starts_here(io, superblock, geometry, scanned, start).await
+            || goes_on_here(io, superblock, geometry, scanned, start).await
         {
             look(io, superblock, geometry, scanned, start..start + rest).await?;
         }
@@ -78,20 +78,34 @@ pub(super) async fn check(
     Ok(())
 }
 
-/// Whether a group of the last epoch from at or past the stop lies at `position`, though it may
-/// have been meant for another place: then the segment is worth a look. The group that named the
-/// segment may be the one that is missing.
-async fn starts_here(
+/// Whether groups of the last epoch from at or past the stop lie where the segment at `start`
+/// begins, though they may have been meant for another place: then it is worth a look. The group that
+/// named the segment may be the one that is missing; and if no group named any, the one that is missing
+/// may reach to the segment's own first groups.
+async fn goes_on_here(
     io: &mut DiskIo,
     superblock: &Superblock,
     geometry: &Geometry,
     scanned: &Scanned,
-    position: u64,
+    start: u64,
 ) -> bool {
-    let mut reader = Reader::new(io, *geometry, geometry.block_bytes);
-    group_at(&mut reader, position).await.is_some_and(|header| {
-        header.wal == superblock.wal && header.epoch == scanned.epoch && header.lsn >= scanned.lsn
-    })
+    let reach = match scanned.next {
+        Some(_) => geometry.block_bytes,
+        None => round_up(geometry.window_bytes, geometry.block_bytes),
+    };
+    let mut reader = Reader::new(io, *geometry, reach);
+    let mut position = start;
+    while position < start + reach {
+        if let Some(header) = group_at(&mut reader, position).await
+            && header.wal == superblock.wal
+            && header.epoch == scanned.epoch
+            && header.lsn >= scanned.lsn
+        {
+            return true;
+        }
+        position += geometry.block_bytes;
+    }
+    false
 }
 
 /// The group at `position`. What cannot be read proves nothing, after a second attempt.

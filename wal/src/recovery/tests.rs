@@ -179,6 +179,41 @@ fn damage_is_proved_though_the_first_group_that_knew_of_it_is_gone_too() {
 /// The group that leads on from the trim point holds no frame, and its flush failed: it is written
 /// again all the same, or the frames behind it are out of reach after the next power failure.
 #[test]
+fn damage_is_proved_though_all_that_named_the_next_segment_is_gone_with_its_first_groups() {
+    const BLOCK: u64 = 4096;
+    let segment = DeviceWalConfig::tiny().segment_bytes;
+    let window = DeviceWalConfig::tiny().window_bytes;
+    for (blocks_left, blocks_lost) in (1..=6).flat_map(|left| (1..=8).map(move |lost| (left, lost)))
+    {
+        let world = World::new();
+        let (wal, ..) = world.open(OpenMode::Create).unwrap();
+        // The next life begins so many blocks in front of the end of its segment.
+        let wanted = segment - window - blocks_left * BLOCK;
+        let stop = (0..).find_map(|n| {
+            let (lsn, _) = world.append(&wal, n, 100);
+            let end = wal.locate(lsn).unwrap().end.next_multiple_of(BLOCK);
+            (end % segment == wanted).then_some(end)
+        });
+        world.kill(wal);
+        let (wal, ..) = world.open(OpenMode::Existing).unwrap();
+        let first = stop.unwrap() + window;
+        // Not as many that they reach a third segment.
+        for n in 0..14 {
+            world.append(&wal, 1_000 + n, 100);
+        }
+        world.kill(wal);
+        let lost = usize::try_from(blocks_lost * BLOCK).unwrap();
+        world.model.overwrite(first, &vec![0; lost]);
+        let error = world.open(OpenMode::Existing).unwrap_err();
+        assert_eq!(
+            error.kind(),
+            ErrorKind::Corrupt,
+            "{blocks_left} {blocks_lost}: {error}"
+        );
+    }
+}
+
+#[test]
 fn a_skip_at_the_trim_point_is_made_durable_too() {
     let world = World::new();
     let (wal, _, _) = world.open(OpenMode::Create).unwrap();
