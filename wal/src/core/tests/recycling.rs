@@ -356,7 +356,7 @@ fn a_trim_is_recorded_though_writes_never_pause() {
             }
             world.submit();
             // Where a window may be full of what no flush covers, writes do wait for that.
-            let is_busy = world.num_writing() >= 3 || !durable_writes;
+            let is_busy = world.num_writing() >= 2 || !durable_writes;
             let laps = world.accepted.0 / (u64::from(SEGMENTS) * geometry().segment_bytes);
             assert!(is_busy, "writes pause after {laps} laps");
             world.complete(0);
