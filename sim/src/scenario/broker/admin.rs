@@ -75,13 +75,17 @@ async fn delete(client: &mut Client, name: &str) {
     };
     loop {
         let answer: Result<Answer<DeleteTopicsResponse>, Lost> = client.ask(4, &request).await;
-        let code = answer.ok().and_then(|answer| {
+        let in_charge = client.world.life();
+        let answer = answer.ok().and_then(|answer| {
             let topics = answer.message.responses;
-            topics.first().map(|topic| ErrorCode(topic.error_code))
+            let code = topics.first().map(|topic| ErrorCode(topic.error_code))?;
+            Some((code, answer.life == in_charge))
         });
-        match code {
-            Some(ErrorCode::NONE | ErrorCode::UNKNOWN_TOPIC_OR_PARTITION) => return,
-            Some(code) => again(client, "delete topic", code),
+        match answer {
+            Some((ErrorCode::NONE, _) | (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, true)) => return,
+            // One that was replaced may not have heard of the topic.
+            Some((ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, false)) => client.hang_up(),
+            Some((code, _)) => again(client, "delete topic", code),
             None => {}
         }
         client.pause(Duration::from_millis(20)).await;
