@@ -205,8 +205,15 @@ impl MetaReader {
 
     /// Whether there is any snapshot or log entry.
     pub(crate) async fn holds_metadata(&self) -> Result<bool, MetaError> {
-        let snapshots = self.list(SNAPSHOT_PREFIX, None).await?;
-        Ok(!snapshots.is_empty() || self.entry(1).await?.is_some())
+        if self.has_snapshot().await? || self.entry(1).await?.is_some() {
+            return Ok(true);
+        }
+        // The first entry may have been deleted since that listing; then there is a snapshot by now.
+        self.has_snapshot().await
+    }
+
+    async fn has_snapshot(&self) -> Result<bool, MetaError> {
+        Ok(!self.list(SNAPSHOT_PREFIX, None).await?.is_empty())
     }
 
     /// The newest valid snapshot and the log after it. Starts again if entries were deleted
