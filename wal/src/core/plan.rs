@@ -308,7 +308,7 @@ impl Core {
             return false;
         };
         let (position, left) = (zeroing.next, zeroing.end - zeroing.next);
-        // Never more than a group: recovery counts on what a write that goes astray can take.
+        // Never more than a window: recovery counts on that, should it go astray.
         let num_bytes = left.min(ZERO_BYTES_MAX).min(self.geometry.window_bytes);
         zeroing.next += num_bytes;
         zeroing.stage = Stage::Writing;

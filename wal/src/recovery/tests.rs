@@ -176,8 +176,7 @@ fn damage_is_proved_though_the_first_group_that_knew_of_it_is_gone_too() {
     assert!(matches!(error, WalError::Corrupt { position, .. } if position == places[0].start));
 }
 
-/// The group that leads on from the trim point holds no frame, and its flush failed: it is written
-/// again all the same, or the frames behind it are out of reach after the next power failure.
+/// What names a segment and its head go at a time: one write of zeros that went astray.
 #[test]
 fn damage_is_proved_though_all_that_named_the_next_segment_is_gone_with_its_first_groups() {
     const BLOCK: u64 = 4096;
@@ -213,6 +212,8 @@ fn damage_is_proved_though_all_that_named_the_next_segment_is_gone_with_its_firs
     }
 }
 
+/// The group that leads on from the trim point holds no frame, and its flush failed: it is written
+/// again all the same, or the frames behind it are out of reach after the next power failure.
 #[test]
 fn a_skip_at_the_trim_point_is_made_durable_too() {
     let world = World::new();

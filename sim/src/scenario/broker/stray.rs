@@ -11,10 +11,10 @@ use std::time::Duration;
 use tidewater_protocol::messages::ProduceResponse;
 use tidewater_types::sometimes;
 
-use super::batch::{Stamp, encode};
 use super::conn::Client;
 use super::consumer::partitions;
 use super::producer::{refused, request};
+use super::unacked::sent_once;
 use super::world::World;
 use crate::check::partition::Value;
 use crate::exec::Tag;
@@ -44,12 +44,7 @@ async fn run(world: Arc<World>, node: usize, life: Tag, most: Duration) {
             producer: number,
             sequence,
         };
-        world.partition(partition, |model| {
-            model.unordered(number);
-            model.sent(value);
-        });
-        let now_ms = i64::try_from(world.handle.now().0 / 1_000_000).unwrap_or(0);
-        let batch = encode(Stamp::NONE, 1_793_491_200_000 + now_ms, &[value], 20);
+        let batch = sent_once(&world, partition, value, 20);
         let request = request(partition, batch, -1, 200);
         let Ok(under_way) = client.send(9, &request).await else {
             return;

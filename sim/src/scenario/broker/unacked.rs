@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use tidewater_types::sometimes;
 
 use super::batch::{Stamp, encode};
@@ -21,17 +22,12 @@ pub(super) async fn run(world: Arc<World>, number: u32) {
     for sequence in 0..batches {
         let partitions = u64::from(world.plan.broker.partitions);
         let partition = i32::try_from(client.rng.below(partitions)).expect("few");
+        let num_bytes = usize::try_from(client.rng.between(16, 200)).expect("few");
         let value = Value {
             producer: number,
             sequence,
         };
-        world.partition(partition, |model| {
-            model.unordered(number);
-            model.sent(value);
-        });
-        let num_bytes = usize::try_from(client.rng.between(16, 200)).expect("few");
-        let now_ms = i64::try_from(world.handle.now().0 / 1_000_000).unwrap_or(0);
-        let batch = encode(Stamp::NONE, 1_793_491_200_000 + now_ms, &[value], num_bytes);
+        let batch = sent_once(&world, partition, value, num_bytes);
         let request = request(partition, batch, 0, 10_000);
         if client.send_unanswered(7, &request).await.is_ok() {
             sometimes!("broker: a batch is sent without waiting for an answer");
@@ -41,4 +37,14 @@ pub(super) async fn run(world: Arc<World>, number: u32) {
         }
     }
     world.ends(WORK);
+}
+
+/// The batch of a value that belongs to no idempotent producer and is sent once, whatever comes of it.
+pub(super) fn sent_once(world: &World, partition: i32, value: Value, num_bytes: usize) -> Bytes {
+    world.partition(partition, |model| {
+        model.unordered(value.producer);
+        model.sent(value);
+    });
+    let now_ms = i64::try_from(world.handle.now().0 / 1_000_000).unwrap_or(0);
+    encode(Stamp::NONE, 1_793_491_200_000 + now_ms, &[value], num_bytes)
 }

@@ -178,6 +178,8 @@ impl World {
                 self.trims_recorded += 1;
             }
             DiskOp::Write { position, buf, .. } => {
+                // What goes astray takes no more than recovery looks through.
+                assert!(buf.len() as u64 <= geometry().window_bytes);
                 self.check_free(*position..*position + buf.len() as u64);
             }
             DiskOp::Flush => replaces = self.replaced_by_a_flush(),
