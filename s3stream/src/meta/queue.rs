@@ -71,14 +71,14 @@ pub(super) struct Encoded {
 }
 
 impl Encoded {
-    /// Refuses a transaction of more than `max` bytes. One that `owner` proposes is guarded: it is
-    /// rejected once the owner is fenced, whatever it holds.
+    /// Refuses a transaction of more than `max` bytes. One that `owner` proposes is guarded: once the
+    /// owner is fenced it is rejected for that, whatever else stands against it.
     pub(super) fn new(
         mut txn: Vec<MetaOp>,
         owner: Option<(NodeId, Epoch)>,
         max: usize,
     ) -> Result<Self, MetaError> {
-        let unguarded = owner.filter(|owner| !txn.iter().any(|op| op.relies_on(*owner)));
+        let unguarded = owner.filter(|owner| !txn.first().is_some_and(|op| op.relies_on(*owner)));
         let num_guards = usize::from(unguarded.is_some());
         if let Some((node, node_epoch)) = unguarded {
             txn.insert(0, MetaOp::RequireNode { node, node_epoch });

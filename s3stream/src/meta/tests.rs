@@ -12,6 +12,7 @@ use crate::{MetaConfig, MetaError, MetaOp, Metadata, Rejection};
 use super::load::log_key;
 
 mod deletion;
+mod guards;
 mod snapshots;
 mod turns;
 mod watching;
@@ -449,42 +450,4 @@ async fn a_damaged_foreign_entry_fails_the_log_for_good() {
         metadata.propose(vec![put("key", "1")]).await.unwrap_err(),
         err
     );
-}
-
-#[tokio::test(start_paused = true)]
-async fn whoever_acts_for_a_node_changes_nothing_once_it_is_registered_anew() {
-    let bucket = FaultyBucket::new();
-    let old = open(&bucket, 1).await;
-    let epoch = register(&old).await;
-    old.act_for(NODE, epoch);
-    old.propose(vec![put("key", "one")]).await.unwrap();
-    let new = open(&bucket, 2).await;
-    register(&new).await;
-    let refused = old.propose(vec![put("key", "two")]).await.unwrap_err();
-    let reason = Rejection::NodeFenced {
-        node: NODE,
-        current: Epoch(2),
-    };
-    assert_eq!(refused, MetaError::Rejected { index: 0, reason });
-    assert_eq!(refused.kind(), ErrorKind::Fenced);
-    assert!(!refused.is_conflict());
-    assert_eq!(version(&old, "key"), 1);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_rejection_names_the_operation_as_the_proposer_counts_them() {
-    let bucket = FaultyBucket::new();
-    let metadata = open(&bucket, 1).await;
-    let epoch = register(&metadata).await;
-    metadata.act_for(NODE, epoch);
-    let absent = MetaOp::DeleteStream {
-        stream: tidewater_types::StreamId(9),
-    };
-    let refused = metadata.propose(vec![put("key", "one"), absent]).await;
-    let refused = refused.unwrap_err();
-    assert!(
-        matches!(refused, MetaError::Rejected { index: 1, .. }),
-        "{refused}"
-    );
-    assert!(refused.is_conflict());
 }
