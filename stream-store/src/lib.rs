@@ -21,6 +21,7 @@ mod opener;
 mod owner;
 mod queue;
 mod release;
+mod retention;
 mod shared;
 mod store;
 mod stream;
