@@ -22,10 +22,11 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, stream};
 use tidewater_bucket::{Bucket, Purpose};
-use tidewater_types::{Env, Offset, OffsetRange, StreamId};
+use tidewater_types::{ClusterId, Env, Offset, OffsetRange, StreamId};
 
 use crate::config::MetaConfig;
 use crate::error::{MetaError, TierError};
+use crate::meta::boundary::{BOUNDARY_PREFIX, boundary_key};
 use crate::meta::load::{MetaReader, SNAPSHOT_PREFIX, snapshot_key};
 use crate::meta::state::{MetaState, StreamState};
 use crate::object_id::{DATA_PREFIX, ObjectId};
@@ -158,13 +159,22 @@ impl Check {
             Ok(_) => {}
             Err(err) => self.meta_finding(Severity::Error, err)?,
         }
-        self.snapshots().await
+        self.snapshots(state.cluster).await
     }
 
     /// The newest one serves, and an older one is kept for when it is damaged: at the deletion
     /// boundary there must be one. What lies below is on its way out.
-    async fn snapshots(&mut self) -> Result<(), TierError> {
+    async fn snapshots(&mut self, cluster: ClusterId) -> Result<(), TierError> {
         let boundary = self.reader.boundary(0).await?.boundary;
+        match self.reader.verify_boundary(boundary).await {
+            Ok(Some(found)) if found != cluster => {
+                let detail = format!("a boundary of cluster {found}, not of {cluster}");
+                let finding = Finding::new(Severity::Warning, FindingKind::Format, detail);
+                self.report.add(finding.object(boundary_key(boundary)));
+            }
+            Ok(_) => {}
+            Err(err) => self.meta_finding(Severity::Warning, err)?,
+        }
         let snapshots = self.reader.snapshots(boundary).await?;
         let is_gone = boundary > 0 && !snapshots.contains(&boundary);
         if is_gone && self.reader.boundary(boundary).await?.boundary == boundary {
@@ -186,8 +196,9 @@ impl Check {
             MetaError::Unsupported { key, .. } => (FindingKind::Format, key.clone()),
             _ => return Err(err.into()),
         };
-        // Metadata that opened do so without this snapshot.
-        let is_spare = self.opened && key.starts_with(SNAPSHOT_PREFIX);
+        // Metadata that opened do so without this snapshot, and without a look into the boundary.
+        let is_spare =
+            self.opened && (key.starts_with(SNAPSHOT_PREFIX) || key.starts_with(BOUNDARY_PREFIX));
         let severity = if is_spare {
             Severity::Warning
         } else {

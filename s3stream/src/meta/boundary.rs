@@ -38,6 +38,17 @@ impl MetaReader {
         Ok(fresh)
     }
 
+    /// Compares the bytes of a boundary with its number and its checksum; the cluster that it was drawn
+    /// for, or `None` if there is no such boundary. Whoever opens the log goes by the key alone.
+    pub(crate) async fn verify_boundary(
+        &self,
+        number: u64,
+    ) -> Result<Option<ClusterId>, MetaError> {
+        let decode = |bytes| boundary::decode(bytes, number);
+        let found = self.decoded(&boundary_key(number), decode).await?;
+        Ok(found.map(|(cluster, _)| cluster))
+    }
+
     /// Makes a boundary durable.
     pub(super) async fn draw_boundary(
         &self,

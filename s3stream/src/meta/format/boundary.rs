@@ -11,7 +11,6 @@
 use bytes::{BufMut, Bytes};
 use tidewater_types::{ClusterId, crc32c};
 
-#[cfg(test)]
 use crate::reader::{FormatError, Reader};
 
 const MAGIC: u32 = u32::from_le_bytes(*b"TWMB");
@@ -34,7 +33,6 @@ pub(crate) fn encode(boundary: u64, cluster: ClusterId, writer: u64) -> Bytes {
 }
 
 /// Cluster and writer of the boundary with this number.
-#[cfg(test)]
 pub(crate) fn decode(bytes: Bytes, boundary: u64) -> Result<(ClusterId, u64), FormatError> {
     let mut reader = Reader::new(bytes.clone());
     let magic = reader.u32()?;
