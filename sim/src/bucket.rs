@@ -120,6 +120,7 @@ impl SimBucket {
             .lock()
             .counts
             .iter()
+            .filter(|(fate, _)| **fate != Fate::Fine)
             .map(|(fate, count)| (fate.name(), *count))
             .collect()
     }
@@ -181,7 +182,11 @@ impl SimBucket {
                     .call_after(at, move || drop(store.apply(what, way, apply)));
                 self.deliver(timeout, answer, Err(unknown("answer lost")));
             }
-            Fate::Conflict | Fate::Garbled | Fate::UploadForgotten | Fate::PartsUnequal => {
+            Fate::Conflict
+            | Fate::Garbled
+            | Fate::UploadForgotten
+            | Fate::PartsUnequal
+            | Fate::ShortPage => {
                 unreachable!("drawn on arrival")
             }
         }
@@ -305,10 +310,11 @@ impl State {
                 size: bytes.len() as u64,
             })
             .collect();
-        ListPage {
-            entries,
-            more: found.next().is_some(),
+        let more = found.next().is_some();
+        if more {
+            *self.counts.entry(Fate::ShortPage).or_default() += 1;
         }
+        ListPage { entries, more }
     }
 }
 

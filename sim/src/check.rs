@@ -11,12 +11,32 @@
 //! *IO: none*
 
 pub(crate) mod anomaly;
+pub(crate) mod commit;
+pub(crate) mod damage;
+pub(crate) mod delay;
+pub(crate) mod durable;
+pub(crate) mod excuse;
+pub(crate) mod fence;
+pub(crate) mod fork;
 pub(crate) mod frames;
+pub(crate) mod fsck;
+pub(crate) mod gone;
 pub(crate) mod group;
 pub(crate) mod keyed;
+pub(crate) mod liveness;
 pub(crate) mod partition;
+pub(crate) mod processed;
+pub(crate) mod producers;
+pub(crate) mod protocol;
+pub(crate) mod read;
 pub(crate) mod registers;
+pub(crate) mod removed;
+pub(crate) mod snapshot;
+pub(crate) mod state;
 pub(crate) mod streams;
+pub(crate) mod swept;
+pub(crate) mod topics;
+pub(crate) mod watch;
 pub(crate) mod watermarks;
 
 /// Something that must never be.
@@ -41,7 +61,8 @@ impl Violation {
 }
 
 /// A payload of at least 16 bytes that tells its value and whose every byte follows from it.
-pub(crate) fn payload(value: u64, len: usize) -> Vec<u8> {
+#[must_use]
+pub fn payload(value: u64, len: usize) -> Vec<u8> {
     let len = len.max(16);
     let mut bytes = Vec::with_capacity(len + 8);
     bytes.extend_from_slice(&value.to_le_bytes());
@@ -58,7 +79,8 @@ pub(crate) fn payload(value: u64, len: usize) -> Vec<u8> {
 }
 
 /// The value of a payload, if every byte of it is right.
-pub(crate) fn value_of(bytes: &[u8]) -> Option<u64> {
+#[must_use]
+pub fn value_of(bytes: &[u8]) -> Option<u64> {
     let word = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
     let value = word(0)?;
     (payload(value, bytes.len()) == bytes).then_some(value)
@@ -86,6 +108,21 @@ pub(crate) fn values_in(bytes: &[u8]) -> Vec<u64> {
     found
 }
 
+/// Whether `needle` stands somewhere in `bytes`.
+pub(crate) fn holds(bytes: &[u8], needle: &[u8]) -> bool {
+    find(bytes, needle).is_some()
+}
+
+/// Where `needle`, of 16 bytes at least, stands first in `bytes`.
+pub(crate) fn find(bytes: &[u8], needle: &[u8]) -> Option<usize> {
+    let (first, len) = (needle.first_chunk::<16>()?, needle.len());
+    bytes
+        .windows(16)
+        .enumerate()
+        .find(|(at, window)| *window == &first[..] && bytes.get(*at..*at + len) == Some(needle))
+        .map(|(at, _)| at)
+}
+
 /// `values=1,2`, as lines of the trace name them.
 pub(crate) fn values_word(values: &[u64]) -> String {
     let words: Vec<String> = values.iter().map(ToString::to_string).collect();
@@ -94,7 +131,7 @@ pub(crate) fn values_word(values: &[u64]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{payload, value_of, values_in, values_word};
+    use super::{holds, payload, value_of, values_in, values_word};
 
     #[test]
     fn payloads_are_found_wherever_they_stand() {
@@ -124,5 +161,16 @@ mod tests {
         }
         assert_eq!(value_of(&payload(1, 40)[..39]), None);
         assert_eq!(value_of(b"short"), None);
+    }
+
+    #[test]
+    fn bytes_are_found_whole_or_not_at_all() {
+        let needle = payload(5, 100);
+        let around = [vec![0; 37], needle.clone(), vec![1; 9]].concat();
+        assert!(holds(&around, &needle));
+        assert!(!holds(&around[..130], &needle));
+        let mut torn = around;
+        torn[100] ^= 1;
+        assert!(!holds(&torn, &needle));
     }
 }

@@ -15,6 +15,7 @@
 //!
 //! *IO: none*
 
+mod beyond;
 mod detach;
 mod device;
 mod faults;

@@ -15,10 +15,15 @@ mod cli;
 mod commands;
 mod diff;
 mod finding;
+mod gate;
 mod hunt;
+mod kinds;
+mod live;
 mod page;
+mod progress;
 mod report;
 mod shrinking;
+mod trials;
 
 use std::cell::Cell;
 use std::fmt::Display;
@@ -33,6 +38,7 @@ use serde::Serialize;
 use crate::mutants::mutant as known_mutant;
 
 pub use cli::main;
+pub use trials::{TrialFailure, Trials};
 
 thread_local! {
     static QUIET: Cell<bool> = const { Cell::new(false) };
@@ -94,5 +100,17 @@ fn write_json(value: &impl Serialize, target: &str) -> io::Result<()> {
         println!("{text}");
         return Ok(());
     }
-    fs::write(target, text + "\n")
+    write_whole(Path::new(target), &(text + "\n"))
+}
+
+/// Writes a file whole: whoever is interrupted leaves the one that was there before.
+fn write_whole(path: &Path, text: &str) -> io::Result<()> {
+    // A pipe or a device takes what it is given, and is not replaced.
+    if fs::symlink_metadata(path).is_ok_and(|found| !found.is_file()) {
+        return fs::write(path, text);
+    }
+    let mut part = path.as_os_str().to_owned();
+    part.push(".part");
+    fs::write(&part, text)?;
+    fs::rename(&part, path)
 }

@@ -13,6 +13,7 @@
 //!
 //! *IO: none; driver.rs starts threads and prints, crash/ works on files and devices*
 #![doc = include_str!("../README.md")]
+#![cfg_attr(doctest, doc = include_str!("../../docs/simulation.md"))]
 
 mod bucket;
 mod cache_disk;
@@ -28,18 +29,22 @@ mod plan;
 mod rng;
 mod scenario;
 mod trace;
+mod trial;
 
 pub use bucket::{BucketFaults, SimBucket};
-pub use cache_disk::CacheFaults;
-pub use check::Violation;
+pub use check::frames::FrameModel;
+pub use check::streams::{Seen, StreamModel};
+pub use check::watermarks::WatermarkModel;
+pub use check::{Violation, payload, value_of};
 pub use crash::main as crash_main;
 pub use disk::{CrashStyle, Device, DiskFaults, DiskShape, SimDisk};
-pub use driver::main;
+pub use driver::{TrialFailure, Trials, main};
 pub use env::SimEnv;
 pub use exec::{Executor, Handle, Limits, Stop, Tag};
-pub use mutants::{MUTANTS, Mutant, mutant};
+pub use mutants::mutant;
 pub use net::{Connected, Host, NetFaults, SimListener, SimNet, SimRead, SimWrite};
-pub use plan::{BrokerLife, BrokerPlan, Damage, End, Life, Plan, Scenario, Sync};
+pub use plan::{Plan, Scenario};
 pub use rng::Rng;
 pub use scenario::{RunReport, run_plan};
 pub use trace::Event;
+pub use trial::{Trial, run_trial};

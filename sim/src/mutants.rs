@@ -127,7 +127,7 @@ const fn groups(id: u16, name: &'static str) -> Mutant {
 }
 
 /// Every bug that is wired.
-pub const MUTANTS: &[Mutant] = &[
+pub(crate) const MUTANTS: &[Mutant] = &[
     wal(1, "ack on write completion before flush"),
     wal(2, "flush issued concurrently with writes it must cover"),
     wal(3, "fsync EIO retried as success"),

@@ -207,10 +207,21 @@ impl SimNet {
         }
     }
 
-    /// Nothing gets from `from` to `to` until the network heals.
+    /// Nothing gets from `from` to `to` until the network heals; what comes back does.
     pub fn block(&self, from: Host, to: Host) {
+        self.wires.state.lock().count("net_partition_one_way");
+        self.cut(from, to);
+    }
+
+    /// Nothing gets from one host to the other, nor back, until the network heals.
+    pub fn part(&self, one: Host, other: Host) {
+        self.wires.state.lock().count("net_partition");
+        self.cut(one, other);
+        self.cut(other, one);
+    }
+
+    fn cut(&self, from: Host, to: Host) {
         let mut state = self.wires.state.lock();
-        state.count("net_partition");
         self.handle
             .line(|| format!("net   nothing gets from={} to={}", from.0, to.0));
         state.blocked.insert((from, to));

@@ -26,9 +26,9 @@ use crate::disk::{DiskFaults, DiskShape};
 use crate::env::ClockFaults;
 use crate::rng::Rng;
 
-pub use broker::{BrokerLife, BrokerPlan};
+pub(crate) use broker::{BrokerLife, BrokerPlan};
 pub(crate) use cluster::{ClusterLife, ClusterPlan};
-pub use ends::{End, Sync};
+pub(crate) use ends::{End, Sync};
 pub use scenarios::Scenario;
 
 /// One life of the node: from open to its end.
@@ -56,6 +56,10 @@ pub enum Damage {
     BitRot,
     /// One write lands at another place.
     Misdirected,
+    /// One flush, or one DSYNC write, is answered and makes nothing durable; then power fails.
+    LyingFlush,
+    /// One read of the recovery gives a block as it was a life before.
+    StaleRead,
     /// One bit of a superblock slot flips: the other slot must do.
     SlotRot,
     /// A sector cannot be read: of an acknowledged, untrimmed frame, or behind the end of the log.
@@ -76,6 +80,8 @@ impl Damage {
         match self {
             Self::BitRot => "damage_bit_rot",
             Self::Misdirected => "damage_misdirected",
+            Self::LyingFlush => "damage_lying_flush",
+            Self::StaleRead => "damage_stale_read",
             Self::SlotRot => "damage_slot_rot",
             Self::Unreadable => "damage_unreadable",
             Self::Foreign => "damage_foreign",
@@ -104,8 +110,6 @@ pub struct Plan {
     /// Faults of the disk of the block cache (store); without it there is no such cache.
     #[serde(default)]
     pub cache: Option<CacheFaults>,
-    /// Bytes of a WAL segment.
-    pub segment_bytes: u64,
     /// Segments in the ring.
     pub segments: u64,
     /// Writers at a time.
@@ -146,32 +150,30 @@ impl Plan {
     pub fn new(seed: u64, scenario: Scenario) -> Self {
         let mut rng = Rng::new(seed, "plan");
         let mut device = Rng::new(seed, "plan: device");
+        let is_file = device.chance(500);
         let long = rng.chance(100);
         let lives = if long {
             rng.between(3, 8)
         } else {
             rng.between(1, 3)
         };
-        let damage = match rng.below(12) {
-            0 => Some(Damage::BitRot),
-            1 => Some(Damage::SlotRot),
-            2 => Some(Damage::Misdirected),
-            3 => Some(Damage::Foreign),
-            _ => None,
-        };
+        let damage = damage(&mut rng, seed, scenario);
         Self {
             seed,
             scenario,
             long,
             disk: DiskShape {
-                is_file: device.chance(500),
+                is_file,
                 ..disk_shape(&mut rng)
             },
             disk_faults: device_faults(&mut device, disk_faults(&mut rng)),
             cache: cache_faults(seed),
             bucket: late_faults(seed, bucket_faults(&mut rng)),
-            segment_bytes: 1 << rng.between(14, 16),
-            segments: rng.between(3, 6),
+            segments: {
+                // A draw that nothing uses any more keeps those behind it what they were.
+                _ = rng.between(14, 16);
+                rng.between(3, 6)
+            },
             writers: rng.between(1, 6),
             depth: rng.between(1, 6),
             payload_bytes_max: [40, 400, 3000, 9000][rng.index(4)],
@@ -188,14 +190,7 @@ impl Plan {
                 }
                 lives
             },
-            damage: match scenario {
-                Scenario::ObjectWal => object_damage(&mut Rng::new(seed, "plan: objects")),
-                Scenario::Wal => damage.or_else(|| {
-                    let unreadable = Rng::new(seed, "plan: sectors").chance(120);
-                    unreadable.then_some(Damage::Unreadable)
-                }),
-                _ => damage,
-            },
+            damage,
             clock: clock_faults(&mut Rng::new(seed, "plan: clock")),
             broker: match scenario {
                 Scenario::Broker => BrokerPlan::new(seed, long),
@@ -208,6 +203,28 @@ impl Plan {
                 ClusterPlan::default()
             },
         }
+    }
+}
+
+fn damage(rng: &mut Rng, seed: u64, scenario: Scenario) -> Option<Damage> {
+    let damage = match rng.below(12) {
+        0 => Some(Damage::BitRot),
+        1 => Some(Damage::SlotRot),
+        2 => Some(Damage::Misdirected),
+        3 => Some(Damage::Foreign),
+        _ => None,
+    };
+    match scenario {
+        Scenario::ObjectWal => object_damage(&mut Rng::new(seed, "plan: objects")),
+        Scenario::Wal => damage
+            .or_else(|| {
+                let unreadable = Rng::new(seed, "plan: sectors").chance(120);
+                unreadable.then_some(Damage::Unreadable)
+            })
+            .or_else(|| lies(&mut Rng::new(seed, "plan: lies"))),
+        Scenario::Metadata => damage,
+        // What lies under the others is damaged in these three.
+        _ => None,
     }
 }
 
@@ -247,6 +264,12 @@ fn takers(rng: &mut Rng, lives: &mut Vec<Life>) {
     });
     let takers: Vec<Life> = takers.collect();
     lives.splice(owner + 1..=owner, takers);
+}
+
+/// A device that says what is not so.
+fn lies(rng: &mut Rng) -> Option<Damage> {
+    let all = [Damage::LyingFlush, Damage::StaleRead];
+    all.get(rng.index(12)).copied()
 }
 
 fn object_damage(rng: &mut Rng) -> Option<Damage> {
@@ -401,7 +424,7 @@ fn life(rng: &mut Rng, long: bool, scenario: Scenario) -> Life {
 
 #[cfg(test)]
 mod tests {
-    use super::{Plan, Scenario};
+    use super::{Damage, Plan, Scenario};
 
     #[test]
     fn a_plan_follows_from_its_seed_and_survives_json() {
@@ -429,7 +452,23 @@ mod tests {
         assert!(both(&|plan| plan.bucket.conflict > 0));
         assert!(both(&|plan| plan.trim));
         assert!(both(&|plan| plan.object_wal));
-        assert!(both(&|plan| plan.damage.is_some()));
+        let plans_of_wal: Vec<Plan> = (0..500)
+            .map(|seed| Plan::new(seed, Scenario::Wal))
+            .collect();
+        for damage in [
+            Damage::BitRot,
+            Damage::SlotRot,
+            Damage::Misdirected,
+            Damage::LyingFlush,
+            Damage::StaleRead,
+            Damage::Foreign,
+            Damage::Unreadable,
+        ] {
+            let on = plans_of_wal
+                .iter()
+                .filter(|plan| plan.damage == Some(damage));
+            assert!((5..250).contains(&on.count()), "{damage:?}");
+        }
         let long = plans.iter().filter(|plan| plan.long).count();
         assert!((20..=90).contains(&long), "{long} of 500 are long");
     }

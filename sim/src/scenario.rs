@@ -11,11 +11,15 @@
 pub(crate) mod broker;
 pub(crate) mod cluster;
 pub(crate) mod common;
+#[cfg(test)]
+mod followed;
 pub(crate) mod gate;
 pub(crate) mod metadata;
 pub(crate) mod object;
+pub(crate) mod progress;
 pub(crate) mod store;
 pub(crate) mod tier;
+pub(crate) mod told;
 pub(crate) mod wal;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,7 +27,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use tidewater_types::set_mutant;
 
 use crate::check::Violation;
-use crate::exec::{Executor, panic_message};
+use crate::exec::{Executor, Stop, panic_message};
 use crate::plan::{Plan, Scenario};
 use crate::trace::{Event, Keep, Line};
 use common::failure_of;
@@ -49,6 +53,14 @@ pub struct RunReport {
     pub(crate) lines: Vec<Line>,
 }
 
+impl RunReport {
+    /// The same with `text`.
+    pub(crate) fn in_words(mut self) -> Self {
+        self.text = self.lines.iter().map(ToString::to_string).collect();
+        self
+    }
+}
+
 /// How a run is watched.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Watch {
@@ -65,16 +77,13 @@ pub fn run_plan(plan: &Plan, mutant: u16, keep_text: bool) -> RunReport {
         keep,
         impure_after_ns: None,
     };
-    let mut report = run_watched(plan, mutant, watch);
-    report.text = report.lines.iter().map(ToString::to_string).collect();
-    report
+    run_watched(plan, mutant, watch).in_words()
 }
 
 /// Carries `plan` out and keeps what `watch` asks for.
 pub(crate) fn run_watched(plan: &Plan, mutant: u16, watch: Watch) -> RunReport {
     set_mutant(mutant);
     let executor = Executor::new(plan.seed);
-    executor.keep(watch.keep);
     if let Some(wait_ns) = watch.impure_after_ns {
         let (handle, place) = (executor.handle(), Box::new(0_u8));
         executor.handle().call_after(wait_ns, move || {
@@ -82,16 +91,34 @@ pub(crate) fn run_watched(plan: &Plan, mutant: u16, watch: Watch) -> RunReport {
             handle.note(Event::Note, address as u64, 0);
         });
     }
+    let report = watched(executor, watch.keep, |executor| match plan.scenario {
+        Scenario::Wal => wal::run(executor, plan),
+        Scenario::Store => store::run(executor, plan),
+        Scenario::ObjectWal => object::run(executor, plan),
+        Scenario::Metadata => metadata::run(executor, plan),
+        Scenario::Tier => tier::run(executor, plan),
+        Scenario::Broker | Scenario::Brokers => broker::run(executor, plan),
+        Scenario::Cluster => cluster::run(executor, plan),
+    });
+    set_mutant(0);
+    report
+}
+
+/// How a run ended, and how often each fault struck as far as its parts count that.
+pub(crate) type Ended = (
+    Result<Result<(), Violation>, Stop>,
+    Vec<(&'static str, u64)>,
+);
+
+/// Calls `run` with the executor, and gathers what came of it.
+pub(crate) fn watched(
+    executor: Executor,
+    keep: Keep,
+    run: impl FnOnce(&Executor) -> Ended,
+) -> RunReport {
+    executor.keep(keep);
     // A plan made by hand may be none that a scenario can begin with: that is a finding too.
-    let run = catch_unwind(AssertUnwindSafe(|| match plan.scenario {
-        Scenario::Wal => wal::run(&executor, plan),
-        Scenario::Store => store::run(&executor, plan),
-        Scenario::ObjectWal => object::run(&executor, plan),
-        Scenario::Metadata => metadata::run(&executor, plan),
-        Scenario::Tier => tier::run(&executor, plan),
-        Scenario::Broker | Scenario::Brokers => broker::run(&executor, plan),
-        Scenario::Cluster => cluster::run(&executor, plan),
-    }));
+    let run = catch_unwind(AssertUnwindSafe(|| run(&executor)));
     let (failure, mut faults) = match run {
         Ok((outcome, faults)) => (failure_of(outcome), faults),
         Err(panic) => {
@@ -112,8 +139,7 @@ pub(crate) fn run_watched(plan: &Plan, mutant: u16, watch: Watch) -> RunReport {
         lines: executor.take_lines(),
     };
     drop(executor);
-    set_mutant(0);
-    tell_failure(&mut report, watch.keep);
+    tell_failure(&mut report, keep);
     report
 }
 

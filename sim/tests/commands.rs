@@ -1,10 +1,16 @@
 //! The commands as scripts meet them: JSON, files, exit codes.
 //!
 //! *IO: driver* (starts the simulator's own binary)
+#![allow(
+    clippy::disallowed_methods,
+    reason = "tests of a process wait for it in real time"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -76,8 +82,11 @@ fn a_campaign_tells_scripts_all_that_they_rely_on() {
     assert!(told["sometimes"].as_object().unwrap().len() > 20);
     assert!(told["determinism"]["rerun"].as_u64() > Some(0));
     assert_eq!(told["determinism"]["mismatches"], 0);
+    assert_eq!(told["complete"], true);
+    assert!(told["seeds_per_minute"].as_u64() > Some(0));
     let summary = fs::read_to_string(folder.path().join("summary.html")).unwrap();
     assert!(summary.contains("abc123") && summary.contains("object-wal"));
+    assert!(!summary.contains("bucket_fine"), "that is no fault");
 }
 
 #[test]
@@ -159,11 +168,120 @@ fn a_failure_shows_lanes_and_leaves_a_timeline_and_a_plan_that_shrinks() {
     };
     let output = replay(&small);
     assert_eq!(output.status.code(), Some(1));
-    assert_eq!(json(&output)["failures"][0]["key"], told["key"]);
+    let failure = json(&output)["failures"][0].clone();
+    assert_eq!(failure["key"], told["key"]);
+    // What a person is told to do shows the small plan again, not the seed that it came from.
+    let line = failure["replay"].as_str().unwrap().to_owned();
+    assert_eq!(told["replay"].as_str(), Some(&*line));
+    let again = told_again(folder.path(), &line);
+    assert_eq!(again["failures"][0]["key"], told["key"]);
+    assert_eq!(again["failures"][0]["num_events"], failure["num_events"]);
+    let page = fs::read_to_string(small.with_extension("html")).expect("a timeline");
+    assert!(page.contains(&line), "the page says it too");
     let mut saved: Value = serde_json::from_str(&fs::read_to_string(&small).unwrap()).unwrap();
     saved["mutant"] = 0.into();
     fs::write(&small, saved.to_string()).unwrap();
     assert_eq!(replay(&small).status.code(), Some(0));
+}
+
+/// What the command of a replay line tells.
+fn told_again(folder: &Path, line: &str) -> Value {
+    let (_, args) = line.split_once(" -- ").expect("a command of cargo");
+    let args = args.trim_end_matches(" --trace full").split(' ');
+    json(&sim(
+        folder,
+        &[args.collect(), vec!["--json", "-"]].concat(),
+    ))
+}
+
+#[test]
+fn an_edited_plan_is_replayed_from_its_file_and_leaves_its_timeline() {
+    let folder = folder("edited");
+    let plan = folder.path().join("mine.json");
+    let replay = |args: &[&str]| sim(folder.path(), &[&["replay"], args].concat());
+    // The first plan that the seeded bug spoils, with one fault more than its seed gives it.
+    let saved = (1..50).find_map(|seed: u64| {
+        let seed = seed.to_string();
+        let which = ["--seed", &seed, "--scenario", "wal", "--mutant", "1"];
+        let save = ["--save-plan", plan.to_str().unwrap()];
+        let output = replay(&[&which[..], &save].concat());
+        (output.status.code() == Some(1)).then(|| fs::read_to_string(&plan).unwrap())
+    });
+    let mut saved: Value = serde_json::from_str(&saved.expect("it is found")).unwrap();
+    saved["plan"]["disk_faults"]["slow"] = 77.into();
+    fs::write(&plan, saved.to_string()).unwrap();
+    let output = replay(&["--plan", plan.to_str().unwrap()]);
+    let line = words(&output.stdout);
+    let (_, line) = line.trim_end().split_once("replay: ").expect(&line);
+    assert!(
+        line.contains("--plan /") && !line.contains("--seed"),
+        "{line}"
+    );
+    let timeline = fs::read_to_string(folder.path().join("mine.html")).expect("unasked");
+    assert!(timeline.contains(line));
+    let events = told_again(folder.path(), line)["failures"][0]["num_events"].to_string();
+    assert!(words(&output.stdout).contains(&format!("events={events}")));
+    let kept: Value = serde_json::from_str(&fs::read_to_string(&plan).unwrap()).unwrap();
+    assert_eq!(kept, saved, "the plan stays as it was edited");
+}
+
+#[test]
+fn a_campaign_that_is_interrupted_has_left_all_that_it_found() {
+    let folder = folder("interrupted");
+    let told = folder.path().join("told.json");
+    let mut child = Command::new(env!("CARGO_BIN_EXE_tidewater-sim"))
+        .args(["campaign", "--minutes", "30", "--scenario", "store"])
+        .args(["--mutant", "24", "--json"])
+        .arg(&told)
+        .arg("--out")
+        .arg(folder.path())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the simulator starts");
+    let found = || -> Option<Value> {
+        let told: Value = serde_json::from_str(&fs::read_to_string(&told).ok()?).ok()?;
+        (told["failures"][0]["seed"].as_u64()).map(|_| told)
+    };
+    let since = Instant::now();
+    let told = loop {
+        match found() {
+            Some(told) => break Some(told),
+            None if since.elapsed() > Duration::from_secs(60) => break None,
+            None => sleep(Duration::from_millis(20)),
+        }
+    };
+    child.kill().expect("it runs");
+    child.wait().expect("it is gone");
+    let told = told.expect("what is found is written while the campaign runs");
+    assert_eq!(told["complete"], false);
+    let seed = &told["failures"][0]["seed"];
+    let timeline = folder.path().join(format!("store-{seed}-mutant-24.html"));
+    assert!(timeline.exists() && timeline.with_extension("json").exists());
+    let summary = fs::read_to_string(folder.path().join("summary.html")).unwrap();
+    assert!(summary.contains("Not complete") && summary.contains("--mutant 24"));
+}
+
+#[test]
+fn a_hunt_within_a_campaign_has_its_control_run_and_a_gate() {
+    let folder = folder("hunt");
+    let args = ["campaign", "--seeds", "1", "--scenario", "wal", "--mutants"];
+    let few = ["--max-seeds", "1", "--json", "-"];
+    let output = sim(folder.path(), &[&args[..], &few].concat());
+    assert_eq!(output.status.code(), Some(1), "some need more than a seed");
+    let told = json(&output);
+    assert!(told["scenarios"].as_object().unwrap().len() > 6, "{told}");
+    assert_eq!(told["failures"], Value::Array(Vec::new()));
+    let shown = words(&output.stderr);
+    assert!(
+        shown.contains("seeded bugs found, median 1 seeds"),
+        "{shown}"
+    );
+    let survivor = told["mutants"].as_array().unwrap().iter();
+    let survivor = survivor.clone().find(|row| row["killed"] == false).unwrap();
+    let reason = format!("{}) survived", survivor["name"].as_str().unwrap());
+    assert!(shown.contains(&reason), "{reason} in {shown}");
+    let summary = fs::read_to_string(folder.path().join("summary.html")).unwrap();
+    assert!(summary.contains(&reason));
 }
 
 #[test]

@@ -81,6 +81,8 @@ pub(super) enum Fate {
     /// Drawn where the completion arrives.
     UploadForgotten,
     PartsUnequal,
+    /// A listing goes on on another page, which is another look.
+    ShortPage,
 }
 
 impl Fate {
@@ -97,6 +99,7 @@ impl Fate {
             Self::Garbled => "bucket_garbled",
             Self::UploadForgotten => "bucket_upload_forgotten",
             Self::PartsUnequal => "bucket_parts_unequal",
+            Self::ShortPage => "bucket_short_page",
         }
     }
 }

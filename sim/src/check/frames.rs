@@ -34,16 +34,16 @@ struct Known {
     fate: Fate,
 }
 
-/// What is known of each frame.
+/// What is known of each frame; frames are told apart by the value of their [`payload`](super::payload).
 #[derive(Clone, Debug, Default)]
-pub(crate) struct FrameModel {
+pub struct FrameModel {
     frames: BTreeMap<u64, Known>,
     trim: Lsn,
 }
 
 impl FrameModel {
     /// The frame of `value` was accepted at `lsn`.
-    pub(crate) fn appended(&mut self, value: u64, lsn: Lsn) {
+    pub fn appended(&mut self, value: u64, lsn: Lsn) {
         self.frames.insert(
             value,
             Known {
@@ -54,36 +54,44 @@ impl FrameModel {
     }
 
     /// The frame of `value` was accepted by an owner that was fenced before.
-    pub(crate) fn doomed(&mut self, value: u64, lsn: Lsn) {
+    pub fn doomed(&mut self, value: u64, lsn: Lsn) {
         let fate = Fate::Gone;
         self.frames.insert(value, Known { lsn, fate });
     }
 
     /// Whether the frame of `value` must never be heard of again.
-    pub(crate) fn is_gone(&self, value: u64) -> bool {
+    pub fn is_gone(&self, value: u64) -> bool {
         let known = self.frames.get(&value);
         known.is_some_and(|known| known.fate == Fate::Gone)
     }
 
     /// The frame of `value` was acknowledged.
-    pub(crate) fn acked(&mut self, value: u64) {
+    pub fn acked(&mut self, value: u64) {
         if let Some(known) = self.frames.get_mut(&value) {
             known.fate = Fate::Promised;
         }
     }
 
+    /// Nothing proves what was promised from `lsn` on: it comes back or is gone for good.
+    pub fn doubtful_from(&mut self, lsn: Lsn) {
+        let frames = self.frames.values_mut();
+        for known in frames.filter(|known| known.lsn >= lsn && known.fate == Fate::Promised) {
+            known.fate = Fate::Appended;
+        }
+    }
+
     /// Everything below `lsn` may be forgotten.
-    pub(crate) fn trimmed(&mut self, lsn: Lsn) {
+    pub fn trimmed(&mut self, lsn: Lsn) {
         self.trim = self.trim.max(lsn);
     }
 
     /// Whether a frame at `lsn` was not trimmed.
-    pub(crate) fn is_wanted(&self, lsn: Lsn) -> bool {
+    pub fn is_wanted(&self, lsn: Lsn) -> bool {
         lsn >= self.trim
     }
 
     /// Frames that must come back.
-    pub(crate) fn promised(&self) -> impl Iterator<Item = (u64, Lsn)> {
+    pub fn promised(&self) -> impl Iterator<Item = (u64, Lsn)> {
         self.frames
             .iter()
             .filter(|(_, known)| known.fate == Fate::Promised && known.lsn >= self.trim)
@@ -94,7 +102,7 @@ impl FrameModel {
     ///
     /// # Errors
     /// What a right WAL would not have done.
-    pub(crate) fn recovered(&mut self, frames: &[(Lsn, Vec<u8>)]) -> Result<(), Violation> {
+    pub fn recovered(&mut self, frames: &[(Lsn, Vec<u8>)]) -> Result<(), Violation> {
         let mut served = BTreeMap::new();
         let mut last = None;
         for (lsn, bytes) in frames {
@@ -194,6 +202,17 @@ mod tests {
     }
 
     #[test]
+    fn a_doubtful_frame_comes_back_or_is_gone_for_good() {
+        let mut model = model(&[1, 2, 3], &[]);
+        model.doubtful_from(Lsn(20));
+        assert!(complaint(&mut model.clone(), &[]).contains("lost"));
+        assert!(complaint(&mut model.clone(), &served(&[1, 3])).contains("gap"));
+        assert_eq!(model.recovered(&served(&[1, 2])), Ok(()));
+        assert!(complaint(&mut model.clone(), &served(&[1])).contains("lost"));
+        assert!(complaint(&mut model, &served(&[1, 2, 3])).contains("resurrected"));
+    }
+
+    #[test]
     fn a_lost_acknowledged_frame_is_seen() {
         assert!(complaint(&mut model(&[1, 2], &[]), &served(&[1])).contains("lost"));
         assert!(complaint(&mut model(&[1], &[]), &[]).contains("lost"));
@@ -250,7 +269,7 @@ mod tests {
         let mut gone = model(&[1], &[2]);
         gone.recovered(&served(&[1])).unwrap();
         let resurrected = name(&mut gone, &served(&[1, 2]));
-        assert_eq!(resurrected, Some("aborted-read"));
+        assert_eq!(resurrected, Some("G1a"));
         let order = name(&mut model(&[1, 2], &[]), &served(&[2, 1]));
         assert_eq!(order, Some("int-nonmonotonic-poll"));
         let moved = [(Lsn(11), payload(1, 30))];

@@ -202,6 +202,7 @@ impl GroupModel {
 #[cfg(test)]
 mod tests {
     use super::GroupModel;
+    use crate::check::anomaly::anomaly;
 
     fn complaint(result: Result<(), crate::check::Violation>) -> String {
         result.unwrap_err().detail
@@ -281,6 +282,41 @@ mod tests {
         assert!(complaint(model.fetched(look, 0, Some((1, 6)))).contains("shows"));
         assert!(complaint(model.fetched(look, 1, Some((1, 5)))).contains("shows"));
         assert!(complaint(model.commit_acked(8)).contains("never began"));
+    }
+
+    #[test]
+    fn stale_generations_are_seen_whoever_is_ahead() {
+        let mut model = model();
+        model.joined(7);
+        for (id, generation) in [(2, 1), (3, 6), (4, -1)] {
+            model.commit_begun(id, 0, generation, 9);
+            assert!(complaint(model.commit_acked(id)).contains("stale"));
+        }
+        model.commit_begun(5, 0, 7, 9);
+        model.commit_acked(5).unwrap();
+    }
+
+    #[test]
+    fn bad_histories_have_the_names_that_others_give_them() {
+        let name = |result: Result<(), _>| anomaly(&result.unwrap_err());
+        let mut model = model();
+        let look = model.fetch_begun();
+        assert_eq!(name(model.fetched(look, 0, None)), Some("lost-write"));
+        assert_eq!(name(model.fetched(look, 0, Some((7, 9)))), Some("G1a"));
+        model.commit_begun(2, 0, 1, 9);
+        model.commit_refused(2);
+        assert_eq!(name(model.fetched(look, 0, Some((2, 9)))), Some("G1a"));
+        model.commit_begun(3, 0, 1, 10);
+        model.commit_acked(3).unwrap();
+        let look = model.fetch_begun();
+        let back = model.fetched(look, 0, Some((1, 5)));
+        assert_eq!(name(back), Some("nonmonotonic-poll"));
+        // What the other workload has no groups for.
+        model.owns(1, "a", &[0]).unwrap();
+        assert_eq!(name(model.owns(1, "b", &[0])), None);
+        model.joined(2);
+        model.commit_begun(4, 0, 1, 11);
+        assert_eq!(name(model.commit_acked(4)), None);
     }
 
     #[test]

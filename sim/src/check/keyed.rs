@@ -210,6 +210,7 @@ impl KeyedModel {
 mod tests {
     use super::{Keyed, KeyedModel, keyed_payload, parse_keyed};
     use crate::check::Violation;
+    use crate::check::anomaly::anomaly;
 
     fn record(delta: u8, key: u8, value: u64) -> Keyed {
         Keyed {
@@ -323,6 +324,21 @@ mod tests {
     fn compaction_above_the_bound_is_seen() {
         let last: Seen<'_> = (3, 2, &[record(0, 3, 12)]);
         assert!(complaint(read(2, &[last], 2_000)).contains("above the bound"));
+    }
+
+    #[test]
+    fn bad_histories_have_the_names_that_others_give_them() {
+        let name = |result: Result<(), _>| anomaly(&result.unwrap_err());
+        let newest: Seen<'_> = (3, 2, &[record(1, 1, 13)]);
+        assert_eq!(name(read(2, &[newest], 2_000)), Some("lost-write"));
+        assert_eq!(name(read(0, &[LAST], 1_099)), Some("lost-write"));
+        assert_eq!(name(read(0, &[(1, 1, &[])], 2_000)), Some("G1a"));
+        let twice = read(0, &[LAST, LAST], 2_000);
+        assert_eq!(name(twice), Some("int-nonmonotonic-poll"));
+        let moved = read(0, &[(0, 2, &[record(1, 1, 10)])], 2_000);
+        assert_eq!(name(moved), Some("inconsistent-offsets"));
+        let seen = [(0, 2, &b"not an entry"[..])];
+        assert_eq!(name(model().read(0, &seen, 2_000)), Some("G1a"));
     }
 
     #[test]

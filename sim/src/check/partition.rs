@@ -145,9 +145,15 @@ impl PartitionModel {
         let mut next = None;
         for (at, value) in records {
             // The first batch may begin before the offset that was asked for.
-            let follows = next.map_or(*at <= offset, |next| *at == next);
-            if !follows {
-                let detail = format!("gap: asked for {offset}, read {at} in place of {next:?}");
+            let wrong = match next {
+                None if *at > offset => "skip: the first is",
+                Some(next) if *at > next => "gap: behind it comes",
+                Some(next) if *at < next => "back: behind it comes",
+                _ => "",
+            };
+            if !wrong.is_empty() {
+                let place = next.unwrap_or(offset);
+                let detail = format!("{wrong} {at} in place of {place}, asked for {offset}");
                 return Err(Violation::new(LOG, detail));
             }
             next = Some(at + 1);
@@ -247,6 +253,7 @@ impl PartitionModel {
 #[cfg(test)]
 mod tests {
     use super::{Floor, PartitionModel, Value};
+    use crate::check::anomaly::anomaly;
 
     fn value(sequence: u32) -> Value {
         Value {
@@ -359,12 +366,44 @@ mod tests {
 
     #[test]
     fn gaps_strangers_and_answers_that_end_too_early_are_seen() {
-        assert!(complaint(model().read(1, &[(2, value(2))], 3)).contains("gap"));
+        assert!(complaint(model().read(1, &[(2, value(2))], 3)).contains("skip"));
         let gap = [(0, value(0)), (2, value(2))];
         assert!(complaint(model().read(0, &gap, 3)).contains("gap"));
         assert!(complaint(model().read(2, &[(2, value(9))], 3)).contains("nobody sent"));
         assert!(complaint(model().read(1, &[(0, value(0))], 2)).contains("ends before"));
         assert!(complaint(model().final_read(&[(0, value(0))], 2)).contains("ends at"));
+    }
+
+    #[test]
+    fn bad_histories_have_the_names_that_others_give_them() {
+        let name = |result: Result<(), _>| anomaly(&result.unwrap_err());
+        let all = [(0, value(0)), (1, value(1))];
+        let lost = model().final_read(&all[..1], 1);
+        assert_eq!(name(lost), Some("lost-write"));
+        assert_eq!(name(model().final_read(&all, 3)), Some("unseen"));
+        let short = model().read(1, &all[..1], 2);
+        assert_eq!(name(short), Some("unseen"));
+        let changed = model().acked(1, &[value(2)]);
+        assert_eq!(name(changed), Some("inconsistent-offsets"));
+        let duplicate = model().acked(2, &[value(1)]);
+        assert_eq!(name(duplicate), Some("duplicate"));
+        let swapped = [(2, value(3)), (3, value(2))];
+        let order = model().read(2, &swapped, 4);
+        assert_eq!(name(order), Some("nonmonotonic-send"));
+        let stranger = model().read(2, &[(2, value(9))], 3);
+        assert_eq!(name(stranger), Some("G1a"));
+        let above = model().read(1, &all[1..], 1);
+        assert_eq!(name(above), Some("precommitted-read"));
+        let skip = model().read(1, &[(2, value(2))], 3);
+        assert_eq!(name(skip), Some("poll-skip"));
+        let gap = model().read(0, &[(0, value(0)), (2, value(2))], 3);
+        assert_eq!(name(gap), Some("int-poll-skip"));
+        let back = model().read(0, &[all[0], all[1], all[1]], 3);
+        assert_eq!(name(back), Some("int-nonmonotonic-poll"));
+        let mut model = model();
+        let floor = model.floor();
+        assert_eq!(name(model.marks(0, 1, floor)), Some("nonmonotonic-poll"));
+        assert_eq!(name(model.marks(1, 2, floor)), Some("lost-write"));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //!
 //! *IO: none*
 
+use tidewater_types::Lsn;
 use tidewater_wal::Watermarks;
 
 use super::Violation;
@@ -16,7 +17,7 @@ const CHECKER: &str = "watermarks";
 
 /// The last watermarks seen in one life of a WAL.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct WatermarkModel {
+pub struct WatermarkModel {
     last: Watermarks,
 }
 
@@ -25,7 +26,7 @@ impl WatermarkModel {
     ///
     /// # Errors
     /// They are out of order, or one went back.
-    pub(crate) fn seen(&mut self, now: Watermarks) -> Result<(), Violation> {
+    pub fn seen(&mut self, now: Watermarks) -> Result<(), Violation> {
         let chain = [now.trimmed, now.durable, now.submitted, now.accepted];
         if !chain.is_sorted() {
             return Err(Violation::new(CHECKER, format!("out of order: {now:?}")));
@@ -45,11 +46,36 @@ impl WatermarkModel {
         self.last = now;
         Ok(())
     }
+
+    /// The frame at `lsn` was acknowledged, and these are the watermarks.
+    ///
+    /// # Errors
+    /// The durable one does not cover it.
+    pub fn acked(&self, lsn: Lsn) -> Result<(), Violation> {
+        let durable = self.last.durable;
+        if durable > lsn {
+            return Ok(());
+        }
+        let detail = format!("frame at {lsn} acknowledged, the durable mark is {durable}");
+        Err(Violation::new(CHECKER, detail))
+    }
+}
+
+/// A WAL closed in order: all that was `accepted` before is durable.
+///
+/// # Errors
+/// It is not.
+pub(crate) fn closed(accepted: Lsn, durable: Lsn) -> Result<(), Violation> {
+    if durable >= accepted {
+        return Ok(());
+    }
+    let detail = format!("closed with {durable} durable of {accepted} accepted");
+    Err(Violation::new(CHECKER, detail))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::WatermarkModel;
+    use super::{WatermarkModel, closed};
     use crate::check::anomaly::anomaly;
     use tidewater_types::Lsn;
     use tidewater_wal::Watermarks;
@@ -92,6 +118,26 @@ mod tests {
                 .detail
                 .contains("went back")
         );
+    }
+
+    #[test]
+    fn an_acknowledgement_above_the_durable_mark_is_seen() {
+        let mut model = WatermarkModel::default();
+        assert!(model.acked(Lsn(0)).is_err());
+        model.seen(marks([0, 10, 20, 30])).unwrap();
+        assert_eq!(model.acked(Lsn(9)), Ok(()));
+        for lsn in [10, 15, 29] {
+            assert!(model.acked(Lsn(lsn)).is_err(), "{lsn}");
+        }
+    }
+
+    #[test]
+    fn a_close_that_leaves_something_behind_is_seen() {
+        assert_eq!(closed(Lsn(30), Lsn(30)), Ok(()));
+        assert_eq!(closed(Lsn(30), Lsn(40)), Ok(()));
+        for durable in [0, 10, 29] {
+            assert!(closed(Lsn(30), Lsn(durable)).is_err(), "{durable}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 
 use super::faults::{CrashStyle, DiskFaults, DiskShape, Fault};
 use super::image::Image;
-use super::ops::{Op, Pending, State, crash_layers};
+use super::ops::{Op, Pending, State, Stray, crash_layers};
 use super::state::{Layers, Name};
 use crate::exec::Handle;
 use crate::rng::Rng;
@@ -70,6 +70,9 @@ impl Device {
             num_ops: 0,
             removed: None,
             misdirect_next: false,
+            lie_next: false,
+            older: None,
+            stale_at: None,
             since_astray: Vec::new(),
             bad_sectors: BTreeSet::new(),
             recent: VecDeque::new(),
@@ -87,7 +90,7 @@ impl Device {
     #[must_use]
     pub fn open(&self) -> Option<SimDisk> {
         let mut state = self.state.lock();
-        if !state.late_landing && (state.open || !state.pending.is_empty()) {
+        if state.open || !(state.late_landing || state.pending.is_empty()) {
             return None;
         }
         state.open = true;
@@ -125,6 +128,7 @@ impl Device {
         let state = &mut *guard;
         state.count(Fault::Kill);
         let gone = state.end_session();
+        state.late_landing = state.rng.chance(state.faults.late_landing);
         let State {
             pending,
             rng,
@@ -143,12 +147,6 @@ impl Device {
         drop(guard);
         drop(gone);
         self.handle.line(|| "disk  process killed".to_owned());
-    }
-
-    /// Lets the device open while writes of a former life are under way (a volume that was
-    /// attached elsewhere without a fence).
-    pub fn set_late_landing(&self, late: bool) {
-        self.state.lock().late_landing = late;
     }
 
     /// Changes what goes wrong from now on.
@@ -338,12 +336,30 @@ impl Device {
         self.handle.call_after(wait, move || device.finish(number));
     }
 
+    /// Writes of a user whose volume went elsewhere land there all the same, later.
+    pub(super) fn land_late(&self, strays: Vec<Stray>) {
+        for (write, pending) in strays {
+            let mut state = self.lock();
+            let (number, pending) = state.take_back(write, pending);
+            state.pending.insert(number, pending);
+            let mean = state.shape.write_ns;
+            let wait = state.rng.latency(mean);
+            drop(state);
+            let device = self.clone();
+            self.handle.call_after(wait, move || device.finish(number));
+        }
+    }
+
     /// The time of an operation has come.
     fn finish(&self, number: u64) {
         let mut state = self.lock();
         let Some(pending) = state.pending.remove(&number) else {
             return;
         };
+        let is_write = matches!(pending.op, Op::Write { .. });
+        if is_write && state.open && state.session != pending.session {
+            state.count(Fault::LateLanding);
+        }
         let (result, buf) = state.finish(pending.op);
         let moved = result.as_ref().map_or(u64::MAX, |moved| *moved as u64);
         let waker = if state.open && state.session == pending.session {

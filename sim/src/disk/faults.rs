@@ -10,7 +10,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// Faults of a disk, each in so many of 1,000 operations.
+/// Faults of a disk, each in so many of 1,000 operations (or kills, or creations of a name).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DiskFaults {
@@ -35,6 +35,9 @@ pub struct DiskFaults {
     pub removed: u32,
     /// A file gets no durable name: its directory cannot be synced, or the file not renamed.
     pub name_eio: u32,
+    /// Beyond contract: writes of a user that is gone, by a kill or a detachment, land when the next one is at work:
+    /// the device is free at once, and not when the last of them is over.
+    pub late_landing: u32,
     /// Beyond contract: a flush answers without making anything durable.
     pub lying_flush: u32,
     /// Beyond contract: a write lands at another block of the device.
@@ -46,10 +49,13 @@ pub struct DiskFaults {
 impl DiskFaults {
     /// Whether no operation ever fails: at worst it takes its time.
     pub(crate) fn are_harmless(&self) -> bool {
-        let slow = self.slow;
+        let Self {
+            slow, late_landing, ..
+        } = *self;
         *self
             == Self {
                 slow,
+                late_landing,
                 ..Self::default()
             }
     }
@@ -99,6 +105,7 @@ pub(crate) enum Fault {
     Slow,
     Removed,
     Detached,
+    LateLanding,
     LostName,
     LyingFlush,
     MisdirectedWrite,
@@ -124,6 +131,7 @@ impl Fault {
             Self::Slow => "disk_slow",
             Self::Removed => "disk_removed",
             Self::Detached => "disk_detached",
+            Self::LateLanding => "disk_late_landing",
             Self::LostName => "disk_lost_name",
             Self::LyingFlush => "disk_lying_flush",
             Self::MisdirectedWrite => "disk_misdirected_write",

@@ -14,7 +14,8 @@ use tidewater_wal::{AlignedBuf, Completion, DiskOp};
 use tokio::sync::oneshot;
 
 use super::faults::{CrashStyle, DiskFaults, DiskShape, Fault};
-use super::state::{Layers, Name};
+use super::image::Image;
+use super::state::{Layers, Name, Write};
 use crate::check::{values_in, values_word};
 use crate::rng::Rng;
 
@@ -36,6 +37,7 @@ pub(super) struct State {
     /// The user the device is open for.
     pub(super) session: u64,
     pub(super) open: bool,
+    /// What the last user left under way does not keep the next one out.
     pub(super) late_landing: bool,
     pub(super) pending: BTreeMap<u64, Pending>,
     pub(super) next_pending: u64,
@@ -45,6 +47,12 @@ pub(super) struct State {
     /// The device is gone until it is opened again.
     pub(super) removed: Option<Removal>,
     pub(super) misdirect_next: bool,
+    /// The next flush that has something to cover, or the next DSYNC write, lies.
+    pub(super) lie_next: bool,
+    /// What a read may give a block of, in place of what is there.
+    pub(super) older: Option<Image>,
+    /// The block that was read as it had been.
+    pub(super) stale_at: Option<u64>,
     /// First bytes of each write taken since the last one that went astray.
     pub(super) since_astray: Vec<[u8; 4]>,
     /// Numbers of sectors that cannot be read until they are written again.
@@ -65,6 +73,9 @@ pub(super) struct Removal {
     /// Its size, as whoever opened it remembers it.
     pub(super) num_bytes: u64,
 }
+
+/// A write under way when its user lost the volume, and its operation.
+pub(super) type Stray = (Write, Pending);
 
 /// A user whose volume is elsewhere.
 pub(super) struct Detached {
@@ -293,6 +304,7 @@ impl State {
             &self.layers.cache
         };
         let moved = fill(&mut buf, |bytes| image.read(position, &mut bytes[..limit]));
+        self.age_a_block(position, &mut buf.as_mut_slice()[..moved]);
         (Ok(moved), Some(buf))
     }
 
@@ -327,13 +339,19 @@ impl State {
             self.bad_sectors.retain(|sector| !written.contains(sector));
         }
         self.layers.complete(number, moved);
-        if durable {
+        if durable && self.lies() {
+            self.layers.disown(number);
+        } else if durable {
             self.layers.make_durable(number);
         }
         (Ok(moved), Some(buf))
     }
 
     fn finish_flush(&mut self, mark: u64) -> io::Result<usize> {
+        if self.layers.is_due(mark) && self.lies() {
+            self.layers.flush_failed(mark);
+            return Ok(0);
+        }
         if self.strikes(Fault::FlushEio, self.faults.flush_eio) {
             self.layers.flush_failed(mark);
             return Err(io::Error::from_raw_os_error(EIO));

@@ -217,6 +217,19 @@ impl Layers {
         }
     }
 
+    /// Whether a flush submitted at `mark` has something to make durable.
+    pub(super) fn is_due(&self, mark: u64) -> bool {
+        let due = |write: &Write| matches!(write.stage, Stage::Completed(order) if order < mark);
+        self.writes.values().any(due)
+    }
+
+    /// No flush ever covers the completed write.
+    pub(super) fn disown(&mut self, number: u64) {
+        if let Some(write) = self.writes.get_mut(&number) {
+            write.stage = Stage::Stray;
+        }
+    }
+
     /// The completed write survives every crash from now on.
     pub(super) fn make_durable(&mut self, number: u64) {
         let Some(write) = self.writes.remove(&number) else {

@@ -92,8 +92,11 @@ fn the_lock_frees_only_when_the_last_write_of_a_killed_process_has_landed() {
 
 #[test]
 fn with_late_landing_a_write_arrives_after_the_next_process_began() {
-    run(DiskFaults::default(), async |device, handle| {
-        device.set_late_landing(true);
+    let faults = DiskFaults {
+        late_landing: 1000,
+        ..DiskFaults::default()
+    };
+    run(faults, async |device, handle| {
         let mut disk = device.open().unwrap();
         for id in 0..16 {
             disk.submit(id, write(7, 1));
@@ -119,6 +122,82 @@ fn with_late_landing_a_write_arrives_after_the_next_process_began() {
         assert!(disk.poll().is_none(), "a dead process hears nothing");
         let last = std::iter::from_fn(|| next.poll()).last().unwrap();
         assert_eq!(last.buf.unwrap().as_slice(), [7; 512]);
+        let counts = device.fault_counts();
+        assert!(counts.iter().any(|(name, _)| *name == "disk_late_landing"));
+    });
+}
+
+#[test]
+fn with_late_landing_a_write_arrives_where_its_volume_went() {
+    let faults = DiskFaults {
+        late_landing: 1000,
+        ..DiskFaults::default()
+    };
+    run(faults, async |device, handle| {
+        let mut old = device.open().unwrap();
+        for id in 0..16 {
+            old.submit(id, write(7, 1));
+        }
+        assert!(device.detach(CrashStyle::None));
+        let mut new = device.open().expect("the volume is free at once");
+        for _ in 0..16 {
+            assert!(done(&mut old, &handle).await.result.is_err());
+        }
+        handle.sleep(Duration::from_millis(1)).await;
+        new.submit(1, DiskOp::Flush);
+        done(&mut new, &handle).await.result.unwrap();
+        assert_eq!(device.durable_bytes(0, 512), vec![7; 512]);
+    });
+}
+
+#[test]
+fn a_lying_flush_strikes_once_and_no_later_flush_makes_up_for_it() {
+    run(DiskFaults::default(), async |device, handle| {
+        let mut disk = device.open().unwrap();
+        device.lie_next(true);
+        disk.submit(1, DiskOp::Flush);
+        done(&mut disk, &handle).await.result.unwrap();
+        for (id, op) in [(2, write(7, 1)), (3, DiskOp::Flush), (4, DiskOp::Flush)] {
+            disk.submit(id, op);
+            done(&mut disk, &handle).await.result.unwrap();
+        }
+        assert!(device.durable_bytes(0, 512).is_empty());
+        assert_eq!(device.image().bytes(0, 512), vec![7; 512]);
+        for (id, op) in [(5, write(8, 1)), (6, DiskOp::Flush)] {
+            disk.submit(id, op);
+            done(&mut disk, &handle).await.result.unwrap();
+        }
+        assert_eq!(device.durable_bytes(0, 512), vec![8; 512]);
+        assert_eq!(device.fault_counts(), [("disk_lying_flush", 1)]);
+    });
+}
+
+#[test]
+fn a_stale_read_gives_one_block_as_it_was_and_then_as_it_is() {
+    run(DiskFaults::default(), async |device, handle| {
+        let mut disk = device.open().unwrap();
+        disk.submit(1, write(7, 4));
+        done(&mut disk, &handle).await.result.unwrap();
+        device.show_older(Some(device.image()));
+        disk.submit(2, write(8, 2));
+        done(&mut disk, &handle).await.result.unwrap();
+        let mut odd = 0;
+        for id in 3..60 {
+            let buf = AlignedBuf::new(2048, 512);
+            disk.submit(id, DiskOp::Read { position: 0, buf });
+            let read = done(&mut disk, &handle).await.buf.unwrap();
+            let whole = [[8; 1024], [7; 1024]].concat();
+            if read.as_slice() != whole {
+                odd += 1;
+                let at = usize::try_from(device.stale_at().unwrap()).unwrap();
+                assert!(at == 0 || at == 512);
+                let mut was = whole;
+                was[at..at + 512].fill(7);
+                assert_eq!(read.as_slice(), was);
+            }
+        }
+        assert_eq!(odd, 1);
+        assert_eq!(device.fault_counts(), [("disk_stale_read", 1)]);
     });
 }
 
@@ -150,6 +229,7 @@ fn every_fault_strikes_and_is_counted() {
         slow: 0,
         removed: 0,
         name_eio: 0,
+        late_landing: 0,
         lying_flush: 100,
         misdirected_write: 100,
         stale_read: 100,

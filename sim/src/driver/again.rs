@@ -6,7 +6,8 @@
 //! Invariants
 //! 1. The other process fills memory with other bytes, has holes in its heap, another number of
 //!    arenas, another threshold for large blocks, and runs on a stack of another size.
-//! 2. A process that does not answer is a mismatch, never a pass.
+//! 2. Alike are two runs with one trace and one verdict.
+//! 3. A process that does not answer is a mismatch, never a pass.
 //!
 //! *IO: driver*
 #![allow(
@@ -50,6 +51,8 @@ pub(super) struct Told {
     pub(super) trace_hash: u64,
     pub(super) num_events: u64,
     pub(super) checkpoints: Vec<u64>,
+    /// What must not be and was.
+    pub(super) failure: Option<String>,
     /// Where its heap and its stack lie.
     pub(super) layout: [u64; 2],
 }
@@ -70,13 +73,24 @@ pub(super) fn in_another_process(plan: &Plan, mutant: u16) -> Result<Told, Strin
 
 /// What differs between a run here and one there, if anything does.
 pub(super) fn mismatch(here: &RunReport, there: &Told) -> Option<String> {
+    let verdict = |failure: Option<String>| failure.unwrap_or_else(|| "ended well".to_owned());
+    let ours = here.failure.as_ref().map(ToString::to_string);
     if (here.trace_hash, here.num_events) == (there.trace_hash, there.num_events) {
-        return None;
+        return (ours != there.failure).then(|| {
+            format!(
+                "one trace and two verdicts; here: {}; in another process: {}",
+                verdict(ours),
+                verdict(there.failure.clone())
+            )
+        });
     }
     let pairs = here.checkpoints.iter().zip(&there.checkpoints);
     let agreed = pairs.take_while(|(a, b)| a == b).count();
+    let found = ours.map_or(String::new(), |found| {
+        format!("; the run here found {found}")
+    });
     Some(format!(
-        "trace {:016x} here, {:016x} in another process; alike for {} of {} and {} events; `diff` names the first that differs",
+        "trace {:016x} here, {:016x} in another process; alike for {} of {} and {} events; `diff` names the first that differs{found}",
         here.trace_hash,
         there.trace_hash,
         agreed * 1024,
@@ -177,6 +191,7 @@ fn tell(ask: &Ask) -> Result<Told, String> {
         trace_hash: report.trace_hash,
         num_events: report.num_events,
         checkpoints: report.checkpoints,
+        failure: report.failure.map(|found| found.to_string()),
         layout: [place(&holes[0][0]), place(&on_stack)],
     })
 }
@@ -199,6 +214,7 @@ fn scramble(salt: u64) -> Vec<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::{Told, mismatch, scramble};
+    use crate::check::Violation;
     use crate::scenario::RunReport;
 
     #[test]
@@ -213,6 +229,7 @@ mod tests {
             trace_hash,
             num_events,
             checkpoints: checkpoints.to_vec(),
+            failure: None,
             layout: [0; 2],
         };
         assert_eq!(mismatch(&here, &told(5, 3000, &[1, 2])), None);
@@ -220,6 +237,34 @@ mod tests {
         assert!(other.contains("alike for 1024 of 3000"), "{other}");
         let shorter = mismatch(&here, &told(5, 2999, &[1, 2])).unwrap();
         assert!(shorter.contains("and 2999 events"), "{shorter}");
+    }
+
+    #[test]
+    fn another_verdict_on_the_same_trace_is_a_mismatch_too() {
+        let lost = Violation::new("log", "lost");
+        let here = |failure| RunReport {
+            failure,
+            ..RunReport::default()
+        };
+        let there = |failure: Option<&Violation>| Told {
+            trace_hash: 0,
+            num_events: 0,
+            checkpoints: Vec::new(),
+            failure: failure.map(ToString::to_string),
+            layout: [0; 2],
+        };
+        let both = here(Some(lost.clone()));
+        assert_eq!(mismatch(&both, &there(Some(&lost))), None);
+        let found = mismatch(&both, &there(None)).unwrap();
+        assert!(found.contains("here: log: lost;"), "{found}");
+        assert!(found.contains("another process: ended well"), "{found}");
+        assert!(mismatch(&here(None), &there(Some(&lost))).is_some());
+        let other = Violation::new("log", "gap");
+        assert!(mismatch(&both, &there(Some(&other))).is_some());
+        let mut elsewhere = there(None);
+        elsewhere.trace_hash = 9;
+        let found = mismatch(&both, &elsewhere).unwrap();
+        assert!(found.ends_with("the run here found log: lost"), "{found}");
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! Invariants
 //! 1. Results come out in the order of the seeds, whatever thread ran them.
 //! 2. One seed of a hundred, and the first of each campaign, runs again in another process; a
-//!    differing trace is a failure.
+//!    differing trace or verdict is a failure.
 //!
 //! *IO: driver*
 #![allow(
@@ -29,7 +29,7 @@ use crate::scenario::{RunReport, Watch, run_watched};
 use crate::trace::Keep;
 
 /// One seed in so many of 1,000 runs again in another process.
-const AGAIN_PER_MILLE: u32 = 10;
+pub(super) const AGAIN_PER_MILLE: u32 = 10;
 
 /// When a campaign is over.
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +57,8 @@ pub(super) struct SeedResult {
     pub(super) report: RunReport,
     pub(super) rerun: bool,
     pub(super) sometimes: Vec<(&'static str, u64)>,
-    /// What its thread took for it.
+    /// What its thread took for it: the run with its checkers, and the second run in another
+    /// process where there was one; not the making of the plan.
     pub(super) took: Duration,
 }
 
@@ -71,13 +72,13 @@ pub(super) fn run_one(plan: &Plan, mutant: u16, keep: Keep, rerun: bool) -> Seed
     };
     let mut report = quietly(|| run_watched(plan, mutant, watch));
     let sometimes = sometimes_hits();
-    let took = start.elapsed();
     if rerun {
         let other = again::in_another_process(plan, mutant);
         if let Some(detail) = other.map_or_else(Some, |told| again::mismatch(&report, &told)) {
             report.failure = Some(Violation::new("determinism", detail));
         }
     }
+    let took = start.elapsed();
     SeedResult {
         seed: plan.seed,
         scenario: plan.scenario,
@@ -96,6 +97,14 @@ impl Campaign {
         }
     }
 
+    /// How much of 1 is done after so many seeds and so much time.
+    pub(super) fn share(&self, num_seeds: u64, took: Duration) -> f64 {
+        match self.budget {
+            Budget::Seeds(most) => num_seeds as f64 / most as f64,
+            Budget::Time(most) => took.as_secs_f64() / most.as_secs_f64(),
+        }
+    }
+
     fn run(&self, number: u64) -> SeedResult {
         let seed = self.first_seed.wrapping_add(number);
         let scenario = self.scenario.unwrap_or(Scenario::of_seed(seed));
@@ -106,23 +115,36 @@ impl Campaign {
 }
 
 /// Runs all seeds; `each` sees the results in order and may stop the rest by `false`.
-pub(super) fn run_campaign(campaign: Campaign, mut each: impl FnMut(SeedResult) -> bool) {
+pub(super) fn run_campaign(campaign: Campaign, each: impl FnMut(SeedResult) -> bool) {
     let start = Instant::now();
+    let run = |number| (!campaign.is_over(number, start)).then(|| campaign.run(number));
+    on_all_cores(run, each);
+}
+
+/// Calls `run` with 0, 1, … until it answers `None`; `each` sees the answers in that order and may
+/// stop the rest by `false`.
+pub(super) fn on_all_cores<T: Send>(
+    run: impl Fn(u64) -> Option<T> + Sync,
+    mut each: impl FnMut(T) -> bool,
+) {
     let next = AtomicU64::new(0);
     let stop = AtomicBool::new(false);
     let (sender, results) = mpsc::channel();
     std::thread::scope(|scope| {
         for _ in 0..num_threads() {
             let sender = sender.clone();
-            let (next, stop) = (&next, &stop);
+            let (next, stop, run) = (&next, &stop, &run);
             scope.spawn(move || {
                 loop {
                     let number = next.fetch_add(1, Ordering::Relaxed);
-                    if campaign.is_over(number, start) || stop.load(Ordering::Relaxed) {
+                    if stop.load(Ordering::Relaxed) {
                         return;
                     }
+                    let Some(result) = run(number) else {
+                        return;
+                    };
                     // The receiver is gone only when nobody wants results any more.
-                    drop(sender.send((number, campaign.run(number))));
+                    drop(sender.send((number, result)));
                 }
             });
         }

@@ -12,7 +12,10 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::campaign::{Budget, Campaign};
-use super::commands::{self, CampaignOptions, Out, ReplayOptions};
+use super::commands::{self, CampaignOptions, ReplayOptions};
+use super::gate::SEEDS_MAX;
+use super::live::Out;
+use super::report::Origin;
 use super::{again, diff, hush_panics, is_known, refused, shrinking};
 use crate::plan::saved::SavedPlan;
 use crate::plan::{Plan, Scenario};
@@ -55,7 +58,7 @@ enum TraceArg {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Runs seeds; one line each.
+    /// Runs seeds; one line each, and all about each kind of failure.
     Run {
         /// How many seeds.
         #[arg(long, default_value_t = 100)]
@@ -83,7 +86,7 @@ enum Command {
         #[arg(long)]
         mutants: bool,
         /// Seeds after which a seeded bug counts as survivor.
-        #[arg(long, default_value_t = 10_000)]
+        #[arg(long, default_value_t = SEEDS_MAX)]
         max_seeds: u64,
         /// Takes a fault that never struck and a path that was never reached for a failure.
         #[arg(long)]
@@ -114,7 +117,7 @@ enum Command {
         /// Shows swim lanes although nothing failed.
         #[arg(long)]
         lanes: bool,
-        /// Where to write the timeline.
+        /// Where to write the timeline; of a failure it lies among the results otherwise.
         #[arg(long)]
         html: Option<PathBuf>,
     },
@@ -127,7 +130,8 @@ enum Command {
         /// Plans to run at most.
         #[arg(long, default_value_t = 3_000)]
         tries: u64,
-        /// Where to save the result; `NAME.small.json` beside the plan, or among the results.
+        /// Where to save the result, its timeline beside it; `NAME.small.json` beside the plan, or
+        /// among the results.
         #[arg(long)]
         save: Option<PathBuf>,
     },
@@ -144,7 +148,7 @@ enum Command {
     /// Hunts every seeded bug until it is found.
     Mutants {
         /// Seeds after which a bug counts as survivor.
-        #[arg(long, default_value_t = 10_000)]
+        #[arg(long, default_value_t = SEEDS_MAX)]
         max_seeds: u64,
         /// The first seed.
         #[arg(long, default_value_t = 1)]
@@ -233,11 +237,15 @@ fn one_plan(command: Command, out: &Out<'_>) -> ExitCode {
                 html: html.as_deref(),
                 save_plan: save_plan.as_deref(),
             };
-            let saved = match (plan, seed) {
-                (Some(path), _) => read_plan(&path, &which),
-                (None, seed) => of_seed(seed.unwrap_or(1), &which),
+            let origin = plan.as_deref().map_or(Origin::Seed, Origin::File);
+            let saved = match origin {
+                Origin::File(path) => read_plan(path, &which),
+                Origin::Seed => of_seed(seed.unwrap_or(1), &which),
             };
-            saved.map_or_else(|code| code, |saved| commands::replay(&saved, &asked, out))
+            saved.map_or_else(
+                |code| code,
+                |saved| commands::replay(&saved, origin, &asked, out),
+            )
         }
         Command::Shrink {
             plan,
@@ -257,7 +265,6 @@ fn one_plan(command: Command, out: &Out<'_>) -> ExitCode {
                 return refused("write", &save, &why);
             }
             hush_panics();
-            let save = save.display().to_string();
             shrinking::run(&saved.plan, saved.mutant, tries, &save, out.json)
         }
         Command::Diff {

@@ -1,77 +1,57 @@
 //! What the commands do: run, campaign, mutants, replay, report.
 //!
-//! *Owns*: their lines and exit codes. *Does not own*: arguments (cli.rs), sums (report.rs).
+//! *Owns*: their lines and exit codes. *Does not own*: arguments (cli.rs), what is told
+//! and written while seeds run, and in the end (live.rs), sums (report.rs).
 //!
 //! Exit codes: 0 all well; 1 a finding; 2 bad usage; 3 a file that cannot be written or read.
 //!
 //! *IO: driver*
 #![allow(
     clippy::disallowed_methods,
-    reason = "a driver: campaigns are timed by a real clock"
+    reason = "a driver: it reads and writes files"
 )]
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
 
 use super::campaign::{Campaign, SeedResult, run_campaign, run_one};
-use super::finding::{Finding, told};
-use super::hunt::{control, hunt};
-use super::page::page;
-use super::report::{Failure, Sums, replay_line};
-use super::{git, header, hush_panics, is_known, num_threads, refused, write_json};
+use super::finding::Finding;
+use super::hunt::Hunt;
+use super::live::{Live, Out, write_page};
+use super::report::{Origin, Sums, replay_line};
+use super::{git, header, hush_panics, is_known, num_threads, refused};
 use crate::check::anomaly::anomaly;
-use crate::plan::faults::NOT_PLANNED;
+use crate::plan::Scenario;
 use crate::plan::saved::SavedPlan;
-use crate::plan::{Plan, Scenario};
 use crate::scenario::RunReport;
 use crate::trace::Keep;
 
-/// Kinds of failures of a campaign that are shown in full.
-const SHOWN_MAX: usize = 5;
-
-/// Where results go.
-pub(super) struct Out<'a> {
-    pub(super) json: Option<&'a str>,
-    pub(super) folder: &'a Path,
-}
-
-impl Out<'_> {
-    /// Standard output belongs to the JSON.
-    fn is_quiet(&self) -> bool {
-        self.json == Some("-")
-    }
-
-    fn finish(&self, sums: &Sums) -> ExitCode {
-        if let Some(path) = self.json
-            && let Err(why) = write_json(sums, path)
-        {
-            return refused("write", path, &why);
-        }
-        ExitCode::from(u8::from(!sums.is_good()))
-    }
-}
-
-/// The line of a seed that failed.
-fn failed(head: &str, failure: &Failure) -> String {
-    let known = failure.anomaly.as_ref();
-    let known = known.map_or(String::new(), |name| format!(" anomaly={name}"));
+/// The line of a run that is over.
+fn line(result: &SeedResult, mutant: u16, origin: Origin<'_>) -> String {
+    let SeedResult {
+        seed,
+        scenario,
+        report,
+        ..
+    } = result;
+    let head = format!(
+        "seed={seed} scenario={} trace={:016x} events={}",
+        scenario.name(),
+        report.trace_hash,
+        report.num_events
+    );
+    let Some(failure) = &report.failure else {
+        return format!("{head} ok");
+    };
+    let known = anomaly(failure).map_or(String::new(), |name| format!(" anomaly={name}"));
     format!(
         "{head} FAIL checker={}{known} {} replay: {}",
-        failure.checker, failure.detail, failure.replay
-    )
-}
-
-fn head(result: &SeedResult) -> String {
-    format!(
-        "seed={} scenario={} trace={:016x} events={}",
-        result.seed,
-        result.scenario.name(),
-        result.report.trace_hash,
-        result.report.num_events
+        failure.checker,
+        failure.detail,
+        replay_line(*seed, *scenario, mutant, origin)
     )
 }
 
@@ -83,25 +63,29 @@ pub(super) fn run(campaign: Campaign, options: &str, out: &Out<'_>) -> ExitCode 
     hush_panics();
     let name = campaign.scenario.map_or("all", Scenario::name);
     header(campaign.first_seed, name, campaign.mutant, options);
-    let mut sums = Sums::new(git());
-    let start = Instant::now();
+    let mut live = match Live::new(out, None) {
+        Ok(live) => live,
+        Err(code) => return code,
+    };
+    let is_drawn_over = std::io::stdout().is_terminal();
+    let mut num_seeds = 0;
     run_campaign(campaign, |result| {
-        let head = head(&result);
-        let line = match sums.add(&result, campaign.mutant) {
-            Some(failure) => failed(&head, failure),
-            None => format!("{head} ok"),
-        };
-        if !out.is_quiet() {
+        let line = line(&result, campaign.mutant, Origin::Seed);
+        if out.is_quiet() {
+            if result.report.failure.is_some() {
+                live.print(|| eprintln!("{line}"));
+            }
+        } else if is_drawn_over {
+            live.print(|| println!("{line}"));
+        } else {
             println!("{line}");
-        } else if result.report.failure.is_some() {
-            eprintln!("{line}");
         }
+        live.add(&result, campaign.mutant);
+        num_seeds += 1;
+        live.tick(&campaign, num_seeds);
         true
     });
-    sums.finish(num_threads());
-    show_kinds(&sums, campaign.mutant, out.folder);
-    summary(&sums, start.elapsed());
-    out.finish(&sums)
+    live.end(false)
 }
 
 /// What a campaign is asked beside its seeds.
@@ -123,125 +107,32 @@ pub(super) fn campaign(campaign: Campaign, asked: &CampaignOptions<'_>, out: &Ou
     hush_panics();
     let name = campaign.scenario.map_or("all", Scenario::name);
     header(campaign.first_seed, name, campaign.mutant, asked.options);
-    let mut sums = Sums::new(git());
-    let mut progress = Progress::new();
+    let default = || out.folder.join("summary.html");
+    let page = asked.page.map_or_else(default, Path::to_owned);
+    let mut live = match Live::new(out, Some(page)) {
+        Ok(live) => live,
+        Err(code) => return code,
+    };
+    let mut num_seeds = 0;
     run_campaign(campaign, |result| {
-        let head = head(&result);
-        if let Some(failure) = sums.add(&result, campaign.mutant) {
-            progress.clear();
-            eprintln!("{}", failed(&head, failure));
+        if result.report.failure.is_some() {
+            let line = line(&result, campaign.mutant, Origin::Seed);
+            live.print(|| eprintln!("{line}"));
         }
-        progress.show(&sums);
+        live.add(&result, campaign.mutant);
+        num_seeds += 1;
+        live.tick(&campaign, num_seeds);
         true
     });
-    progress.clear();
-    sums.finish(num_threads());
-    show_kinds(&sums, campaign.mutant, out.folder);
     if let Some(max_seeds) = asked.mutants {
-        hunt_all(&[], campaign.first_seed, max_seeds, &mut sums);
-    }
-    summary(&sums, progress.start.elapsed());
-    let default = out.folder.join("summary.html");
-    let path = asked.page.unwrap_or(&default);
-    if let Err(why) = write_page(&sums, path) {
-        return refused("write", path, &why);
-    }
-    eprintln!("summary: {}", path.display());
-    let mut never = [Sums::never(&sums.faults), Sums::never(&sums.sometimes)].concat();
-    never.retain(|name| !NOT_PLANNED.contains(name));
-    if asked.strict && !never.is_empty() {
-        eprintln!("never in this campaign: {}", never.join(", "));
-        let code = out.finish(&sums);
-        return if code == ExitCode::SUCCESS {
-            ExitCode::from(1)
-        } else {
-            code
+        let asked = Hunt {
+            only: &[],
+            first_seed: campaign.first_seed,
+            max_seeds,
         };
+        asked.run(&mut live);
     }
-    out.finish(&sums)
-}
-
-fn write_page(sums: &Sums, path: &Path) -> std::io::Result<()> {
-    if let Some(folder) = path.parent() {
-        fs::create_dir_all(folder)?;
-    }
-    fs::write(path, page(sums))
-}
-
-/// Shows the fastest seed of each kind of failure.
-fn show_kinds(sums: &Sums, mutant: u16, folder: &Path) {
-    for (failure, count) in sums.distinct().into_iter().take(SHOWN_MAX) {
-        eprintln!(
-            "\n{} ({count} seeds)\nreplay: {}",
-            failure.key, failure.replay
-        );
-        let scenario = failure.scenario.parse();
-        let plan = Plan::new(failure.seed, scenario.expect("a scenario that ran"));
-        let report = told(&plan, mutant);
-        let finding = Finding {
-            plan: &plan,
-            mutant,
-            report: &report,
-        };
-        finding.show(folder);
-    }
-}
-
-fn summary(sums: &Sums, took: Duration) {
-    for (name, row) in &sums.scenarios {
-        eprintln!(
-            "{name:<12} {:>8} seeds {:>8} a minute {:>8.2} virtual hours",
-            row.seeds, row.seeds_per_minute, row.virtual_hours
-        );
-    }
-    eprintln!(
-        "{} seeds, {} failed in {} ways, {} run twice, {} differed, {:.1} s",
-        sums.num_seeds(),
-        sums.failures.len(),
-        sums.distinct().len(),
-        sums.determinism.rerun,
-        sums.determinism.mismatches,
-        took.as_secs_f64()
-    );
-}
-
-/// One line that is written over, on a terminal only.
-struct Progress {
-    start: Instant,
-    last: Instant,
-    on: bool,
-}
-
-impl Progress {
-    fn new() -> Self {
-        let start = Instant::now();
-        Self {
-            start,
-            last: start,
-            on: std::io::stderr().is_terminal(),
-        }
-    }
-
-    fn show(&mut self, sums: &Sums) {
-        if !self.on || self.last.elapsed() < Duration::from_millis(200) {
-            return;
-        }
-        self.last = Instant::now();
-        let seeds = sums.num_seeds();
-        let a_minute = seeds as f64 * 60.0 / self.start.elapsed().as_secs_f64();
-        eprint!(
-            "\r\x1b[K{seeds} seeds, {a_minute:.0} a minute, {} failed",
-            sums.failures.len()
-        );
-        // A line of progress that is not seen does no harm.
-        drop(std::io::stderr().flush());
-    }
-
-    fn clear(&self) {
-        if self.on {
-            eprint!("\r\x1b[K");
-        }
-    }
+    live.end(asked.strict)
 }
 
 /// `mutants`: hunts each, and runs the control.
@@ -251,40 +142,17 @@ pub(super) fn mutants(only: &[u16], seed: u64, max_seeds: u64, out: &Out<'_>) ->
     }
     hush_panics();
     header(seed, "all", 0, &format!("max_seeds={max_seeds}"));
-    let mut sums = Sums::new(git());
-    let start = Instant::now();
-    hunt_all(only, seed, max_seeds, &mut sums);
-    control(seed, max_seeds, &mut sums);
-    sums.finish(num_threads());
-    show_kinds(&sums, 0, out.folder);
-    summary(&sums, start.elapsed());
-    out.finish(&sums)
-}
-
-fn hunt_all(only: &[u16], seed: u64, max_seeds: u64, sums: &mut Sums) {
-    eprintln!(
-        "{:>3}  {:<10} {:>6}  {:<11} name",
-        "id", "group", "seeds", "checker"
-    );
-    hunt(only, seed, max_seeds, sums, |row| {
-        let seeds = row
-            .seeds_to_kill
-            .map_or("-".to_owned(), |seeds| seeds.to_string());
-        let checker = row.checker.as_deref().unwrap_or("SURVIVED");
-        eprintln!(
-            "{:>3}  {:<10} {seeds:>6}  {checker:<11} {}",
-            row.id, row.group, row.name
-        );
-    });
-    let rows = sums.mutants.iter();
-    let mut kills: Vec<u64> = rows.filter_map(|row| row.seeds_to_kill).collect();
-    kills.sort_unstable();
-    eprintln!(
-        "{} of {} mutants killed, median {} seeds",
-        kills.len(),
-        sums.mutants.len(),
-        kills.get(kills.len() / 2).copied().unwrap_or(0)
-    );
+    let mut live = match Live::new(out, None) {
+        Ok(live) => live,
+        Err(code) => return code,
+    };
+    let asked = Hunt {
+        only,
+        first_seed: seed,
+        max_seeds,
+    };
+    asked.run(&mut live);
+    live.end(false)
 }
 
 /// What a replay tells, and until where.
@@ -298,7 +166,12 @@ pub(super) struct ReplayOptions<'a> {
 }
 
 /// `replay`: one seed or plan again.
-pub(super) fn replay(saved: &SavedPlan, asked: &ReplayOptions<'_>, out: &Out<'_>) -> ExitCode {
+pub(super) fn replay(
+    saved: &SavedPlan,
+    origin: Origin<'_>,
+    asked: &ReplayOptions<'_>,
+    out: &Out<'_>,
+) -> ExitCode {
     let (plan, mutant) = (&saved.plan, saved.mutant);
     hush_panics();
     header(plan.seed, plan.scenario.name(), mutant, "");
@@ -306,20 +179,23 @@ pub(super) fn replay(saved: &SavedPlan, asked: &ReplayOptions<'_>, out: &Out<'_>
     let report = &result.report;
     if !out.is_quiet() {
         tell(report, asked);
-        println!("{}", end_line(plan, mutant, report));
+        println!("{}", line(&result, mutant, origin));
     }
     let finding = Finding {
         plan,
         mutant,
+        origin,
         report,
     };
     if asked.lanes || report.failure.is_some() {
         eprint!("{}", finding.lanes());
     }
-    if let Some(path) = asked.html
-        && let Err(why) = finding.write_timeline(path)
-    {
-        return refused("write", path, &why);
+    if let Some(path) = asked.html {
+        if let Err(why) = finding.write_timeline(path) {
+            return refused("write", path, &why);
+        }
+    } else if report.failure.is_some() {
+        finding.leave(out.folder);
     }
     if let Some(path) = asked.save_plan
         && let Err(why) = fs::write(path, finding.saved().text())
@@ -327,8 +203,9 @@ pub(super) fn replay(saved: &SavedPlan, asked: &ReplayOptions<'_>, out: &Out<'_>
         return refused("write", path, &why);
     }
     let mut sums = Sums::new(git());
-    sums.add(&result, mutant);
-    sums.finish(num_threads());
+    sums.add(&result, mutant, origin);
+    sums.complete = true;
+    sums.finish(num_threads(), result.took);
     out.finish(&sums)
 }
 
@@ -347,23 +224,6 @@ fn tell(report: &RunReport, asked: &ReplayOptions<'_>) {
             return;
         }
     }
-}
-
-fn end_line(plan: &Plan, mutant: u16, report: &RunReport) -> String {
-    let head = format!(
-        "seed={} trace={:016x} events={}",
-        plan.seed, report.trace_hash, report.num_events
-    );
-    let Some(failure) = &report.failure else {
-        return format!("{head} ok");
-    };
-    let known = anomaly(failure).map_or(String::new(), |name| format!(" anomaly={name}"));
-    format!(
-        "{head} FAIL checker={}{known} {} replay: {}",
-        failure.checker,
-        failure.detail,
-        replay_line(plan.seed, plan.scenario, mutant)
-    )
 }
 
 /// `report`: the page of campaigns that were saved as JSON.
@@ -388,8 +248,8 @@ pub(super) fn report(files: &[PathBuf], html: &Path, out: &Out<'_>) -> ExitCode 
         }
     }
     let sums = sums.unwrap_or_default();
-    if let Err(why) = write_page(&sums, html) {
-        return refused("write", html, &why);
+    if let Err(code) = write_page(&sums, html) {
+        return code;
     }
     eprintln!("summary: {}", html.display());
     out.finish(&sums)

@@ -25,6 +25,8 @@ struct Comparison {
     alike: bool,
     num_events: [u64; 2],
     trace: [String; 2],
+    /// How each failed, if it did.
+    failure: [Option<String>; 2],
     /// Where heap and stack of each lie.
     layout: [[u64; 2]; 2],
     first_difference: Option<Difference>,
@@ -70,7 +72,8 @@ pub(super) fn diff(
         Ok([Err(why), _] | [_, Err(why)]) => return refused("compare", folder, &why),
         Err(_) => return refused("compare", folder, &"two answers are needed"),
     };
-    let alike = (one.trace_hash, one.num_events) == (other.trace_hash, other.num_events);
+    let alike = (one.trace_hash, one.num_events, &one.failure)
+        == (other.trace_hash, other.num_events, &other.failure);
     let comparison = Comparison {
         seed: plan.seed,
         scenario: plan.scenario.name(),
@@ -78,6 +81,7 @@ pub(super) fn diff(
         num_events: [one.num_events, other.num_events],
         trace: [one.trace_hash, other.trace_hash].map(|hash| format!("{hash:016x}")),
         layout: [one.layout, other.layout],
+        failure: [one.failure, other.failure],
         first_difference: first_difference(&texts[0], &texts[1]),
     };
     tell(&comparison);
@@ -101,6 +105,12 @@ fn tell(found: &Comparison) {
             "alike: {} events, trace {}",
             found.num_events[0], found.trace[0]
         );
+    }
+    if found.failure[0] != found.failure[1] {
+        for (number, failure) in found.failure.iter().enumerate() {
+            let verdict = failure.as_deref().unwrap_or("ends well");
+            eprintln!("process {}: {verdict}", number + 1);
+        }
     }
     let Some(difference) = &found.first_difference else {
         return;

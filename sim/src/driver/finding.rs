@@ -8,8 +8,8 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::report::{key_of, replay_line};
-use super::{quietly, refused};
+use super::report::{Origin, key_of, replay_line};
+use super::{quietly, refused, write_whole};
 use crate::check::anomaly::anomaly;
 use crate::plan::Plan;
 use crate::plan::saved::{Found, SavedPlan};
@@ -30,10 +30,18 @@ pub(super) fn told(plan: &Plan, mutant: u16) -> RunReport {
 pub(super) struct Finding<'a> {
     pub(super) plan: &'a Plan,
     pub(super) mutant: u16,
+    /// What has the plan.
+    pub(super) origin: Origin<'a>,
     pub(super) report: &'a RunReport,
 }
 
 impl Finding<'_> {
+    /// The command that shows it again.
+    pub(super) fn replay(&self) -> String {
+        let Plan { seed, scenario, .. } = self.plan;
+        replay_line(*seed, *scenario, self.mutant, self.origin)
+    }
+
     /// The swim lanes around the failure.
     pub(super) fn lanes(&self) -> String {
         lanes::lanes(&story::read(&self.report.lines))
@@ -49,11 +57,11 @@ impl Finding<'_> {
         let head = Head {
             title: format!("seed {} of {name}, mutant {}", self.plan.seed, self.mutant),
             failure,
-            replay: replay_line(self.plan.seed, self.plan.scenario, self.mutant),
+            replay: self.replay(),
         };
-        fs::write(
+        write_whole(
             path,
-            timeline::page(&head, &story::read(&self.report.lines)),
+            &timeline::page(&head, &story::read(&self.report.lines)),
         )
     }
 
@@ -72,9 +80,8 @@ impl Finding<'_> {
         }
     }
 
-    /// Shows the finding: lanes on standard error, timeline and plan below `folder`.
-    pub(super) fn show(&self, folder: &Path) {
-        eprint!("{}", self.lanes());
+    /// Leaves the timeline below `folder`, and the plan unless a file has it; tells where.
+    pub(super) fn leave(&self, folder: &Path) {
         match self.write_files(folder) {
             Ok(page) => eprintln!("timeline: {}", page.display()),
             // The finding stands in the terminal; a full disk must not hide it.
@@ -84,15 +91,29 @@ impl Finding<'_> {
 
     fn write_files(&self, folder: &Path) -> io::Result<PathBuf> {
         fs::create_dir_all(folder)?;
+        let name = match self.origin {
+            Origin::File(path) => path.file_stem().unwrap_or_default().to_owned(),
+            Origin::Seed => self.name().into(),
+        };
+        let below = |extension: &str| {
+            let mut name = name.clone();
+            name.push(extension);
+            folder.join(name)
+        };
+        if let Origin::Seed = self.origin {
+            write_whole(&below(".json"), &self.saved().text())?;
+        }
+        let page = below(".html");
+        self.write_timeline(&page)?;
+        Ok(page)
+    }
+
+    fn name(&self) -> String {
         let mutant = if self.mutant == 0 {
             String::new()
         } else {
             format!("-mutant-{}", self.mutant)
         };
-        let name = format!("{}-{}{mutant}", self.plan.scenario.name(), self.plan.seed);
-        fs::write(folder.join(format!("{name}.json")), self.saved().text())?;
-        let page = folder.join(format!("{name}.html"));
-        self.write_timeline(&page)?;
-        Ok(page)
+        format!("{}-{}{mutant}", self.plan.scenario.name(), self.plan.seed)
     }
 }

@@ -7,6 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
+use super::gate;
 use super::report::Sums;
 
 const STYLE: &str = "body{font:14px/1.5 system-ui,sans-serif;margin:24px;max-width:70em}\
@@ -39,9 +40,10 @@ fn verdict(sums: &Sums, out: &mut String) {
     push(
         out,
         format!(
-            "<p{kind}>{} seeds, {} failed in {} ways; {} ran again in another process, {} differed; \
-             {} of {} seeded bugs survived.</p>",
+            "<p{kind}>{} seeds, {} a minute, {} failed in {} ways; {} ran again in another process, \
+             {} differed; {} of {} seeded bugs survived.</p>",
             sums.num_seeds(),
+            sums.seeds_per_minute,
             sums.failures.len(),
             sums.distinct().len(),
             determinism.rerun,
@@ -50,19 +52,29 @@ fn verdict(sums: &Sums, out: &mut String) {
             sums.mutants.len(),
         ),
     );
+    if !sums.complete {
+        let line = "<p class=\"bad\">Not complete: it still runs, or was interrupted.</p>";
+        push(out, line.to_owned());
+    }
 }
 
 fn scenarios(sums: &Sums, out: &mut String) {
-    let rows = sums.scenarios.iter().map(|(name, sums)| {
-        vec![
-            text(name),
-            number(sums.seeds),
-            number(sums.seeds_per_minute),
-            format!("<td class=\"n\">{:.2}", sums.virtual_hours),
-        ]
-    });
+    let row = |name: &str, seeds: u64, rate: u64, hours: f64| {
+        let hours = format!("<td class=\"n\">{hours:.2}");
+        vec![text(name), number(seeds), number(rate), hours]
+    };
+    let rows = sums
+        .scenarios
+        .iter()
+        .map(|(name, sums)| row(name, sums.seeds, sums.seeds_per_minute, sums.virtual_hours));
+    let hours = sums.scenarios.values().map(|sums| sums.virtual_hours);
+    let rate = sums.seeds_per_minute;
+    let total = row("all", sums.num_seeds(), rate, hours.sum());
     let heads = ["scenario", "seeds", "seeds a minute", "virtual hours"];
-    table(out, "Scenarios", &heads, rows);
+    table(out, "Scenarios", &heads, rows.chain([total]));
+    let line = "<p>Seeds a minute of a scenario: on all cores, if it alone ran; of all: by the time \
+                that passed. Second runs in another process are included in both.</p>";
+    push(out, line.to_owned());
 }
 
 fn failures(sums: &Sums, out: &mut String) {
@@ -95,21 +107,10 @@ fn mutants(sums: &Sums, out: &mut String) {
     if sums.mutants.is_empty() {
         return;
     }
-    let mut kills: Vec<u64> = sums
-        .mutants
-        .iter()
-        .filter_map(|row| row.seeds_to_kill)
-        .collect();
-    kills.sort_unstable();
-    push(
-        out,
-        format!(
-            "<p>{} of {} seeded bugs found; median {} seeds.</p>",
-            kills.len(),
-            sums.mutants.len(),
-            kills.get(kills.len() / 2).copied().unwrap_or(0)
-        ),
-    );
+    push(out, format!("<p>{}.</p>", gate::verdict(&sums.mutants)));
+    for reason in gate::broken(&sums.mutants) {
+        push(out, format!("<p class=\"bad\">{}</p>", text(&reason)));
+    }
     let rows = sums.mutants.iter().map(|row| {
         let seeds = row
             .seeds_to_kill
@@ -175,7 +176,8 @@ fn text(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::page;
-    use crate::driver::report::{Failure, MutantRow, ScenarioSums, Sums};
+    use crate::driver::gate::MutantRow;
+    use crate::driver::report::{Failure, ScenarioSums, Sums};
 
     #[test]
     fn the_page_tells_what_was_found_and_what_never_happened() {
@@ -190,6 +192,7 @@ mod tests {
         sums.failures.push(Failure {
             seed: 77,
             scenario: "wal".to_owned(),
+            mutant: 0,
             checker: "log".to_owned(),
             key: "log: lost <value>".to_owned(),
             replay: "replay --seed 77".to_owned(),
@@ -207,8 +210,16 @@ mod tests {
             detail: None,
         });
         sums.faults.insert("kill".to_owned(), 4);
+        sums.seeds_per_minute = 987;
+        let running = page(&sums);
+        assert!(running.contains("Not complete"));
+        sums.complete = true;
         let page = page(&sums);
+        assert!(!page.contains("Not complete") && !page.contains("bucket_fine"));
         for wanted in [
+            "987 a minute",
+            "<td>all<td class=\"n\">12<td class=\"n\">987<td class=\"n\">1.25",
+            "survived</p>",
             "abc&lt;def",
             "3456",
             "1.25",

@@ -5,14 +5,15 @@
 //!
 //! *IO: driver*
 
-use std::fs;
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
 
 use super::finding::{Finding, told};
-use super::report::key_of;
-use super::{header, quietly, refused, write_json};
+use super::progress::{Progress, a_minute};
+use super::report::{Origin, key_of};
+use super::{header, quietly, refused, write_json, write_whole};
 use crate::plan::Plan;
 use crate::plan::saved::Found;
 use crate::plan::shrink::shrink;
@@ -21,7 +22,8 @@ use crate::scenario::{RunReport, run_plan};
 /// What a search made of a plan.
 #[derive(Serialize)]
 struct Outcome<'a> {
-    plan: &'a str,
+    plan: String,
+    replay: &'a str,
     checker: &'a str,
     key: &'a str,
     tried: u64,
@@ -30,12 +32,21 @@ struct Outcome<'a> {
     json_bytes: [usize; 2],
 }
 
-/// Shrinks `plan` and saves the result at `out`.
+impl Outcome<'_> {
+    fn tell(&self) {
+        eprintln!(
+            "{} of {} smaller plans fail alike; {} events before, {} now; saved as {}",
+            self.accepted, self.tried, self.num_events[0], self.num_events[1], self.plan
+        );
+    }
+}
+
+/// Shrinks `plan`, saves the result at `out` and its timeline beside it.
 pub(super) fn run(
     plan: &Plan,
     mutant: u16,
     tries_max: u64,
-    out: &str,
+    out: &Path,
     json: Option<&str>,
 ) -> ExitCode {
     header(
@@ -50,22 +61,30 @@ pub(super) fn run(
         return ExitCode::from(2);
     };
     eprintln!("keeps: {}", found.key);
+    let mut search = Search::new(tries_max);
     let fails = |plan: &Plan| {
         let report = quietly(|| run_plan(plan, mutant, false));
         // With a seeded bug: what fails without it shows something else.
-        let is_same = self::found(&report).as_ref() == Some(&found);
-        is_same && (mutant == 0 || quietly(|| run_plan(plan, 0, false)).failure.is_none())
+        let is_same = self::found(&report).as_ref() == Some(&found)
+            && (mutant == 0 || quietly(|| run_plan(plan, 0, false)).failure.is_none());
+        search.tell(is_same);
+        is_same
     };
     let shrunk = shrink(plan, tries_max, fails);
+    drop(search);
     let report = told(&shrunk.plan, mutant);
     let finding = Finding {
         plan: &shrunk.plan,
         mutant,
+        origin: Origin::File(out),
         report: &report,
     };
     eprint!("{}", finding.lanes());
+    let page = out.with_extension("html");
+    let replay = finding.replay();
     let outcome = Outcome {
-        plan: out,
+        plan: out.display().to_string(),
+        replay: &replay,
         checker: &found.checker,
         key: &found.key,
         tried: shrunk.tried,
@@ -76,19 +95,55 @@ pub(super) fn run(
             text.map_or(0, |text| text.len())
         }),
     };
-    eprintln!(
-        "{} of {} smaller plans fail alike; {} events before, {} now; saved as {out}",
-        outcome.accepted, outcome.tried, outcome.num_events[0], outcome.num_events[1]
-    );
-    if let Err(why) = fs::write(out, finding.saved().text()) {
+    outcome.tell();
+    if let Err(why) = write_whole(out, &finding.saved().text()) {
         return refused("write", out, &why);
     }
+    if let Err(why) = finding.write_timeline(&page) {
+        return refused("write", page, &why);
+    }
+    eprintln!("timeline: {}\nreplay: {replay}", page.display());
     if let Some(path) = json
         && let Err(why) = write_json(&outcome, path)
     {
         return refused("write", path, &why);
     }
     ExitCode::SUCCESS
+}
+
+/// How far the search is.
+struct Search {
+    progress: Progress,
+    tries_max: u64,
+    tried: u64,
+    smaller: u64,
+}
+
+impl Search {
+    fn new(tries_max: u64) -> Self {
+        Self {
+            progress: Progress::new(),
+            tries_max,
+            tried: 0,
+            smaller: 0,
+        }
+    }
+
+    /// One more plan was run.
+    fn tell(&mut self, is_same: bool) {
+        self.tried += 1;
+        self.smaller += u64::from(is_same);
+        let Self {
+            tries_max,
+            tried,
+            smaller,
+            ..
+        } = *self;
+        let rate = a_minute(tried, self.progress.elapsed());
+        self.progress.tick(tried as f64 / tries_max as f64, || {
+            format!("{tried} of at most {tries_max} plans, {rate} a minute, {smaller} smaller")
+        });
+    }
 }
 
 fn found(report: &RunReport) -> Option<Found> {

@@ -20,6 +20,7 @@ mod lives;
 mod member;
 mod node;
 mod offsets;
+mod oracle;
 mod producer;
 mod stray;
 mod unacked;
@@ -82,7 +83,7 @@ async fn all(world: Arc<World>) -> Result<(), Violation> {
     leave(&world, running, Leave::Close).await?;
     let running = begin(&world, 0, calm_life(&world), false).await;
     read_all(&world).await?;
-    leave(&world, running, Leave::Close).await?;
+    leave(&world, running, Leave::Flush).await?;
     let tag = world.next_tag();
     fsck(&world.handle, world.plan.seed, tag, &world.bucket).await
 }
@@ -172,10 +173,7 @@ async fn troubles(world: Arc<World>) {
         match rng.below(8) {
             0 => world.net.block(client, NODE),
             1 => world.net.block(NODE, client),
-            2 => {
-                world.net.block(client, NODE);
-                world.net.block(NODE, client);
-            }
+            2 => world.net.part(client, NODE),
             3 => {
                 let what = [Cut::Requests, Cut::Answers, Cut::Both][rng.index(3)];
                 world.cut_from_bucket(0, what, time);
@@ -187,6 +185,7 @@ async fn troubles(world: Arc<World>) {
             }
             _ => {
                 sometimes!("broker: a life is paused");
+                world.handle.strike("pause");
                 let life = world.latest(0);
                 world.handle.stop(life);
                 world.handle.sleep(time).await;

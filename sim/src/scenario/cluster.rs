@@ -14,6 +14,8 @@
 
 mod life;
 mod node;
+mod oracle;
+mod ports;
 mod work;
 mod world;
 
@@ -237,6 +239,7 @@ async fn troubles(world: Arc<World>) {
             2 => gate.cut(Cut::Both, time),
             3 => {
                 sometimes!("cluster: a node is paused");
+                world.handle.strike("pause");
                 world.handle.stop(tag);
                 world.handle.sleep(time).await;
                 world.handle.resume(tag);

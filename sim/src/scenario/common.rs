@@ -4,17 +4,20 @@
 //!
 //! *IO: none*
 
+pub(crate) mod oracle;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_bucket::Bucket;
-use tidewater_s3stream::{FsckOptions, Severity};
+use tidewater_s3stream::FsckOptions;
 use tidewater_types::Env;
-use tidewater_wal::{DeviceWalConfig, WalError, WalMode};
+use tidewater_wal::{DeviceWalConfig, WalMode};
 
 use crate::bucket::SimBucket;
-use crate::check::Violation;
-use crate::disk::{Device, SimDisk};
+pub(crate) use crate::check::holds;
+use crate::check::{self, Violation, liveness};
+use crate::disk::{Device, DiskFaults, SimDisk};
 use crate::env::SimEnv;
 use crate::exec::{Handle, Limits, Stop, Tag};
 use crate::plan::{Plan, Sync};
@@ -65,19 +68,16 @@ impl Drop for Opening {
     }
 }
 
-/// Whether reads that failed explain the refusal: both superblocks unreadable is told as damage.
-pub(crate) fn unreadable(plan: &Plan, error: &WalError) -> bool {
-    let faults = &plan.disk_faults;
-    (faults.read_eio > 0 || faults.removed > 0)
-        && matches!(error, WalError::SuperblocksDamaged { .. })
+/// Whether reads fail in a plan, so that both superblocks may be unreadable.
+pub(crate) fn reads_fail(faults: &DiskFaults) -> bool {
+    faults.read_eio > 0 || faults.removed > 0
 }
 
 /// What a run's end says is wrong.
 pub(crate) fn failure_of(outcome: Result<Result<(), Violation>, Stop>) -> Option<Violation> {
     match outcome {
         Ok(result) => result.err(),
-        Err(stop @ Stop::Panic { .. }) => Some(Violation::new("panic", stop.to_string())),
-        Err(stop) => Some(Violation::new("liveness", stop.to_string())),
+        Err(stop) => Some(liveness::stopped(&stop)),
     }
 }
 
@@ -91,17 +91,6 @@ pub(crate) fn wal_config(plan: &Plan, sync: Sync) -> DeviceWalConfig {
         },
         ..DeviceWalConfig::tiny()
     }
-}
-
-/// Whether `needle` stands somewhere in `bytes`.
-pub(crate) fn holds(bytes: &[u8], needle: &[u8]) -> bool {
-    let (Some(first), len) = (needle.get(..16), needle.len()) else {
-        return false;
-    };
-    bytes
-        .windows(16)
-        .enumerate()
-        .any(|(at, window)| window == first && bytes.get(at..at + len) == Some(needle))
 }
 
 /// The objects and the metadata agree.
@@ -118,30 +107,5 @@ pub(crate) async fn fsck(
         ..FsckOptions::default()
     };
     let report = tidewater_s3stream::fsck(bucket, env, options).await;
-    let report = report.map_err(|error| Violation::new("fsck", format!("refused: {error}")))?;
-    match report
-        .findings
-        .iter()
-        .find(|finding| finding.severity == Severity::Error)
-    {
-        None => Ok(()),
-        Some(finding) => Err(Violation::new("fsck", format!("{finding:?}"))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::holds;
-    use crate::check::payload;
-
-    #[test]
-    fn bytes_are_found_whole_or_not_at_all() {
-        let needle = payload(5, 100);
-        let around = [vec![0; 37], needle.clone(), vec![1; 9]].concat();
-        assert!(holds(&around, &needle));
-        assert!(!holds(&around[..130], &needle));
-        let mut torn = around;
-        torn[100] ^= 1;
-        assert!(!holds(&torn, &needle));
-    }
+    check::fsck::ended(report.as_ref().map(|report| &report.findings[..]), false)
 }

@@ -21,7 +21,7 @@ use futures_util::future::{Either, join_all, select};
 use tokio::sync::oneshot;
 
 use crate::bucket::BucketFaults;
-use crate::check::Violation;
+use crate::check::{Violation, liveness};
 use crate::exec::{Executor, Stop};
 use crate::plan::{End, Life, Plan};
 use crate::scenario::common::LIMITS;
@@ -29,6 +29,8 @@ use life::Work;
 use process::Process;
 use world::World;
 
+/// At so many of 1,000 ends of lives the bucket is checked.
+const CHECKS: u32 = 300;
 /// How long a life without faults may take, in virtual time.
 const HEALED_TIME_MAX: Duration = Duration::from_secs(120);
 
@@ -105,12 +107,11 @@ async fn live(world: &Arc<World>, node: u32, life: Life, work: Work) {
         Work::Healed | Work::ReadAll => HEALED_TIME_MAX,
     };
     let over = Box::pin(world.handle.sleep(time));
-    if let Either::Right(_) = select(done, over).await
-        && work != Work::Planned
-    {
-        let detail = "a life without faults did not end";
-        world.fail(Violation::new("liveness", detail));
-    }
+    let is_done = matches!(select(done, over).await, Either::Left(_));
+    let result = liveness::done(is_done || work == Work::Planned, || {
+        "a life without faults did not end".to_owned()
+    });
+    world.check(result);
     match life.end {
         End::PowerLoss | End::Close => world.handle.kill(process.tag),
         End::Kill => {
@@ -118,4 +119,5 @@ async fn live(world: &Arc<World>, node: u32, life: Life, work: Work) {
             process.hold_up(time, world.draw_chance(500));
         }
     }
+    world.check_bucket(CHECKS);
 }

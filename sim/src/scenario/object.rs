@@ -22,7 +22,7 @@ use futures_util::future::{Either, select};
 use tokio::sync::oneshot;
 
 use crate::bucket::BucketFaults;
-use crate::check::Violation;
+use crate::check::{Violation, liveness};
 use crate::exec::{Executor, Stop};
 use crate::plan::{End, Life, Plan};
 use crate::scenario::common::LIMITS;
@@ -101,14 +101,11 @@ async fn live(world: &Arc<World>, life: Life, work: Work) -> Result<(), Violatio
         HEALED_TIME_MAX
     };
     let over = Box::pin(world.handle.sleep(time));
-    if let Either::Right(_) = select(done, over).await
-        && work != Work::Planned
-    {
-        world.fail(Violation::new(
-            "liveness",
-            "a life without faults did not end",
-        ));
-    }
+    let is_done = matches!(select(done, over).await, Either::Left(_));
+    let result = liveness::done(is_done || work == Work::Planned, || {
+        "a life without faults did not end".to_owned()
+    });
+    world.check(result);
     match life.end {
         End::PowerLoss | End::Close => world.handle.kill(tag),
         End::Kill => {

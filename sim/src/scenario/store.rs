@@ -15,7 +15,6 @@ mod life;
 mod node;
 pub(super) mod opener;
 pub(super) mod owners;
-mod progress;
 mod verify;
 pub(super) mod world;
 mod zombies;
@@ -35,6 +34,7 @@ use crate::exec::{Executor, Stop};
 use crate::plan::{End, Life, Plan};
 use crate::rng::Rng;
 use crate::scenario::common::{LIMITS, open_when_free};
+use crate::scenario::progress::Progress;
 use world::{Began, LIFE_TIME_MAX, Model, Work, World};
 
 type Outcome = (
@@ -59,6 +59,7 @@ pub(crate) fn run(executor: &Executor, plan: &Plan) -> Outcome {
         device,
         bucket,
         cache,
+        progress: Progress::default(),
         model,
     });
     let outcome = executor.run(LIMITS, lives(Arc::clone(&world)));

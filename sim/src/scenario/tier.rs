@@ -27,7 +27,7 @@ use tidewater_types::NodeId;
 use tokio::sync::oneshot;
 
 use crate::bucket::BucketFaults;
-use crate::check::Violation;
+use crate::check::{Violation, liveness};
 use crate::exec::{Executor, Limits, Stop, Tag};
 use crate::plan::{End, Life, Plan};
 use crate::scenario::common::LIMITS;
@@ -36,6 +36,8 @@ use world::World;
 
 /// How long the healed node may take, in virtual time.
 const HEALED_TIME_MAX: Duration = Duration::from_secs(900);
+/// At so many of 1,000 ends of lives the bucket is checked.
+const CHECKS: u32 = 300;
 /// How long a reader may take to end what it began before all was healed, and two fetches more.
 const READER_TIME_MAX: Duration = Duration::from_secs(60);
 
@@ -99,7 +101,7 @@ async fn all_lives(world: Arc<World>) -> Result<(), Violation> {
     let time = Box::pin(world.handle.sleep(HEALED_TIME_MAX));
     let result = match select(done, time).await {
         Either::Left((Ok(result), _)) => result,
-        _ => Err(Violation::new("liveness", "the healed node did not end")),
+        _ => liveness::done(false, || "the healed node did not end".to_owned()),
     };
     world.failure()?;
     result?;
@@ -120,8 +122,12 @@ async fn live(world: &Arc<World>, node: NodeId, life: Life) {
     world.handle.sleep(time).await;
     match life.end {
         End::PowerLoss | End::Close => world.handle.kill(tag),
-        End::Kill => gate.sleep(world.draw_pause()),
+        End::Kill => {
+            world.handle.strike("zombie");
+            gate.sleep(world.draw_pause());
+        }
     }
+    world.check_bucket(CHECKS);
 }
 
 /// All but the readers die, the bucket recovers, and late requests land.
@@ -148,9 +154,9 @@ async fn end_of_readers(world: &Arc<World>, readers: &[Tag]) -> Result<(), Viola
         done.count()
     };
     while num_done() < readers.len() {
-        if world.handle.now() > until {
-            return Err(Violation::new("liveness", "a reader waits for ever"));
-        }
+        liveness::done(world.handle.now() <= until, || {
+            "a reader waits for ever".to_owned()
+        })?;
         world.handle.sleep(Duration::from_millis(100)).await;
         world.failure()?;
     }

@@ -1,7 +1,7 @@
 //! The scenario `wal`: writers, a trimmer and crashes on a device WAL.
 //!
 //! *Owns*: the lives of the node, one after the other, and the healing at the end.
-//! *Does not own*: what happens inside a life (life.rs), damage (damage.rs).
+//! *Does not own*: what happens inside a life (life.rs), damage (damage.rs, lies.rs).
 //!
 //! Invariants
 //! 1. A life begins only when the device's lock is free.
@@ -10,8 +10,10 @@
 //! *IO: none*
 
 mod damage;
+mod lies;
 mod life;
 mod lives;
+mod noticed;
 mod oracle;
 mod world;
 
@@ -20,8 +22,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use tidewater_types::Lsn;
+
 use crate::check::Violation;
 use crate::check::frames::FrameModel;
+use crate::check::removed::RemovedModel;
 use crate::disk::{Device, DiskFaults};
 use crate::exec::{Executor, Stop};
 use crate::plan::{End, Life, Plan};
@@ -41,12 +46,14 @@ pub(crate) fn run(executor: &Executor, plan: &Plan) -> Outcome {
     let device = Device::new(handle.clone(), plan.seed, plan.disk, plan.disk_faults);
     let model = Model {
         frames: FrameModel::default(),
+        removed: RemovedModel::default(),
         places: BTreeMap::new(),
         rng: Rng::new(plan.seed, "workload"),
         next_value: 1,
         next_tag: 1,
         created: false,
         lied: false,
+        lied_from: Lsn(0),
         num_forks: 0,
         failure: None,
     };

@@ -141,7 +141,7 @@ pub(crate) const STEPS: &[Step] = &[
     },
     Step {
         name: "sim-timeline",
-        about: "a record is followed on the timeline, in Chromium",
+        about: "records are followed on timelines, one of a run that fails, in Chromium",
         run: sim_timeline,
     },
     Step {
@@ -400,11 +400,13 @@ fn sim_timeline(context: &mut Context) -> Result<(), String> {
     context.tools.chromium(&mut context.processes)?;
     let folder = context.work.join("timeline");
     std::fs::create_dir_all(&folder).map_err(|why| format!("{}: {why}", folder.display()))?;
-    let page = folder.join("timeline.html");
-    let path = page.display().to_string();
-    let args = ["replay", "--seed", "1", "--scenario", "store", "--html"];
-    context.sim(&[&args[..], &[&path]].concat())?;
-    timeline::check(&mut context.processes, &page)
+    for run in timeline::RUNS {
+        let page = run.page(&folder)?;
+        let path = page.display().to_string();
+        let ended = context.sim(&[&["replay", "--html", &path], run.args].concat());
+        run.check(&mut context.processes, &page, ended)?;
+    }
+    Ok(())
 }
 
 fn sim_mutants(context: &mut Context) -> Result<(), String> {

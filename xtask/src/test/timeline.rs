@@ -1,6 +1,6 @@
 //! The simulator's timeline in a real browser: one record is followed on it.
 //!
-//! *Owns*: which record, and what must stand on the page.
+//! *Owns*: which runs and which record, and what must stand on the page.
 //! *Does not own*: the page (sim/src/trace/timeline.html), the browser (`tools.rs`).
 //!
 //! Invariants
@@ -10,7 +10,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -29,12 +30,102 @@ const STAGES: [&str; 7] = [
     "read",
 ];
 
-/// Opens the page on a record that went the whole way, and looks at what the browser shows.
-pub(crate) fn check(processes: &mut Processes, page: &Path) -> Result<(), String> {
+/// A run whose page is looked at.
+pub(crate) struct Run {
+    name: &'static str,
+    /// What the simulator replays.
+    pub(crate) args: &'static [&'static str],
+    /// Stages that some record of it reaches.
+    stages: &'static [&'static str],
+    /// Whether it fails, and its page says so.
+    fails: bool,
+}
+
+pub(crate) const RUNS: [Run; 3] = [
+    Run {
+        name: "store",
+        args: &["--seed", "1", "--scenario", "store"],
+        stages: &STAGES,
+        fails: false,
+    },
+    Run {
+        name: "broker",
+        args: &["--seed", "1", "--scenario", "broker"],
+        stages: &STAGES,
+        fails: false,
+    },
+    // Acknowledges before it flushes: the record that a crash would lose was produced and acknowledged.
+    Run {
+        name: "failed",
+        args: &["--seed", "2", "--scenario", "store", "--mutant", "1"],
+        stages: &["produced", "wal", "acked"],
+        fails: true,
+    },
+];
+
+impl Run {
+    /// Where its page goes; there is none yet.
+    pub(crate) fn page(&self, folder: &Path) -> Result<PathBuf, String> {
+        let page = folder.join(format!("{}.html", self.name));
+        match fs::remove_file(&page) {
+            Err(why) if why.kind() != ErrorKind::NotFound => {
+                Err(format!("{}: {why}", page.display()))
+            }
+            _ => Ok(page),
+        }
+    }
+
+    /// Opens the page on a record that went the whole way, and looks at what the browser shows.
+    /// `ended` tells how the simulator did.
+    pub(crate) fn check(
+        &self,
+        processes: &mut Processes,
+        page: &Path,
+        ended: Result<(), String>,
+    ) -> Result<(), String> {
+        match ended {
+            Err(why) if !self.fails => return Err(why),
+            Ok(()) if self.fails => return Err(format!("{} did not fail", self.name)),
+            _ => {}
+        }
+        let said = |why: std::io::Error| format!("{}: {why}", page.display());
+        let text = fs::read_to_string(page).map_err(said)?;
+        let data = data_of(&text).ok_or("the page holds no data")?;
+        let record = record_of(&data, self.stages).ok_or("no record went the whole way")?;
+        let (dom, shown) = browse(processes, page, record)?;
+        self.looks_right(&dom, record)
+            .map_err(|why| format!("{}: {why}", shown.display()))
+    }
+
+    fn looks_right(&self, dom: &str, record: u64) -> Result<(), String> {
+        if !dom.contains("data-ready=\"yes\"") {
+            return Err("the page's code did not come to its end".to_owned());
+        }
+        for stage in self.stages {
+            let button = format!("<button data-stage=\"{stage}\" class=\"reached\">");
+            if !dom.contains(&button) {
+                return Err(format!("record {record} is not shown as {stage}"));
+            }
+            let row = format!("data-stage=\"{stage}\"><td class=\"time\">");
+            if !dom.contains(&row) {
+                return Err(format!("no row shows record {record} {stage}"));
+            }
+        }
+        let failure = ["id=\"failure\" class=\"bad\"", "<tr class=\"failed "];
+        if failure.iter().any(|mark| dom.contains(mark) != self.fails) {
+            return Err(format!("the page of {} tells another end", self.name));
+        }
+        Ok(())
+    }
+}
+
+/// What the browser makes of the page opened on a record, and the file with it.
+fn browse(
+    processes: &mut Processes,
+    page: &Path,
+    record: u64,
+) -> Result<(String, PathBuf), String> {
     let said = |why: std::io::Error| format!("{}: {why}", page.display());
-    let text = fs::read_to_string(page).map_err(said)?;
-    let data = data_of(&text).ok_or("the page holds no data")?;
-    let record = record_of_all_stages(&data).ok_or("no record went the whole way")?;
     let shown = page.with_extension("dom.html");
     let profile = page.with_extension("profile");
     let complaints = page.with_extension("log");
@@ -61,24 +152,7 @@ pub(crate) fn check(processes: &mut Processes, page: &Path) -> Result<(), String
         .run(&mut browser, BROWSER_WITHIN)
         .map_err(|why| format!("{why}; it says why in {}", complaints.display()))?;
     let dom = fs::read_to_string(&shown).map_err(said)?;
-    looks_right(&dom, record).map_err(|why| format!("{}: {why}", shown.display()))
-}
-
-fn looks_right(dom: &str, record: u64) -> Result<(), String> {
-    if !dom.contains("data-ready=\"yes\"") {
-        return Err("the page's code did not come to its end".to_owned());
-    }
-    for stage in STAGES {
-        let button = format!("<button data-stage=\"{stage}\" class=\"reached\">");
-        if !dom.contains(&button) {
-            return Err(format!("record {record} is not shown as {stage}"));
-        }
-        let row = format!("data-stage=\"{stage}\"><td class=\"time\">");
-        if !dom.contains(&row) {
-            return Err(format!("no row shows record {record} {stage}"));
-        }
-    }
-    Ok(())
+    Ok((dom, shown))
 }
 
 /// The data in the page: JSON in a script element of its own.
@@ -90,7 +164,8 @@ fn data_of(page: &str) -> Option<Value> {
     serde_json::from_str(json).ok()
 }
 
-fn record_of_all_stages(data: &Value) -> Option<u64> {
+/// The first record that reached all of `stages`.
+fn record_of(data: &Value, stages: &[&str]) -> Option<u64> {
     let mut reached: BTreeMap<u64, BTreeSet<&str>> = BTreeMap::new();
     for row in data["rows"].as_array()? {
         let (Some(stage), Some(values)) = (row["stage"].as_str(), row["values"].as_array()) else {
@@ -100,14 +175,14 @@ fn record_of_all_stages(data: &Value) -> Option<u64> {
             reached.entry(value).or_default().insert(stage);
         }
     }
-    let whole = |stages: &BTreeSet<&str>| STAGES.iter().all(|stage| stages.contains(stage));
-    let mut found = reached.iter().filter(|(_, stages)| whole(stages));
+    let whole = |of: &BTreeSet<&str>| stages.iter().all(|stage| of.contains(stage));
+    let mut found = reached.iter().filter(|(_, of)| whole(of));
     found.next().map(|(value, _)| *value)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{STAGES, data_of, looks_right, record_of_all_stages};
+    use super::{RUNS, STAGES, data_of, record_of};
 
     fn page(stages: &[&str]) -> String {
         let rows: Vec<String> = stages
@@ -121,9 +196,10 @@ mod tests {
     #[test]
     fn a_record_that_went_the_whole_way_is_found() {
         let data = data_of(&page(&STAGES)).unwrap();
-        assert_eq!(record_of_all_stages(&data), Some(3));
+        assert_eq!(record_of(&data, &STAGES), Some(3));
         let data = data_of(&page(&STAGES[..6])).unwrap();
-        assert_eq!(record_of_all_stages(&data), None);
+        assert_eq!(record_of(&data, &STAGES), None);
+        assert_eq!(record_of(&data, &STAGES[..2]), Some(3));
         assert!(data_of("<html>").is_none());
     }
 
@@ -137,11 +213,18 @@ mod tests {
         };
         let all: String = STAGES.iter().map(|stage| part(stage)).collect();
         let ready = format!("<body data-ready=\"yes\">{all}");
-        assert_eq!(looks_right(&ready, 7), Ok(()));
-        assert!(looks_right(&all, 7).unwrap_err().contains("did not come"));
+        let [run, _, failed] = RUNS;
+        assert_eq!(run.looks_right(&ready, 7), Ok(()));
+        let why = |dom: &str| run.looks_right(dom, 7).unwrap_err();
+        assert!(why(&all).contains("did not come"));
         for stage in STAGES {
             let less = ready.replace(&part(stage), "");
-            assert!(looks_right(&less, 7).unwrap_err().contains(stage));
+            assert!(why(&less).contains(stage));
         }
+        assert!(failed.looks_right(&ready, 7).is_err(), "no failure is told");
+        let told = "<div id=\"failure\" class=\"bad\"></div><tr class=\"failed \"></tr>";
+        let told = format!("{ready}{told}");
+        assert_eq!(failed.looks_right(&told, 7), Ok(()));
+        assert!(why(&told).contains("another end"));
     }
 }

@@ -94,6 +94,43 @@ fn writing_over_an_acknowledged_block_is_noticed_unless_the_bytes_are_the_same()
     assert!(layers.violation.is_some());
 }
 
+/// A protected frame in the blocks 512..1536, and what is complained of when `data` is written.
+fn over_a_frame(position: u64, data: &[u8]) -> Option<String> {
+    let mut layers = layers();
+    let write = layers.submit(512, &[1; 1024]);
+    layers.complete(write, 1024);
+    layers.flush(layers.flush_mark());
+    layers.protect(600, 1100, 512);
+    layers.check_protected(position, data);
+    layers.violation
+}
+
+#[test]
+fn other_bytes_in_any_block_of_an_acknowledged_frame_are_noticed() {
+    assert_eq!(over_a_frame(512, &[1; 1024]), None);
+    assert_eq!(over_a_frame(0, &[2; 512]), None);
+    assert_eq!(over_a_frame(1536, &[2; 512]), None);
+    // Its first block, its last one, one of a larger write, and the room behind it in its block.
+    assert!(over_a_frame(512, &[2; 512]).is_some());
+    assert!(over_a_frame(1024, &[2; 512]).is_some());
+    assert!(over_a_frame(0, &[[0; 512], [1; 512], [0; 512], [0; 512]].concat()).is_some());
+    let mut behind = [1; 512];
+    behind[511] = 2;
+    assert!(over_a_frame(1024, &behind).is_some());
+}
+
+#[test]
+fn bytes_that_are_not_durable_yet_are_no_excuse_to_write_others() {
+    let mut layers = layers();
+    layers.protect(0, 512, 512);
+    layers.check_protected(0, &[1; 512]);
+    assert!(layers.violation.is_some());
+    layers.violation = None;
+    layers.unprotect_all();
+    layers.check_protected(0, &[1; 512]);
+    assert_eq!(layers.violation, None);
+}
+
 #[test]
 fn a_write_is_what_its_memory_held_when_it_completed() {
     let mut layers = layers();

@@ -21,7 +21,7 @@ use tidewater_types::sometimes;
 use super::conn::{Answer, Client, Lost};
 use super::producer::refused;
 use super::world::{TOPIC, World};
-use crate::check::Violation;
+use crate::check::topics::TopicModel;
 
 /// What clients call this work.
 pub(super) const WORK: &str = "admin";
@@ -150,20 +150,17 @@ pub(super) async fn prepare(world: &Arc<World>) {
     let mut client = Client::new(world, "admin");
     let partitions = i32::try_from(world.plan.broker.partitions).expect("few");
     create(&mut client, TOPIC, partitions).await;
-    expect(
-        &mut client,
-        TOPIC,
-        usize::try_from(partitions).expect("few"),
-    )
-    .await;
+    let mut topics = TopicModel::default();
+    topics.has(TOPIC, usize::try_from(partitions).expect("few"));
+    look(&mut client, &topics, TOPIC).await;
     world.prepared();
 }
 
-async fn expect(client: &mut Client, name: &str, wanted: usize) {
-    let found = count(client, name).await;
-    if found != wanted {
-        let detail = format!("topic {name} has {found} partitions, expected {wanted}");
-        client.world.fail(Violation::new("topics", detail));
+/// Looks at a topic of which something is expected.
+async fn look(client: &mut Client, topics: &TopicModel, name: &str) {
+    if topics.is_known(name) {
+        let found = count(client, name).await;
+        client.world.check(topics.listed(name, found));
     }
 }
 
@@ -174,22 +171,24 @@ pub(super) async fn run(world: Arc<World>) {
     client.patience = Duration::from_secs(10);
     let rounds = 4 * world.plan.broker.rounds;
     let pause = world.pause_of(rounds);
+    let mut topics = TopicModel::default();
     for number in 0..rounds {
         let name = format!("topic-{number}");
         let may_come_late = create(&mut client, &name, 1).await;
-        expect(&mut client, &name, 1).await;
+        topics.has(&name, 1);
+        look(&mut client, &topics, &name).await;
         if client.rng.chance(200) {
             grow(&mut client, &name, 3).await;
-            expect(&mut client, &name, 3).await;
+            topics.has(&name, 3);
+            look(&mut client, &topics, &name).await;
         }
         let healed = world.is_healed();
         let pause = if healed { HEALED_PAUSE } else { pause };
         client.pause(pause).await;
         if client.rng.chance(800) {
             delete(&mut client, &name).await;
-            if !may_come_late {
-                expect(&mut client, &name, 0).await;
-            }
+            topics.deleted(&name, may_come_late);
+            look(&mut client, &topics, &name).await;
         }
     }
     world.ends(WORK);

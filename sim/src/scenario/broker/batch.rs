@@ -72,6 +72,11 @@ pub(super) fn encode(stamp: Stamp, timestamp: i64, values: &[Value], num_bytes: 
     Bytes::from(batch)
 }
 
+/// The records of a batch: these bytes are kept as they are.
+pub(super) fn records_of(batch: &[u8]) -> &[u8] {
+    &batch[HEAD_BYTES..]
+}
+
 /// The values of all batches in `bytes`, each with its offset.
 pub(super) fn decode(mut bytes: &[u8]) -> Result<Vec<(i64, Value)>, Violation> {
     let mut values = Vec::new();

@@ -16,14 +16,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use futures_util::future::{Either, select};
 use parking_lot::Mutex;
-use tidewater_protocol::{
-    Encoder, Message, RequestHeader, decode_response_header, encode_request_header,
-};
+use tidewater_protocol::{Encoder, Message, RequestHeader, encode_request_header};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 
 use super::world::World;
-use crate::check::Violation;
+use crate::check::protocol;
 use crate::exec::Tag;
 use crate::net::{Connected, Host, SimRead};
 use crate::rng::Rng;
@@ -182,22 +180,20 @@ impl Client {
             life,
         } = under_way;
         let time = self.world.handle.sleep(self.patience);
-        let Either::Left((Ok(mut bytes), _)) = select(answer, time).await else {
+        let Either::Left((Ok(frame), _)) = select(answer, time).await else {
             self.hang_up();
             return Err(Lost);
         };
         // The reader has looked at the correlation id.
-        let decoded = decode_response_header(&mut bytes, api, version)
-            .and_then(|_| R::decode_exact(bytes, version));
+        let decoded = protocol::decoded(frame, api, version);
         // Of several brokers, one that was replaced is not asked again at once.
         if self.world.num_nodes() > 1 && life != self.world.life() {
             self.hang_up();
         }
         match decoded {
             Ok(message) => Ok(Answer { message, life }),
-            Err(error) => {
-                let detail = format!("{} version {version}: {error}", R::NAME);
-                self.world.fail(Violation::new("protocol", detail));
+            Err(violation) => {
+                self.world.fail(violation);
                 self.hang_up();
                 Err(Lost)
             }
@@ -260,20 +256,15 @@ impl Client {
 
 async fn read_all(mut input: SimRead, waiting: &Waiting, world: &World) {
     while let Some(frame) = read_one(&mut input).await {
-        let correlation = frame.get(..4).and_then(|head| head.try_into().ok());
-        let correlation = correlation.map(i32::from_be_bytes);
         let first = waiting.lock().pop_front();
-        match first {
-            Some((asked, answer)) if Some(asked) == correlation => {
-                // Who asked may have given up.
-                let _ = answer.send(frame);
-            }
-            other => {
-                let asked = other.map(|(asked, _)| asked);
-                let detail = format!("response {correlation:?} where {asked:?} was due");
-                world.fail(Violation::new("protocol", detail));
-                break;
-            }
+        let asked = first.as_ref().map(|(asked, _)| *asked);
+        if let Err(violation) = protocol::in_turn(asked, &frame) {
+            world.fail(violation);
+            break;
+        }
+        if let Some((_, answer)) = first {
+            // Who asked may have given up.
+            let _ = answer.send(frame);
         }
     }
     // Whoever waits hears at once that nothing comes.

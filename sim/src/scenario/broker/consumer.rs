@@ -21,8 +21,8 @@ use super::batch::decode;
 use super::conn::{Answer, Client, Lost};
 use super::producer::{self, refused};
 use super::world::{TOPIC, World};
-use crate::check::Violation;
 use crate::check::partition::{Floor, Value};
+use crate::check::{Violation, protocol};
 use crate::exec::Tag;
 
 /// What clients call this work.
@@ -84,8 +84,7 @@ pub(super) async fn fetch(
     for part in parts.flat_map(|topic| topic.partitions) {
         let index = part.partition_index;
         let (Some(offset), Some(floor)) = (positions.get(&index), floors.get(&index)) else {
-            let detail = format!("partition {index} was not asked for");
-            world.fail(Violation::new("protocol", detail));
+            world.check(protocol::was_asked_for(index, false));
             continue;
         };
         match look(&world, *offset, *floor, part, answer.life) {
@@ -117,15 +116,25 @@ fn look(
     let bytes = part.records.unwrap_or_default().into_bytes();
     let records = decode(&bytes)?;
     let high_watermark = part.high_watermark;
+    // Nobody has a transaction open.
+    if part.last_stable_offset != high_watermark {
+        let last = part.last_stable_offset;
+        let detail = format!("last stable offset is {last}, the high watermark {high_watermark}");
+        return Err(Violation::new("watermarks", detail));
+    }
     world.partition(part.partition_index, |model| {
         let floor = if is_old { Floor::default() } else { floor };
         model.marks(part.log_start_offset.max(0), high_watermark, floor)?;
         model.read(offset, &records, high_watermark)
     })?;
-    world.handle.line(|| {
-        let index = part.partition_index;
-        format!("read  partition={index} from={offset} hw={high_watermark} {records:?}")
-    });
+    if world.handle.is_told() {
+        let offsets: Vec<String> = records.iter().map(|(at, _)| at.to_string()).collect();
+        let values: Vec<Value> = records.iter().map(|(_, value)| *value).collect();
+        let offsets = offsets.join(",");
+        let what = format_args!("read from={offset} hw={high_watermark} offsets={offsets}");
+        world.tell(&what, part.partition_index, &values);
+        world.tell_progress();
+    }
     Ok(Some(Look {
         records,
         high_watermark,

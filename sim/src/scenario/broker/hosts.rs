@@ -276,10 +276,7 @@ async fn troubles(world: Arc<World>) {
         match rng.below(8) {
             0 => world.net.block(client, host),
             1 => world.net.block(host, client),
-            2 => {
-                world.net.block(client, host);
-                world.net.block(host, client);
-            }
+            2 => world.net.part(client, host),
             3 | 4 => {
                 let what = [Cut::Requests, Cut::Answers, Cut::Both][rng.index(3)];
                 world.cut_from_bucket(node, what, time);
@@ -291,6 +288,7 @@ async fn troubles(world: Arc<World>) {
             }
             _ => {
                 sometimes!("brokers: one of several brokers is paused");
+                world.handle.strike("pause");
                 world.handle.stop(life);
                 world.handle.sleep(time).await;
                 world.handle.resume(life);

@@ -25,7 +25,6 @@ use super::consumer::{fetch, partitions};
 use super::offsets::{commit, committed};
 use super::producer::{self, refused};
 use super::world::{GROUP, World};
-use crate::check::Violation;
 
 /// What clients call this work.
 pub(super) const WORK: &str = "member";
@@ -186,7 +185,8 @@ impl Member {
                     let to = look.records.last().map_or(from, |(offset, _)| offset + 1);
                     positions.insert(index, to);
                     at_end &= to >= look.high_watermark;
-                    world.check(processed(&world, index, from, to));
+                    let result = world.model.lock().processed.processed(index, from, to);
+                    world.check(result);
                 }
             }
             match self.commit_all(self.generation, &positions).await {
@@ -317,16 +317,4 @@ fn assign(world: &World, joined: &JoinGroupResponse) -> Vec<SyncGroupRequestAssi
             assignment: Bytes::from(share),
         })
         .collect()
-}
-
-/// What a group has processed has no hole.
-fn processed(world: &World, index: i32, from: i64, to: i64) -> Result<(), Violation> {
-    let mut model = world.model.lock();
-    let end = model.processed.entry(index).or_default();
-    if from > *end {
-        let detail = format!("partition {index} is processed up to {end}, and now from {from} on");
-        return Err(Violation::new("group", detail));
-    }
-    *end = (*end).max(to);
-    Ok(())
 }

@@ -11,23 +11,25 @@ use std::time::Duration;
 use futures_util::future::{Either, select};
 use parking_lot::Mutex;
 use tidewater_broker::{EmbeddedBroker, Facts, Limits, OpenError, Parts};
-use tidewater_bucket::Metered;
-use tidewater_s3stream::TierError;
-use tidewater_stream_store::{MetaError, ObjectWalOpener, StoreConfig, StoreError, WalOpener};
-use tidewater_types::{Env, Epoch, ErrorKind, NodeId, sometimes};
-use tidewater_wal::{ObjectWalConfig, WalError};
+use tidewater_bucket::{Bucket, Metered};
+use tidewater_stream_store::{ObjectWalOpener, StoreConfig, StoreError, WalOpener};
+use tidewater_types::{Env, Epoch, NodeId, sometimes};
+use tidewater_wal::ObjectWalConfig;
 use tokio::sync::oneshot;
 
 use super::world::World;
-use crate::check::Violation;
+use crate::check::{Violation, excuse};
+use crate::disk::Device;
 use crate::env::SimEnv;
 use crate::exec::Tag;
 use crate::net::SimListener;
-use crate::plan::BrokerLife;
-use crate::scenario::common::{unreadable, wal_config};
+use crate::plan::{BrokerLife, Plan, Sync};
+use crate::scenario::common::oracle::all_let_go;
+use crate::scenario::common::{reads_fail, wal_config};
 use crate::scenario::gate::Gate;
 use crate::scenario::store::opener::SimOpener;
 use crate::scenario::store::world::store_config;
+use crate::scenario::told::told;
 
 /// How a broker is asked to leave.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,10 +72,17 @@ pub(super) async fn body(world: Arc<World>, began: Began) {
         .listen(World::host_of(node), tag, World::address(node));
     let gate = Gate::new(world.handle.clone(), world.bucket.clone());
     world.listens(node, tag, gate.clone());
-    let (env, parts) = parts(&world, &began, gate);
+    let env = env(&world, &began);
+    let ports = Ports {
+        env: Arc::clone(&env),
+        bucket: Arc::new(gate),
+        device: world.devices[node].clone(),
+    };
+    let mut parts = parts(&world.plan, (node, began.life.sync, began.by_force), ports);
+    parts.wal = told(&world.handle, id_of(node), parts.wal);
     let Began { opened, stop, .. } = began;
     let broker = match EmbeddedBroker::open(parts).await {
-        Ok(broker) => broker,
+        Ok(broker) => Arc::new(broker),
         Err(OpenError::Store(StoreError::Owned { owner, .. })) if world.num_nodes() > 1 => {
             sometimes!("brokers: a broker of another node is refused");
             _ = opened.send(Opened::Owned(owner));
@@ -87,6 +96,7 @@ pub(super) async fn body(world: Arc<World>, began: Began) {
             return world.fail(Violation::new("damage", error.to_string()));
         }
     };
+    world.shows(&broker);
     world.serves(tag, rank(&world, &broker).await);
     world.handle.line(|| format!("broker {} serves", tag.0));
     _ = opened.send(Opened::Serves);
@@ -172,7 +182,11 @@ async fn give_up(
     let store = broker.store();
     match leave {
         Leave::Close => return Ok(()),
-        Leave::Flush => return store.flush().await,
+        Leave::Flush => {
+            store.flush().await?;
+            world.check(all_let_go(store));
+            return Ok(());
+        }
         Leave::Release => {}
     }
     let own = store.metadata().read(|state| {
@@ -199,22 +213,54 @@ pub(super) fn id_of(node: usize) -> NodeId {
     NodeId(u32::try_from(node).expect("few") + 1)
 }
 
-/// The environment of a life, and what its broker is opened from.
-fn parts(world: &World, began: &Began, gate: Gate) -> (Arc<dyn Env>, Parts) {
-    let (node, tag, life) = (began.node, began.tag, began.life);
-    let seed = world.plan.seed;
+/// What a broker runs on.
+pub(super) struct Ports {
+    pub(super) env: Arc<dyn Env>,
+    pub(super) bucket: Arc<dyn Bucket>,
+    pub(super) device: Device,
+}
+
+fn env(world: &World, began: &Began) -> Arc<dyn Env> {
+    let (handle, shift_ms) = (world.handle.clone(), began.life.wall_shift_ms);
+    let env = SimEnv::new(handle, world.plan.seed, began.tag, shift_ms);
+    Arc::new(env.with_clock(world.plan.clock))
+}
+
+/// What the broker of a node is opened from: how its device WAL makes bytes durable, and whether it
+/// takes streams by force.
+pub(super) fn parts(
+    plan: &Plan,
+    (node, sync, by_force): (usize, Sync, bool),
+    ports: Ports,
+) -> Parts {
+    let Ports {
+        env,
+        bucket,
+        device,
+    } = ports;
     let address = World::address(node);
-    let env: Arc<dyn Env> = Arc::new(
-        SimEnv::new(world.handle.clone(), seed, tag, life.wall_shift_ms)
-            .with_clock(world.plan.clock),
-    );
-    let bucket = Arc::new(Metered::new(Arc::new(gate)));
-    let parts = Parts {
-        env: Arc::clone(&env),
-        bucket: Arc::clone(&bucket),
-        wal: wal_opener(world, began, &env, bucket),
+    let bucket = Arc::new(Metered::new(bucket));
+    let wal: Box<dyn WalOpener> = if plan.broker.object_wal {
+        Box::new(ObjectWalOpener {
+            bucket: bucket.clone(),
+            node: id_of(node),
+            config: object_config(),
+            env: Arc::clone(&env),
+        })
+    } else {
+        Box::new(SimOpener {
+            device,
+            env: Arc::clone(&env),
+            config: wal_config(plan, sync),
+            opened: Arc::new(Mutex::new(None)),
+        })
+    };
+    Parts {
+        env,
+        bucket,
+        wal,
         device_wal: None,
-        config: config(world, began),
+        config: config(plan, node, by_force),
         facts: Facts {
             node_id: i32::try_from(id_of(node).0).expect("few"),
             host: address.ip().to_string(),
@@ -225,43 +271,24 @@ fn parts(world: &World, began: &Began, gate: Gate) -> (Arc<dyn Env>, Parts) {
             response_bytes_max: 64 << 10,
             auto_create_topics: false,
         },
-    };
-    (env, parts)
+    }
 }
 
-fn wal_opener(
-    world: &World,
-    began: &Began,
-    env: &Arc<dyn Env>,
-    bucket: Arc<Metered>,
-) -> Box<dyn WalOpener> {
-    let env = Arc::clone(env);
-    if world.plan.broker.object_wal {
-        return Box::new(ObjectWalOpener {
-            bucket,
-            node: id_of(began.node),
-            config: ObjectWalConfig {
-                reserve_ms_max: 100,
-                ..ObjectWalConfig::default()
-            },
-            env,
-        });
+/// The settings of a WAL in the bucket.
+pub(super) fn object_config() -> ObjectWalConfig {
+    ObjectWalConfig {
+        reserve_ms_max: 100,
+        ..ObjectWalConfig::default()
     }
-    Box::new(SimOpener {
-        device: world.devices[began.node].clone(),
-        env,
-        config: wal_config(&world.plan, began.life.sync),
-        opened: Arc::new(Mutex::new(None)),
-    })
 }
 
 /// As a store's, and the offsets topic is compacted by key all the time.
-fn config(world: &World, began: &Began) -> StoreConfig {
-    let mut config = store_config(&world.plan, began.by_force);
-    config.node = id_of(began.node);
+fn config(plan: &Plan, node: usize, by_force: bool) -> StoreConfig {
+    let mut config = store_config(plan, by_force);
+    config.node = id_of(node);
     config.tier.compact.pause = Duration::from_millis(5);
     config.tier.compact.key_records_min = 1;
-    config.tier.compact.key_map_bytes = if world.plan.long { 24 * 6 } else { 1 << 10 };
+    config.tier.compact.key_map_bytes = if plan.long { 24 * 6 } else { 1 << 10 };
     config
 }
 
@@ -270,39 +297,20 @@ fn excuse(world: &World, tag: Tag, what: &'static str, error: &StoreError) {
     world
         .handle
         .line(|| format!("broker {} {what} refused: {error}", tag.0));
-    let planned = !world.is_healed();
-    let excused = match error.kind() {
-        ErrorKind::Retry | ErrorKind::Full => planned,
-        // It read the metadata log while another node deleted it, within the milliseconds of a plan.
-        _ if planned && outpaced(world, error) => true,
-        // The WAL is poisoned by a disk that fails, or a zombie took over.
-        ErrorKind::Closed => planned && (!world.plan.disk_faults.are_harmless() || zombies(world)),
-        ErrorKind::Fenced => planned && zombies(world),
-        ErrorKind::Corrupt => {
-            planned && matches!(error, StoreError::Wal(error) if unreadable(&world.plan, error))
-        }
-        ErrorKind::Invalid => false,
+    let mut others = world.plan.broker.others.iter();
+    let facts = excuse::Facts {
+        planned: !world.is_healed(),
+        disk_fails: !world.plan.disk_faults.are_harmless(),
+        reads_fail: reads_fail(&world.plan.disk_faults),
+        contested: zombies(world),
+        outpaced: others.any(|lives| !lives.is_empty()),
+        logs_lost: world.logs_are_lost(),
+        ..excuse::Facts::default()
     };
-    let is_missing = matches!(error, StoreError::Wal(WalError::Missing { .. }));
-    let is_missed = is_missing && world.logs_are_lost();
-    if !excused && !is_missed {
+    if !excuse::broker_call(error, facts) {
         let detail = format!("{what} of life {}: {error}", tag.0);
         world.fail(Violation::new("refused", detail));
     }
-}
-
-/// Whether the log was deleted by another node under who read it; whoever starts then starts again.
-fn outpaced(world: &World, error: &StoreError) -> bool {
-    let has_others = world
-        .plan
-        .broker
-        .others
-        .iter()
-        .any(|lives| !lives.is_empty());
-    let (StoreError::Meta(cause) | StoreError::Tier(TierError::Meta(cause))) = error else {
-        return false;
-    };
-    has_others && matches!(cause, MetaError::Outpaced { .. })
 }
 
 /// Whether there may be several lives at a time.

@@ -25,8 +25,8 @@ use tidewater_types::sometimes;
 use super::batch::{Stamp, encode};
 use super::conn::{Answer, Client, Lost};
 use super::world::{TOPIC, World};
-use crate::check::Violation;
 use crate::check::partition::Value;
+use crate::check::{Violation, excuse, protocol};
 
 /// What clients call this work.
 pub(super) const WORK: &str = "producer";
@@ -116,11 +116,8 @@ impl Producer {
             };
             if message.error_code == 0 {
                 let world = &self.client.world;
-                let is_new = world.model.lock().producer_ids.insert(message.producer_id);
-                if !is_new {
-                    let detail = format!("producer id {} was given twice", message.producer_id);
-                    world.fail(Violation::new("producer", detail));
-                }
+                let result = world.model.lock().producer_ids.given(message.producer_id);
+                world.check(result);
                 return message.producer_id;
             }
             self.refused("init producer id", message.error_code);
@@ -140,6 +137,7 @@ impl Producer {
                 sequence: self.next_sequence + index,
             })
             .collect();
+        let first = self.next_sequence;
         self.next_sequence += count;
         let sequence = self.sequences.entry(partition).or_default();
         let stamp = if self.idempotent {
@@ -152,6 +150,8 @@ impl Producer {
             Stamp::NONE
         };
         *sequence += i32::try_from(count).expect("few");
+        let what = format_args!("produce producer={} from={first}", self.number);
+        world.tell(&what, partition, &values);
         world.partition(partition, |model| {
             if !self.idempotent {
                 model.plain(self.number);
@@ -224,9 +224,9 @@ impl Producer {
     ) -> Outcome {
         let found = answer.message.responses.first();
         let found = found.and_then(|topic| topic.partition_responses.first());
-        let Some(found) = found.filter(|found| found.index == batch.partition) else {
-            let detail = format!("no answer for partition {}", batch.partition);
-            self.client.world.fail(Violation::new("protocol", detail));
+        let answered = protocol::answers(batch.partition, found.map(|found| found.index));
+        let Some(found) = found.filter(|_| answered.is_ok()) else {
+            self.client.world.check(answered);
             return Outcome::Again;
         };
         let code = ErrorCode(found.error_code);
@@ -245,11 +245,13 @@ impl Producer {
 
     fn acked(&self, batch: &Batch, base: i64) {
         let world = &self.client.world;
-        world.handle.line(|| {
-            let (partition, values) = (batch.partition, &batch.values);
-            format!("ack   partition={partition} base={base} {values:?}")
-        });
-        world.check(world.partition(batch.partition, |model| model.acked(base, &batch.values)));
+        world.tell(
+            &format_args!("ack base={base}"),
+            batch.partition,
+            &batch.values,
+        );
+        world.tell_progress();
+        world.acked(batch.partition, base, &batch.values, &batch.bytes);
     }
 
     fn refused(&self, what: &str, code: i16) {
@@ -277,21 +279,10 @@ pub(super) fn request(partition: i32, batch: Bytes, acks: i16, timeout_ms: i32) 
 
 /// An error that a client does not just try again after is a violation.
 pub(super) fn refused(world: &World, what: &str, code: i16) {
-    const RETRIABLE: [ErrorCode; 9] = [
-        ErrorCode::UNKNOWN_TOPIC_OR_PARTITION,
-        ErrorCode::NOT_LEADER_OR_FOLLOWER,
-        ErrorCode::REQUEST_TIMED_OUT,
-        ErrorCode::KAFKA_STORAGE_ERROR,
-        ErrorCode::FENCED_LEADER_EPOCH,
-        ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
-        ErrorCode::COORDINATOR_NOT_AVAILABLE,
-        ErrorCode::NOT_COORDINATOR,
-        ErrorCode::NOT_CONTROLLER,
-    ];
     world.handle.line(|| format!("{what} refused: {code}"));
     sometimes!("broker: a client is refused");
-    if !RETRIABLE.contains(&ErrorCode(code)) {
-        let name = ErrorCode(code);
+    let name = ErrorCode(code);
+    if !excuse::client_answer(name) {
         world.fail(Violation::new("refused", format!("{what}: {name:?}")));
     }
 }

@@ -45,7 +45,7 @@ async fn run(world: Arc<World>, node: usize, life: Tag, most: Duration) {
             sequence,
         };
         let batch = sent_once(&world, partition, value, 20);
-        let request = request(partition, batch, -1, 200);
+        let request = request(partition, batch.clone(), -1, 200);
         let Ok(under_way) = client.send(9, &request).await else {
             return;
         };
@@ -58,7 +58,8 @@ async fn run(world: Arc<World>, node: usize, life: Tag, most: Duration) {
         };
         if found.error_code == 0 {
             let base = found.base_offset;
-            world.check(world.partition(partition, |model| model.acked(base, &[value])));
+            world.tell(&format_args!("ack base={base}"), partition, &[value]);
+            world.acked(partition, base, &[value], &batch);
         } else {
             sometimes!("broker: a replaced broker refuses who stayed with it");
             refused(&world, "produce of a stray", found.error_code);

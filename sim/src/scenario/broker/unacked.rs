@@ -41,6 +41,11 @@ pub(super) async fn run(world: Arc<World>, number: u32) {
 
 /// The batch of a value that belongs to no idempotent producer and is sent once, whatever comes of it.
 pub(super) fn sent_once(world: &World, partition: i32, value: Value, num_bytes: usize) -> Bytes {
+    let what = format_args!(
+        "produce producer={} from={}",
+        value.producer, value.sequence
+    );
+    world.tell(&what, partition, &[value]);
     world.partition(partition, |model| {
         model.unordered(value.producer);
         model.sent(value);

@@ -5,24 +5,31 @@
 //!
 //! *IO: none*
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::net::SocketAddr;
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use parking_lot::Mutex;
+use tidewater_broker::EmbeddedBroker;
 use tidewater_types::{Epoch, sometimes};
 use tokio::sync::Notify;
 
 use crate::bucket::SimBucket;
-use crate::check::Violation;
 use crate::check::group::GroupModel;
-use crate::check::partition::PartitionModel;
+use crate::check::partition::{PartitionModel, Value};
+use crate::check::processed::ProcessedModel;
+use crate::check::producers::ProducerIds;
+use crate::check::{Violation, values_word};
 use crate::disk::{CrashStyle, Device};
 use crate::exec::{Handle, Tag};
 use crate::net::{Host, SimNet};
 use crate::plan::{End, Plan};
 use crate::rng::Rng;
+use crate::scenario::common::oracle::Oracle;
 use crate::scenario::gate::{Cut, Gate};
+use crate::scenario::progress::Progress;
 
 /// The first broker's host; clients have the numbers behind it.
 pub(super) const NODE: Host = Host(1);
@@ -42,6 +49,10 @@ pub(super) struct World {
     pub(super) bucket: SimBucket,
     pub(super) net: SimNet,
     pub(super) model: Mutex<Model>,
+    /// Brokers that are open, in a run that is told.
+    shown: Mutex<Vec<Weak<EmbeddedBroker>>>,
+    progress: Progress,
+    pub(super) oracle: Mutex<Oracle>,
     /// A client ended.
     ended: Notify,
 }
@@ -50,8 +61,8 @@ pub(super) struct Model {
     pub(super) partitions: BTreeMap<i32, PartitionModel>,
     pub(super) group: GroupModel,
     /// How far the group has processed each partition.
-    pub(super) processed: BTreeMap<i32, i64>,
-    pub(super) producer_ids: BTreeSet<i64>,
+    pub(super) processed: ProcessedModel,
+    pub(super) producer_ids: ProducerIds,
     pub(super) next_commit: u64,
     /// The latest life of each node that listens, and how it reaches the bucket.
     latest: BTreeMap<usize, (Tag, Gate)>,
@@ -84,11 +95,12 @@ impl World {
             bucket: SimBucket::new(handle.clone(), seed, plan.bucket),
             net: SimNet::new(handle.clone(), seed, plan.broker.net),
             plan: plan.clone(),
+            oracle: Mutex::new(Oracle::new(seed)),
             model: Mutex::new(Model {
                 partitions: BTreeMap::new(),
                 group: GroupModel::default(),
-                processed: BTreeMap::new(),
-                producer_ids: BTreeSet::new(),
+                processed: ProcessedModel::default(),
+                producer_ids: ProducerIds::default(),
                 next_commit: 0,
                 latest: BTreeMap::new(),
                 rng: Rng::new(seed, "workload"),
@@ -103,6 +115,8 @@ impl World {
                 logs_are_lost: false,
                 failure: None,
             }),
+            shown: Mutex::default(),
+            progress: Progress::default(),
             ended: Notify::new(),
             handle,
         }
@@ -327,6 +341,32 @@ impl World {
                 self.handle.kill(tag);
             }
         }
+        self.check_bucket();
+    }
+
+    /// A replay tells how far the streams of `broker` are committed, as long as it lives.
+    pub(super) fn shows(&self, broker: &Arc<EmbeddedBroker>) {
+        if self.handle.is_told() {
+            self.shown.lock().push(Arc::downgrade(broker));
+        }
+    }
+
+    /// How far streams are committed, as open brokers know.
+    pub(super) fn tell_progress(&self) {
+        let shown = self.shown.lock();
+        for broker in shown.iter().filter_map(Weak::upgrade) {
+            let metadata = broker.store().metadata();
+            self.progress.tell(&self.handle, metadata);
+        }
+    }
+
+    /// What a client did with these values.
+    pub(super) fn tell(&self, what: &dyn Display, partition: i32, values: &[Value]) {
+        self.handle.line(|| {
+            let numbers: Vec<u64> = values.iter().map(|value| value.number()).collect();
+            let values = values_word(&numbers);
+            format!("client {what} partition={partition} {values}")
+        });
     }
 
     /// Keeps the first violation.

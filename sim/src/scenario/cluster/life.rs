@@ -10,22 +10,25 @@ use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use tidewater_bucket::Bucket;
-use tidewater_stream_store::{ObjectWalOpener, StoreConfig, StoreError, StreamStore, WalOpener};
+use tidewater_stream_store::{StoreConfig, StoreError, StreamStore};
 use tidewater_types::{Env, StreamId, sometimes};
 use tokio::sync::oneshot;
 
-use super::node::{Node, excuse};
+use super::node::{Node, OpenedWal, excuse};
+use super::ports::{Ports, opener};
 use super::work;
 use super::world::{Thief, Work, World, id_of};
 use crate::env::SimEnv;
 use crate::exec::Tag;
-use crate::plan::{ClusterLife, Sync};
+use crate::plan::ClusterLife;
 use crate::rng::Rng;
-use crate::scenario::common::wal_config;
+use crate::scenario::common::oracle::all_let_go;
 use crate::scenario::gate::Gate;
-use crate::scenario::store::opener::SimOpener;
-use crate::scenario::store::owners::object_config;
 use crate::scenario::store::world::store_config;
+use crate::scenario::told::told;
+
+/// After so many uploads that nothing disturbs no byte waits any more.
+const LET_GO_FLUSHES: u32 = 5;
 
 /// What a life is given.
 pub(super) struct Began {
@@ -52,7 +55,14 @@ pub(super) async fn body(
     let env: Arc<dyn Env> =
         Arc::new(SimEnv::new(world.handle.clone(), seed, tag, shift).with_clock(world.plan.clock));
     let bucket: Arc<dyn Bucket> = Arc::new(gate);
-    let wal = opener(&world, node, &env, &bucket);
+    let opened = OpenedWal::default();
+    let ports = Ports {
+        env: Arc::clone(&env),
+        bucket: Arc::clone(&bucket),
+        device: world.devices[node].clone(),
+    };
+    let wal = opener(&world.plan, id_of(node), ports, Arc::clone(&opened));
+    let wal = told(&world.handle, id_of(node), wal);
     let by_force = matches!(work, Work::ReadAllWithoutWal | Work::Steal(_));
     let config = StoreConfig {
         node: id_of(node),
@@ -65,66 +75,50 @@ pub(super) async fn body(
     let node = Node {
         world,
         store,
+        wal: opened,
         tag,
         node,
         work,
         held: Arc::default(),
     };
-    match work {
-        Work::Planned => {
-            work::start(&node);
-            let asked = Box::pin(async {
-                // A zombie is not asked any more, and runs on.
-                if stop.await.is_err() {
-                    std::future::pending::<()>().await;
-                }
-            });
-            drop(select(asked, Box::pin(node.trade())).await);
-        }
-        Work::Healed => {
-            node.take_own().await;
-            node.delete_new().await;
-            work::append_some(&node).await;
-            node.give_all_up().await;
-        }
-        Work::Steal(victim) => node.steal(victim).await,
-        Work::ReadAll | Work::ReadAllWithoutWal => {
-            let all: Vec<StreamId> = node.world.known().into_iter().collect();
-            for id in all {
-                node.take(id).await;
-            }
-            work::read_all(&node).await;
-        }
-    }
+    node.work(stop).await;
     if let Err(error) = node.store.close().await {
         node.excuse("close", &error);
     }
 }
 
-fn opener(
-    world: &World,
-    node: usize,
-    env: &Arc<dyn Env>,
-    bucket: &Arc<dyn Bucket>,
-) -> Box<dyn WalOpener> {
-    let env = Arc::clone(env);
-    if world.plan.cluster.object_wal {
-        return Box::new(ObjectWalOpener {
-            bucket: Arc::clone(bucket),
-            node: id_of(node),
-            config: object_config(&world.plan),
-            env,
-        });
-    }
-    Box::new(SimOpener {
-        device: world.devices[node].clone(),
-        env,
-        config: wal_config(&world.plan, Sync::Flush),
-        opened: Arc::default(),
-    })
-}
-
 impl Node {
+    /// What the life is for; `stop` completes when it is asked to close.
+    async fn work(&self, stop: oneshot::Receiver<()>) {
+        match self.work {
+            Work::Planned => {
+                work::start(self);
+                let asked = Box::pin(async {
+                    // A zombie is not asked any more, and runs on.
+                    if stop.await.is_err() {
+                        std::future::pending::<()>().await;
+                    }
+                });
+                drop(select(asked, Box::pin(self.trade())).await);
+            }
+            Work::Healed => {
+                self.take_own().await;
+                self.delete_new().await;
+                work::append_some(self).await;
+                self.give_all_up().await;
+                self.let_go().await;
+            }
+            Work::Steal(victim) => self.steal(victim).await,
+            Work::ReadAll | Work::ReadAllWithoutWal => {
+                let all: Vec<StreamId> = self.world.known().into_iter().collect();
+                for id in all {
+                    self.take(id).await;
+                }
+                work::read_all(self).await;
+            }
+        }
+    }
+
     /// Takes streams that nobody has and gives some up, until the life ends or is asked to close.
     async fn trade(&self) {
         let mut rng = Rng::new(self.world.below(u64::MAX), "trade");
@@ -273,6 +267,20 @@ impl Node {
             Err(error) => self.excuse("release", &error),
         }
         self.held.lock().remove(&id);
+    }
+
+    /// What was appended to a stream that is deleted waits for the next upload; nothing waits for longer.
+    async fn let_go(&self) {
+        for _ in 0..LET_GO_FLUSHES {
+            if let Err(error) = self.store.flush().await {
+                return self.excuse("flush", &error);
+            }
+            if all_let_go(&self.store).is_ok() {
+                return;
+            }
+            self.world.handle.sleep(Duration::from_millis(50)).await;
+        }
+        self.world.check(all_let_go(&self.store));
     }
 
     async fn give_all_up(&self) {

@@ -9,18 +9,25 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tidewater_stream_store::{StoreError, Stream, StreamStore};
-use tidewater_types::{ErrorKind, StreamId};
+use tidewater_types::StreamId;
+use tidewater_wal::DeviceWal;
 
 use super::world::{Work, World};
 use crate::check::Violation;
+use crate::check::excuse::{self, Facts};
 use crate::exec::Tag;
-use crate::scenario::common::unreadable;
+use crate::scenario::common::reads_fail;
+
+/// Where the opener shows a WAL on a device.
+pub(super) type OpenedWal = Arc<Mutex<Option<Arc<DeviceWal>>>>;
 
 /// What the tasks of a life share.
 #[derive(Clone)]
 pub(super) struct Node {
     pub(super) world: Arc<World>,
     pub(super) store: StreamStore,
+    /// The WAL on a device; none in the bucket.
+    pub(super) wal: OpenedWal,
     pub(super) tag: Tag,
     pub(super) node: usize,
     pub(super) work: Work,
@@ -31,6 +38,12 @@ pub(super) struct Node {
 impl Node {
     pub(super) fn excuse(&self, what: &'static str, error: &StoreError) {
         excuse(&self.world, (self.node, self.tag), self.work, what, error);
+    }
+
+    /// How far streams are committed, as this node knows.
+    pub(super) fn tell_progress(&self) {
+        let world = &self.world;
+        world.progress.tell(&world.handle, self.store.metadata());
     }
 
     pub(super) fn spawn(
@@ -55,20 +68,13 @@ pub(super) fn excuse(
         .line(|| format!("node  {node} {what} refused: {error}"));
     let planned = work.is_planned();
     let contested = planned && world.is_contested(node, tag);
-    let excused = match error.kind() {
-        // Whoever used a stream that was given up at that moment.
-        _ if matches!(error, StoreError::Released { .. }) => planned,
-        ErrorKind::Retry | ErrorKind::Full => planned,
-        // The WAL is poisoned by a disk that fails, somebody took it, or the life closes.
-        ErrorKind::Closed => planned,
-        ErrorKind::Fenced => contested,
-        ErrorKind::Corrupt => {
-            planned && matches!(error, StoreError::Wal(error) if unreadable(&world.plan, error))
-        }
-        // One that releases a stream while its release is under way.
-        ErrorKind::Invalid => planned && matches!(error, StoreError::NoStream { .. }),
+    let facts = Facts {
+        planned,
+        contested,
+        reads_fail: reads_fail(&world.plan.disk_faults),
+        ..Facts::default()
     };
-    if !excused {
+    if !excuse::cluster_call(error, facts) {
         let detail = format!("{what} of node {node} in {work:?}: {error}");
         world.fail(Violation::new("refused", detail));
     }

@@ -11,9 +11,11 @@ use tidewater_stream_store::{AppendRequest, StoreError, Stream};
 use tidewater_types::{ErrorKind, Offset, sometimes};
 
 use super::node::Node;
+use super::oracle;
+use crate::check::payload;
 use crate::check::streams::Seen;
-use crate::check::{Violation, payload};
 use crate::rng::Rng;
+use crate::scenario::progress::tell_read;
 
 /// Starts the writers and readers of a life.
 pub(super) fn start(node: &Node) {
@@ -65,23 +67,21 @@ async fn append(node: &Node, stream: &Stream, rng: &mut Rng) -> Result<(), Store
         num_bytes,
     };
     let bytes = Bytes::from(payload(value, num_bytes));
+    let filled = bytes.clone();
     let appended = stream
         .append(request, |base| {
+            let (node, end) = (node.node, base.0 + u64::from(record_count));
+            world.handle.line(|| {
+                format!("node  {node} append stream={id} base={base} end={end} value={value}")
+            });
             if world.is_owner(stream) {
                 world.stream(id, |model| model.given(value, base.0, record_count.into()));
             } else {
                 sometimes!("cluster: a zombie appends");
             }
-            bytes
+            filled
         })
         .await?;
-    world.handle.line(|| {
-        let (base, lsn) = (appended.base_offset, appended.lsn);
-        format!(
-            "node  {} append stream={id} value={value} base={base} lsn={lsn}",
-            node.node
-        )
-    });
     let (waiting, stream) = (node.clone(), stream.clone());
     node.spawn("ack", async move {
         match stream.wait_durable(appended.end_offset).await {
@@ -90,7 +90,8 @@ async fn append(node: &Node, stream: &Stream, rng: &mut Rng) -> Result<(), Store
                 world
                     .handle
                     .line(|| format!("node  {} ack stream={id} value={value}", waiting.node));
-                world.check(world.stream(id, |model| model.acked(value)));
+                waiting.tell_progress();
+                oracle::acked(&waiting, id, value, appended.lsn, &bytes);
             }
             Err(error) => waiting.excuse("ack", &error),
         }
@@ -178,14 +179,11 @@ async fn read(
             bytes: entry.payload.to_vec(),
         })
         .collect();
+    node.tell_progress();
+    tell_read(&world.handle, "node", id, &seen);
     let high_watermark = fetched.high_watermark.0;
     let result = world.stream(id, |model| {
-        model.read(offset, &seen, high_watermark, floor)?;
-        if seen.is_empty() && offset < high_watermark {
-            let detail = format!("nothing at {offset}, the high watermark is {high_watermark}");
-            return Err(Violation::new("log", detail));
-        }
-        Ok(())
+        model.fetched(offset, &seen, high_watermark, floor)
     });
     world.check(result);
     Ok(seen)

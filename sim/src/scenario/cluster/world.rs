@@ -22,7 +22,9 @@ use crate::disk::{CrashStyle, Device};
 use crate::exec::{Handle, Tag};
 use crate::plan::{End, Plan};
 use crate::rng::Rng;
+use crate::scenario::common::oracle::Oracle;
 use crate::scenario::gate::Gate;
+use crate::scenario::progress::Progress;
 
 /// What a life does after it opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +48,8 @@ pub(super) struct World {
     /// The device of each node.
     pub(super) devices: Vec<Device>,
     pub(super) bucket: SimBucket,
+    pub(super) progress: Progress,
+    pub(super) oracle: Mutex<Oracle>,
     model: Mutex<Model>,
 }
 
@@ -106,6 +110,8 @@ impl World {
             devices: (0..=plan.cluster.nodes.len()).map(device).collect(),
             bucket: SimBucket::new(handle.clone(), seed, plan.bucket),
             plan: plan.clone(),
+            oracle: Mutex::new(Oracle::new(seed)),
+            progress: Progress::default(),
             model: Mutex::new(Model {
                 streams: BTreeMap::new(),
                 owners: BTreeMap::new(),
@@ -249,6 +255,7 @@ impl World {
                 self.handle.kill(tag);
             }
         }
+        self.check_bucket();
     }
 
     /// Keeps the first violation.
@@ -308,6 +315,19 @@ impl World {
     /// What is known of a stream.
     pub(super) fn stream<R>(&self, id: StreamId, look: impl FnOnce(&mut StreamModel) -> R) -> R {
         look(self.model.lock().streams.entry(id).or_default())
+    }
+
+    /// What each stream must serve, but for one that is being stolen; none while the thief opens, whose
+    /// log may have no name yet.
+    pub(super) fn promised(&self) -> Option<BTreeMap<StreamId, StreamModel>> {
+        let model = self.model.lock();
+        let all = model.streams.iter();
+        let promised = all.filter(|(id, _)| {
+            let is_there = model.owners.contains_key(id) && !model.deleted.contains(id);
+            is_there && model.loot != Some(**id)
+        });
+        let promised = promised.map(|(id, known)| (*id, known.clone()));
+        (model.thief != Thief::Opening).then(|| promised.collect())
     }
 
     /// Somebody sets out to delete a stream: from now on it may be there or not.

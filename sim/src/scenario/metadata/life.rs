@@ -19,6 +19,9 @@ use tidewater_types::{Env, Epoch, ErrorKind, NodeId, Offset, sometimes};
 use super::process::Process;
 use super::world::{KEYS, STREAM, World, ids, lists};
 use crate::check::Violation;
+use crate::check::excuse::{self, Facts};
+use crate::check::state::holds_own;
+use crate::check::watch::told;
 use crate::rng::Rng;
 
 /// What a process does after it opened.
@@ -76,12 +79,11 @@ fn refused(world: &World, work: Work, what: &str, error: &MetaError) {
     world
         .handle
         .line(|| format!("meta  {what} failed: {error}"));
-    let excused = match error.kind() {
-        // Held up for too long, or too many requests failed in a row.
-        ErrorKind::Closed | ErrorKind::Retry => work == Work::Planned,
-        _ => false,
+    let facts = Facts {
+        planned: work == Work::Planned,
+        ..Facts::default()
     };
-    if !excused {
+    if !excuse::metadata_call(error, facts) {
         let detail = format!("{what} without a reason: {error}");
         world.fail(Violation::new("refused", detail));
     }
@@ -232,16 +234,7 @@ impl Life {
         self.decided(id, &of, self.metadata.propose(txn).await)?;
         if let (Some(watch), true) = (watch, self.holds(id, &of)) {
             let changes = watch.next().await?;
-            let told = |key: &String| {
-                let is =
-                    |what: &Watched| *what == Watched::All || *what == Watched::Key(key.clone());
-                changes.iter().any(|(_, what)| is(what))
-            };
-            let in_order = changes.is_sorted_by_key(|(seq, _)| *seq);
-            if !of.iter().all(told) || !in_order {
-                let detail = format!("{id} in {of:?} was told as {changes:?}");
-                self.world.fail(Violation::new("watch", detail));
-            }
+            self.world.check(told(id, &of, &changes));
         }
         Ok(())
     }
@@ -325,11 +318,9 @@ impl Life {
                 Ok(())
             }
             Ok(()) => {
-                if self.holds(id, of) {
-                    self.world.acked(id, of);
-                } else {
-                    let detail = format!("{id} is acknowledged and not in the state");
-                    self.world.fail(Violation::new("state", detail));
+                match holds_own(id, self.holds(id, of)) {
+                    Ok(()) => self.world.acked(id, of),
+                    Err(violation) => self.world.fail(violation),
                 }
                 Ok(())
             }

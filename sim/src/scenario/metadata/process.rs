@@ -15,7 +15,7 @@ use tidewater_types::{BoxFuture, Env, Instant};
 
 use super::world::World;
 use crate::env::SimEnv;
-use crate::exec::Tag;
+use crate::exec::{Handle, Tag};
 use crate::plan::Life;
 use crate::scenario::gate::Gate;
 
@@ -26,6 +26,7 @@ pub(super) struct Process {
     pub(super) tag: Tag,
     pub(super) gate: Gate,
     pub(super) env: Arc<HostEnv>,
+    handle: Handle,
 }
 
 /// The environment of a host that may be suspended.
@@ -56,13 +57,16 @@ impl Process {
             tag,
             gate: Gate::new(world.handle.clone(), world.bucket.clone()),
             env: Arc::new(env),
+            handle: world.handle.clone(),
         }
     }
 
     /// Nothing is sent and nothing is heard for `time`; its monotonic clock may stand still.
     pub(super) fn hold_up(&self, time: Duration, clock_stands: bool) {
+        self.handle.strike("pause");
         self.gate.sleep(time);
         if clock_stands {
+            self.handle.strike("clock_stopped");
             self.env.suspend(time);
         }
     }

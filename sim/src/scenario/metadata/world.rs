@@ -17,18 +17,22 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tidewater_bucket::Bucket;
-use tidewater_s3stream::{MetaConfig, MetaError, MetaState, Metadata};
+use tidewater_s3stream::{MetaConfig, MetaState, Metadata};
 use tidewater_types::{Env, StreamId};
 
 use crate::bucket::SimBucket;
-use crate::check::Violation;
 use crate::check::registers::RegisterModel;
+use crate::check::state::StateModel;
+use crate::check::{Violation, delay, durable, fork};
 use crate::env::SimEnv;
 use crate::exec::{Executor, Handle, Tag};
 use crate::plan::{Damage, Plan};
 use crate::rng::Rng;
+use crate::scenario::common::oracle::{Oracle, Scope, fsck_copy};
 use crate::scenario::common::{LIMITS, failure_of};
 
+/// At so many of 1,000 acknowledgements the bucket is checked.
+const ACK_CHECKS: u32 = 20;
 /// Lists that are the values of keys.
 pub(super) const KEYS: u64 = 3;
 /// The stream whose ranges are a list, too.
@@ -40,12 +44,13 @@ pub(super) struct World {
     pub(super) bucket: SimBucket,
     pub(super) config: MetaConfig,
     pub(super) model: Mutex<Model>,
+    oracle: Mutex<Oracle>,
 }
 
 pub(super) struct Model {
     pub(super) registers: RegisterModel,
     pub(super) next_id: u64,
-    states: BTreeMap<u64, MetaState>,
+    states: StateModel<MetaState>,
     rng: Rng,
     next_tag: u32,
     num_forks: u64,
@@ -59,7 +64,7 @@ impl World {
         let model = Model {
             registers: RegisterModel::default(),
             next_id: 0,
-            states: BTreeMap::new(),
+            states: StateModel::default(),
             rng,
             next_tag: 0,
             num_forks: 0,
@@ -71,6 +76,7 @@ impl World {
             plan: plan.clone(),
             config,
             model: Mutex::new(model),
+            oracle: Mutex::new(Oracle::new(plan.seed)),
         }
     }
 
@@ -153,6 +159,14 @@ impl World {
         }
     }
 
+    /// In so many of 1,000 calls the log and its snapshots are looked at as they are now.
+    pub(super) fn check_bucket(&self, per_mille: u32) {
+        let drawn = self.oracle.lock().draw(per_mille);
+        if let Some(seed) = drawn {
+            self.check(fsck_copy(&self.bucket, seed, Scope::Metadata));
+        }
+    }
+
     pub(super) fn outcome(&self) -> Result<(), Violation> {
         self.model.lock().failure.take().map_or(Ok(()), Err)
     }
@@ -160,14 +174,7 @@ impl World {
     /// A process shows its state; `begun` if it looked at the store since that moment.
     pub(super) fn shown(&self, state: &MetaState, begun: Option<u64>) {
         let mut model = self.model.lock();
-        let seq = state.seq();
-        let known = model.states.entry(seq).or_insert_with(|| state.clone());
-        if known != state {
-            let detail = format!("two processes differ after entry {seq}");
-            drop(model);
-            return self.fail(Violation::new("state", detail));
-        }
-        let mut result = Ok(());
+        let mut result = model.states.shown(state.seq(), state);
         for (list, ids) in lists(state) {
             result = result.and_then(|()| model.registers.read(&list, &ids, begun));
         }
@@ -178,6 +185,7 @@ impl World {
     /// The transaction `id` was acknowledged: it must be there for whoever opens now.
     pub(super) fn acked(&self, id: u64, of: &[String]) {
         self.handle.line(|| format!("meta  ack id={id}"));
+        self.check_bucket(ACK_CHECKS);
         let number = {
             let mut model = self.model.lock();
             model.registers.acked(id);
@@ -190,12 +198,7 @@ impl World {
         };
         match self.opened_now(number) {
             Ok(state) => {
-                let found = lists(&state);
-                let holds = |list: &String| found.get(list).is_some_and(|ids| ids.contains(&id));
-                if !of.iter().all(holds) {
-                    let detail = format!("{id} was acknowledged, and an opening does not find it");
-                    self.fail(Violation::new("durable", detail));
-                }
+                self.check(durable::found(&lists(&state), id, of));
                 // The bucket holds no less than any process knows.
                 self.shown(&state, None);
             }
@@ -215,9 +218,7 @@ impl World {
         let outcome = executor.run(LIMITS, async move {
             match Metadata::open(fork.clone(), env.clone(), config.clone()).await {
                 Ok(metadata) => *sink.lock() = Some(metadata.read(Clone::clone)),
-                Err(error) => {
-                    return Err(Violation::new("fork", format!("not opened: {error}")));
-                }
+                Err(error) => return Err(fork::refused("opening", &error)),
             }
             if number.is_multiple_of(4) {
                 refuses_another_delay(fork, env, config).await?;
@@ -244,11 +245,7 @@ async fn refuses_another_delay(
     mut config: MetaConfig,
 ) -> Result<(), Violation> {
     config.delete_delay *= 3;
-    match Metadata::open(bucket, env, config).await {
-        Err(MetaError::OtherDeleteDelay { .. }) => Ok(()),
-        Ok(_) => Err(Violation::new("delay", "another deletion delay was let in")),
-        Err(error) => Err(Violation::new("fork", format!("not refused: {error}"))),
-    }
+    delay::opened(Metadata::open(bucket, env, config).await.map(drop))
 }
 
 /// All lists of a state: the values of keys, and the ranges of the stream.

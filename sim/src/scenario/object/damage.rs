@@ -15,18 +15,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tidewater_bucket::Bucket;
-use tidewater_types::{Env, ErrorKind, Lsn, WalId, sometimes};
+use tidewater_types::{Env, Lsn, WalId, sometimes};
 use tidewater_wal::{Identity, ObjectWal, OpenMode, WalError};
 
 use super::world::{World, identity};
 use crate::bucket::{BucketFaults, SimBucket};
 use crate::check::Violation;
+use crate::check::damage::{self, Harm, wrong};
 use crate::env::SimEnv;
 use crate::exec::Tag;
 use crate::plan::Damage;
 use crate::scenario::common::holds;
 
-const CHECKER: &str = "damage";
 /// Bytes of an entry's header (docs/formats/object-wal.md): longer entries hold frames.
 const HEADER_BYTES: usize = 160;
 
@@ -39,31 +39,29 @@ pub(super) async fn inflict(world: &Arc<World>, damage: Damage) -> Result<bool, 
         return Ok(false);
     }
     world.handle.strike(damage.fault());
-    let first = take_over(world).await;
-    match (damage, first) {
-        (Damage::Foreign, Err(WalError::Missing { .. } | WalError::ForeignWal { .. })) => Ok(true),
-        (Damage::BitRot | Damage::Truncated | Damage::Swapped, Ok(served)) => {
+    let harm = match damage {
+        Damage::BitRot | Damage::Truncated | Damage::Swapped => Harm::Altered,
+        Damage::Foreign => Harm::Foreign,
+        _ => Harm::Lost,
+    };
+    match take_over(world).await {
+        Ok(served) => {
+            damage::ended(&damage, harm, &Ok(()))?;
             sometimes!("object wal: damage was harmless");
             world.model.lock().frames.recovered(&served)?;
             Ok(false)
         }
-        (Damage::Foreign, Ok(_)) => Err(wrong(damage, &"an open log")),
-        (Damage::Foreign, Err(error)) => Err(wrong(damage, &error)),
-        (_, Err(error)) if error.kind() == ErrorKind::Corrupt => {
-            sometimes!("object wal: damage was noticed");
-            match take_over(world).await {
-                Err(again) if again.kind() == ErrorKind::Corrupt => Ok(true),
-                Err(again) => Err(wrong(damage, &format!("{again}, after {error}"))),
-                Ok(_) => Err(wrong(damage, &format!("an open log, after {error}"))),
+        Err(error) => {
+            let first = Err(error.clone());
+            damage::ended(&damage, harm, &first)?;
+            if harm != Harm::Foreign {
+                sometimes!("object wal: damage was noticed");
+                let again = take_over(world).await.map(drop);
+                damage::again(&damage, &error, &again)?;
             }
+            Ok(true)
         }
-        (_, Err(error)) => Err(wrong(damage, &error)),
-        (_, Ok(_)) => Err(wrong(damage, &"an open log without a promised frame")),
     }
-}
-
-fn wrong(damage: Damage, end: &dyn std::fmt::Display) -> Violation {
-    Violation::new(CHECKER, format!("{damage:?} ended in: {end}"))
 }
 
 /// `false` if there is nothing whose damage would have to be noticed.
@@ -105,7 +103,11 @@ async fn strike(world: &World, damage: Damage) -> Result<bool, Violation> {
             }
         }
         // Of disks.
-        Damage::SlotRot | Damage::Misdirected | Damage::Unreadable => return Ok(false),
+        Damage::SlotRot
+        | Damage::Misdirected
+        | Damage::Unreadable
+        | Damage::LyingFlush
+        | Damage::StaleRead => return Ok(false),
     }
     Ok(true)
 }
@@ -156,7 +158,7 @@ async fn another_log(world: &World) -> Result<(), Violation> {
     let (bucket, config) = (Arc::new(fresh.clone()), world.config.clone());
     let mode = OpenMode::Create;
     let opened = ObjectWal::open(bucket, env, config, identity, mode, |_, _| {}).await;
-    drop(opened.map_err(|error| wrong(Damage::Foreign, &error))?);
+    drop(opened.map_err(|error| wrong(&Damage::Foreign, &error))?);
     for key in fresh.keys() {
         world.bucket.put(&key, fresh.object(&key));
     }

@@ -17,7 +17,9 @@ use tidewater_wal::{Frame, ObjectWal, OpenMode, Wal, WalError};
 use tokio::sync::oneshot;
 
 use super::world::{World, identity};
-use crate::check::{Violation, payload, value_of};
+use crate::check::excuse::{self, Facts};
+use crate::check::watermarks::{self, WatermarkModel};
+use crate::check::{Violation, payload, read, value_of};
 use crate::env::SimEnv;
 use crate::exec::Tag;
 use crate::plan::{End, Life};
@@ -71,10 +73,9 @@ pub(super) async fn body(world: Arc<World>, tag: Tag, life: Life, work: Work, ga
         match node.wal.close().await {
             Ok(()) => {
                 let marks = node.wal.watermarks();
-                if marks.durable != marks.accepted {
-                    let detail = format!("closed with {marks:?}");
-                    node.world.fail(Violation::new("watermarks", detail));
-                }
+                node.world.check(WatermarkModel::default().seen(marks));
+                let result = watermarks::closed(marks.accepted, marks.durable);
+                node.world.check(result);
             }
             Err(error) => node.refused(&error),
         }
@@ -99,9 +100,6 @@ async fn open(world: &Arc<World>, env: Arc<dyn Env>, gate: Gate) -> Result<Objec
             Ok((wal, _report)) => {
                 let served = std::mem::take(&mut *served.lock());
                 let epoch = wal.epoch();
-                world
-                    .handle
-                    .line(|| format!("wal   epoch {epoch} opened, {} frames", served.len()));
                 world.model.lock().wal = Some(wal.wal_id());
                 world.opened(epoch, &served);
                 return Ok(wal);
@@ -113,16 +111,18 @@ async fn open(world: &Arc<World>, env: Arc<dyn Env>, gate: Gate) -> Result<Objec
     Err(last.expect("at least one mode"))
 }
 
+/// What explains an error in a life that does `work`.
+fn facts(world: &World, work: Work) -> Facts {
+    Facts {
+        planned: work == Work::Planned,
+        bucket_fails: !world.bucket_is_fine(),
+        ..Facts::default()
+    }
+}
+
 fn open_failed(world: &World, work: Work, error: &WalError) {
     world.handle.line(|| format!("wal   open failed: {error}"));
-    let excused = match error.kind() {
-        // Another owner came later.
-        ErrorKind::Fenced => work == Work::Planned,
-        // Too many requests failed in a row.
-        ErrorKind::Retry => work == Work::Planned && !world.bucket_is_fine(),
-        _ => false,
-    };
-    if !excused {
+    if !excuse::object_open(error, facts(world, work)) {
         let detail = format!("refused without damage: {error}");
         world.fail(Violation::new("open", detail));
     }
@@ -164,15 +164,10 @@ impl Node {
 
     /// A refusal that nothing excuses.
     fn refused(&self, error: &WalError) {
-        let excused = match error {
-            WalError::Fenced { .. } => {
-                sometimes!("object wal: a zombie is told");
-                self.work == Work::Planned
-            }
-            WalError::Poisoned { .. } => self.work == Work::Planned && !self.world.bucket_is_fine(),
-            _ => true,
-        };
-        if !excused {
+        if matches!(error, WalError::Fenced { .. }) {
+            sometimes!("object wal: a zombie is told");
+        }
+        if !excuse::object_call(error, facts(&self.world, self.work)) {
             let detail = format!("without a reason: {error}");
             self.world.fail(Violation::new("poisoned", detail));
         }
@@ -256,19 +251,22 @@ async fn read_back(node: &Node, rng: &mut Rng) {
         (!promised.is_empty()).then(|| promised[rng.index(promised.len())])
     };
     let Some((value, lsn)) = picked else { return };
-    let read = node.wal.read(lsn).await;
+    let found = node.wal.read(lsn).await;
+    if let Some(value) = found.as_ref().ok().and_then(|bytes| value_of(bytes)) {
+        let handle = &node.world.handle;
+        handle.line(|| format!("wal   read value={value} lsn={lsn}"));
+    }
     let wanted = node.is_owner() && node.world.model.lock().frames.is_wanted(lsn);
-    let wrong = match &read {
-        Ok(bytes) => (value_of(bytes) != Some(value)).then(|| "other bytes".to_owned()),
-        Err(error) if matches!(error.kind(), ErrorKind::Closed | ErrorKind::Fenced) => {
+    let mut must_be_there = true;
+    if let Err(error) = &found {
+        if matches!(error.kind(), ErrorKind::Closed | ErrorKind::Fenced) {
             return node.refused(error);
         }
-        Err(error) if error.kind() == ErrorKind::Retry && !node.world.bucket_is_fine() => None,
-        Err(error) => Some(error.to_string()),
-    };
-    if let (Some(wrong), true) = (wrong, wanted) {
-        let detail = format!("promised frame {value} at {lsn} read back as: {wrong}");
-        node.world.fail(Violation::new("read", detail));
+        must_be_there = error.kind() != ErrorKind::Retry || node.world.bucket_is_fine();
+    }
+    if wanted {
+        let result = read::back(value, lsn, &found, must_be_there);
+        node.world.check(result);
     }
 }
 

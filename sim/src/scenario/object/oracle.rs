@@ -17,11 +17,12 @@ use tidewater_types::{Env, Epoch, Lsn, sometimes};
 use tidewater_wal::{ObjectWal, OpenMode};
 
 use super::world::{World, identity};
-use crate::check::Violation;
 use crate::check::frames::FrameModel;
+use crate::check::{Violation, durable, fence, fork};
 use crate::env::SimEnv;
 use crate::exec::{Executor, Tag};
 use crate::scenario::common::{LIMITS, failure_of};
+use crate::scenario::progress::served_word;
 
 type Served = Vec<(Lsn, Vec<u8>)>;
 
@@ -35,6 +36,8 @@ impl World {
                 sometimes!("object wal: opened after a later owner");
                 return;
             }
+            self.handle
+                .line(|| format!("wal   epoch {epoch} opened served {}", served_word(served)));
             model.owner = epoch;
             model.frames.recovered(served)
         };
@@ -58,18 +61,14 @@ impl World {
     pub(super) fn acked(&self, epoch: Epoch, value: u64, lsn: Lsn, bytes: &[u8]) {
         self.handle
             .line(|| format!("wal   epoch {epoch} ack value={value} lsn={lsn}"));
-        let (number, doomed) = {
+        let (number, result) = {
             let mut model = self.model.lock();
-            let doomed = model.frames.is_gone(value);
+            let result = fence::acked(&model.frames, epoch, value, lsn);
             model.frames.acked(value);
             model.num_forks += 1;
-            (model.num_forks, doomed)
+            (model.num_forks, result)
         };
-        if doomed {
-            let detail =
-                format!("frame {value} at {lsn} acknowledged by epoch {epoch}, which was fenced");
-            self.fail(Violation::new("fence", detail));
-        }
+        self.check(result);
         self.check(self.must_be_durable(number, lsn, bytes));
     }
 
@@ -82,26 +81,8 @@ impl World {
             }
             model.frames.clone()
         };
-        if !served
-            .iter()
-            .any(|(at, found)| (*at, &found[..]) == (lsn, bytes))
-        {
-            let detail =
-                format!("frame at {lsn} is promised, and a takeover now would not serve it");
-            return Err(Violation::new("durable", detail));
-        }
-        let found: std::collections::BTreeMap<_, _> = served.into_iter().collect();
-        for (value, lsn) in frames.promised() {
-            if found
-                .get(&lsn)
-                .and_then(|bytes| crate::check::value_of(bytes))
-                != Some(value)
-            {
-                let detail = format!("promised frame {value} at {lsn} is not served by a takeover");
-                return Err(Violation::new("fork", detail));
-            }
-        }
-        Ok(())
+        durable::served(&served, lsn, bytes)?;
+        fork::all_promised(served, &frames)
     }
 
     /// What a takeover of the bucket as it is now would serve.
@@ -119,7 +100,7 @@ impl World {
             let opening = ObjectWal::open(Arc::new(fork), env, config, identity(), mode, on_frame);
             match opening.await {
                 Ok(_) => Ok(()),
-                Err(error) => Err(Violation::new("fork", format!("takeover refused: {error}"))),
+                Err(error) => Err(fork::refused("takeover", &error)),
             }
         });
         match failure_of(outcome) {

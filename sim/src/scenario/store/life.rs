@@ -21,11 +21,12 @@ use super::opener::SimOpener;
 use super::owners;
 use super::verify;
 use super::world::{Began, Work, World, store_config};
-use crate::check::{Violation, payload};
+use crate::check::{Violation, damage, payload};
 use crate::env::SimEnv;
 use crate::plan::{End, Life, Sync};
 use crate::rng::Rng;
 use crate::scenario::common::{Opening, wal_config};
+use crate::scenario::told::told;
 
 /// A whole life; it may end before this does.
 pub(super) async fn body(world: Arc<World>, began: Began, life: Life) {
@@ -48,8 +49,7 @@ pub(super) async fn body(world: Arc<World>, began: Began, life: Life) {
     let store = match outcome {
         Err(error) if work == Work::Wiped && error.is_damage() => return,
         Ok(_) if work == Work::Wiped => {
-            let detail = "a store opened without the WAL that its metadata name";
-            return world.fail(Violation::new("damage", detail));
+            return world.check(damage::without_log(true));
         }
         Ok(store) => store,
         Err(error) => {
@@ -108,14 +108,16 @@ fn opener(
 ) -> Box<dyn WalOpener> {
     let env = Arc::clone(env);
     if world.plan.object_wal {
-        return Box::new(owners::opener(Arc::clone(bucket), env, &world.plan));
+        let opener = owners::opener(Arc::clone(bucket), env, &world.plan);
+        return told(&world.handle, owners::NODE, Box::new(opener));
     }
-    Box::new(SimOpener {
+    let opener = SimOpener {
         device: world.device.clone(),
         env,
         config: wal_config(&world.plan, sync),
         opened: Arc::clone(opened),
-    })
+    };
+    told(&world.handle, owners::NODE, Box::new(opener))
 }
 
 /// Opens the streams there are, and creates those that are missing.
@@ -277,6 +279,8 @@ async fn append(
     let teller = node.clone();
     let appended = stream
         .append(request, move |base| {
+            let (handle, end) = (&teller.world.handle, base.0 + u64::from(record_count));
+            handle.line(|| format!("store append stream={id} base={base} end={end} value={value}"));
             if !teller.is_owner() {
                 sometimes!("store: a zombie appends");
                 return filled;
@@ -290,12 +294,6 @@ async fn append(
             filled
         })
         .await?;
-    world.handle.line(|| {
-        format!(
-            "store append stream={id} value={value} base={} end={} lsn={}",
-            appended.base_offset, appended.end_offset, appended.lsn
-        )
-    });
     let (sender, done) = oneshot::channel();
     let (node2, stream) = (node.clone(), stream.clone());
     node.spawn("ack", async move {

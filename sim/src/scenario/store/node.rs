@@ -8,15 +8,16 @@
 use std::sync::Arc;
 
 use tidewater_stream_store::{StoreError, Stream, StreamStore};
-use tidewater_types::{ErrorKind, Offset, sometimes};
-use tidewater_wal::{DeviceWal, WalError};
+use tidewater_types::{Offset, sometimes};
+use tidewater_wal::DeviceWal;
 
-use super::progress;
 use super::world::{Work, World};
 use crate::check::Violation;
+use crate::check::excuse::{self, Facts};
 use crate::check::streams::Seen;
 use crate::exec::Tag;
-use crate::scenario::common::unreadable;
+use crate::scenario::common::reads_fail;
+use crate::scenario::progress::tell_read;
 
 /// What the tasks of a life share.
 #[derive(Clone)]
@@ -35,25 +36,20 @@ pub(super) fn excuse(world: &World, tag: Tag, work: Work, what: &'static str, er
         .handle
         .line(|| format!("store {what} refused: {error}"));
     let planned = work == Work::Planned;
-    // Somebody took the WAL over, or is at it.
-    let contested = planned && world.model.lock().owners.is_contested(tag);
-    let excused = match error.kind() {
-        ErrorKind::Retry => planned,
-        ErrorKind::Full => planned,
-        // The WAL is poisoned by a disk that fails, or the life is closing.
-        ErrorKind::Closed => {
-            contested || planned && (!world.disk_is_fine() || world.model.lock().closing)
-        }
-        // The metadata of a WAL that somebody uses names it.
-        ErrorKind::Invalid if matches!(error, StoreError::Wal(WalError::Exists { .. })) => false,
-        ErrorKind::Fenced | ErrorKind::Invalid => contested,
-        ErrorKind::Corrupt => {
-            let wal = matches!(error, StoreError::Wal(error) if unreadable(&world.plan, error));
-            planned && wal
+    let facts = {
+        let model = world.model.lock();
+        Facts {
+            planned,
+            disk_fails: !world.disk_is_fine(),
+            reads_fail: reads_fail(&world.plan.disk_faults),
+            // Somebody took the WAL over, or is at it.
+            contested: planned && model.owners.is_contested(tag),
+            closing: model.closing,
+            ..Facts::default()
         }
     };
     sometimes!("store call refused");
-    if !excused {
+    if !excuse::store_call(error, facts) {
         world.fail(Violation::new(
             "refused",
             format!("{what} in {work:?}: {error}"),
@@ -110,25 +106,12 @@ pub(super) async fn read_checked(
             bytes: entry.payload.to_vec(),
         })
         .collect();
-    progress::tell(&node.world.handle, &node.store, stream.id());
-    progress::tell_read(&node.world.handle, stream.id(), &seen);
+    let world = &node.world;
+    world.progress.tell(&world.handle, node.store.metadata());
+    tell_read(&world.handle, "store", stream.id(), &seen);
     let mut model = node.world.model.lock();
     let known = model.streams.entry(stream.id()).or_default();
-    let result = known.read(offset, &seen, fetched.high_watermark.0, floor);
-    let result = result.and_then(|()| {
-        let empty = seen.is_empty() && offset < fetched.high_watermark.0;
-        let detail = || {
-            format!(
-                "nothing at {offset}, the high watermark is {}",
-                fetched.high_watermark
-            )
-        };
-        if empty {
-            Err(Violation::new("log", detail()))
-        } else {
-            Ok(())
-        }
-    });
+    let result = known.fetched(offset, &seen, fetched.high_watermark.0, floor);
     if let Err(violation) = result {
         model.failure.get_or_insert(violation);
     }

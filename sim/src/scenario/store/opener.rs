@@ -66,11 +66,13 @@ impl WalOpener for SimOpener {
             } else {
                 attempt(OpenMode::Create, Some(drawn())).await
             };
-            // A creation that a crash cut short never was renamed into place, on a real disk.
-            let torn = matches!(&outcome, Err(error) if matches!(
-                error.kind(),
-                ErrorKind::Corrupt | ErrorKind::Invalid
-            ));
+            // A creation that a crash cut short never was renamed into place, on a real disk. What is
+            // on a device that went away nobody knows: a real start is refused, and takes no other one.
+            let torn = !device.is_removed()
+                && matches!(&outcome, Err(error) if matches!(
+                    error.kind(),
+                    ErrorKind::Corrupt | ErrorKind::Invalid
+                ));
             if exists && named.is_none() && torn {
                 device.wipe();
                 outcome = attempt(OpenMode::Create, Some(drawn())).await;

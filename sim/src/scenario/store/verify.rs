@@ -20,16 +20,16 @@ use tidewater_types::{Env, Lsn, Offset, StreamId, sometimes};
 use super::node::{Node, read_checked};
 use super::opener::SimOpener;
 use super::owners;
-use super::progress;
 use super::world::{World, store_config};
 use crate::bucket::SimBucket;
-use crate::check::Violation;
 use crate::check::streams::{Seen, StreamModel};
+use crate::check::{Violation, durable, fork, liveness};
 use crate::disk::{CrashStyle, Device};
 use crate::env::SimEnv;
 use crate::exec::{Executor, Tag};
 use crate::plan::Plan;
-use crate::scenario::common::{self, LIMITS, failure_of, holds, wal_config};
+use crate::scenario::common::oracle::{Scope, all_let_go, fsck_copy};
+use crate::scenario::common::{self, LIMITS, failure_of, wal_config};
 
 type Streams = BTreeMap<StreamId, StreamModel>;
 
@@ -39,19 +39,17 @@ pub(super) fn acked(node: &Node, stream: StreamId, value: u64, lsn: Lsn, bytes: 
     world
         .handle
         .line(|| format!("store ack stream={stream} value={value}"));
-    progress::tell(&world.handle, &node.store, stream);
+    world.progress.tell(&world.handle, node.store.metadata());
     if world.plan.object_wal {
         return acked_in_bucket(node, stream, value, lsn, bytes);
     }
     let place = node.wal.as_ref().and_then(|wal| wal.locate(lsn));
     if let Some(range) = &place {
         let len = usize::try_from(range.end - range.start).unwrap_or(0);
-        if !holds(&world.device.durable_bytes(range.start, len), bytes) {
-            let detail = format!(
-                "value {value} at lsn {lsn} is acknowledged, and a crash now would lose it"
-            );
-            world.fail(Violation::new("durable", detail));
-        }
+        let found = world.device.durable_bytes(range.start, len);
+        world.check(durable::survives(&found, bytes, || {
+            format!("value {value} at lsn {lsn} is acknowledged, and a crash now would lose it")
+        }));
     }
     count_and_fork(world, stream, value, place.is_none());
 }
@@ -64,15 +62,18 @@ fn acked_in_bucket(node: &Node, stream: StreamId, value: u64, lsn: Lsn, bytes: &
         model.num_forks += 1;
         model.num_forks
     };
-    let gone = match world.takeover_serves(number, lsn, bytes) {
-        Ok(Some(true)) => false,
-        Ok(Some(false)) => {
-            let detail = format!(
+    let gone = match world.takeover_serves(number, lsn) {
+        Ok(Some(frame)) => durable::survives(&frame, bytes, || {
+            format!(
                 "value {value} at lsn {lsn} is acknowledged, and a takeover now would not serve it"
-            );
-            return world.fail(Violation::new("durable", detail));
-        }
-        Ok(None) => true,
+            )
+        })
+        .map(|()| false),
+        Ok(None) => Ok(true),
+        Err(violation) => Err(violation),
+    };
+    let gone = match gone {
+        Ok(gone) => gone,
         Err(violation) => return world.fail(violation),
     };
     count_and_fork(world, stream, value, gone);
@@ -123,6 +124,12 @@ fn fork_and_read(
     } else {
         CrashStyle::None
     };
+    let scope = if plan.object_wal {
+        Scope::Logs(owners::object_config(plan))
+    } else {
+        Scope::Objects
+    };
+    fsck_copy(bucket, seed, scope)?;
     let executor = Executor::new(seed);
     let device = device.fork(executor.handle(), seed, style);
     let bucket = Arc::new(bucket.fork(executor.handle(), seed));
@@ -160,9 +167,7 @@ fn fork_and_read(
                     bytes: entry.payload.to_vec(),
                 }));
             }
-            model.final_read(start, &seen, end).map_err(|violation| {
-                Violation::new("fork", format!("after {style:?}: {violation}"))
-            })?;
+            fork::after(&style, model.final_read(start, &seen, end))?;
         }
         Ok(())
     });
@@ -174,24 +179,14 @@ pub(super) async fn upload_all(node: &Node, streams: &[Stream]) {
     if let Err(error) = node.store.flush().await {
         return node.excuse("flush", &error);
     }
-    let waiting = node.store.counters().waiting_bytes;
-    if waiting != 0 {
-        let detail = format!("{waiting} bytes wait after a flush that nobody disturbed");
-        node.world.fail(Violation::new("liveness", detail));
-    }
+    node.world.check(all_let_go(&node.store));
     for stream in streams {
         let committed = node
             .store
             .metadata()
             .read(|state| state.stream(stream.id()).map(|s| s.end));
-        if committed != Some(stream.high_watermark()) {
-            let detail = format!(
-                "stream {} is committed up to {committed:?} after a flush, its high watermark is {}",
-                stream.id(),
-                stream.high_watermark()
-            );
-            node.world.fail(Violation::new("liveness", detail));
-        }
+        let result = liveness::committed(stream.id(), committed, stream.high_watermark());
+        node.world.check(result);
     }
 }
 

@@ -24,6 +24,7 @@ use crate::disk::{CrashStyle, Device};
 use crate::exec::{Handle, Tag};
 use crate::plan::{End, Plan};
 use crate::rng::Rng;
+use crate::scenario::progress::Progress;
 
 /// How long a life that should end by itself may take, in virtual time.
 pub(super) const LIFE_TIME_MAX: Duration = Duration::from_secs(600);
@@ -42,6 +43,7 @@ pub(super) struct World {
     pub(super) device: Device,
     pub(super) bucket: SimBucket,
     pub(super) cache: Option<CacheImage>,
+    pub(super) progress: Progress,
     pub(super) model: Mutex<Model>,
 }
 

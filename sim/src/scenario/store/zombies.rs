@@ -5,6 +5,7 @@
 //!
 //! *IO: none*
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,11 +18,11 @@ use tokio::sync::oneshot;
 use super::life;
 use super::owners::{NODE, object_config, time_of};
 use super::world::{Began, LIFE_TIME_MAX, Work, World};
-use crate::check::Violation;
+use crate::check::{Violation, fork};
 use crate::env::SimEnv;
 use crate::exec::{Executor, Tag};
 use crate::plan::{End, Life};
-use crate::scenario::common::{LIMITS, failure_of, holds};
+use crate::scenario::common::{LIMITS, failure_of};
 use crate::scenario::gate::Gate;
 
 /// One life on the WAL in the bucket. One that ends in `Kill` runs on, as a zombie that may sleep.
@@ -64,6 +65,7 @@ pub(super) async fn live(world: &Arc<World>, life: Life, work: Work) -> Result<(
         End::Kill => {
             let ways = world.below([1, 6, 60, 600][usize::try_from(tag.0 % 4).expect("small")]);
             let sleep = Duration::from_nanos(ways * world.plan.bucket.way_ns);
+            world.handle.strike("zombie");
             world
                 .handle
                 .line(|| format!("life  {} is a zombie, sleeping {sleep:?}", tag.0));
@@ -91,8 +93,8 @@ impl World {
         self.model.lock().owners.is_owner(tag)
     }
 
-    /// Whether a takeover of the bucket as it is now would serve `bytes` at `lsn`; `None` if the
-    /// frame was trimmed.
+    /// What a takeover of the bucket as it is now would serve at `lsn`; `None` if the frame was
+    /// trimmed.
     ///
     /// # Errors
     /// The takeover is refused.
@@ -100,8 +102,7 @@ impl World {
         &self,
         number: u64,
         lsn: Lsn,
-        bytes: &[u8],
-    ) -> Result<Option<bool>, Violation> {
+    ) -> Result<Option<Vec<u8>>, Violation> {
         let seed = self.plan.seed ^ (number << 32);
         let executor = Executor::new(seed);
         let fork = self.bucket.fork(executor.handle(), seed);
@@ -113,23 +114,25 @@ impl World {
             node: NODE,
             wal: None,
         };
-        let found = Arc::new(Mutex::new(false));
-        let (sink, wanted) = (Arc::clone(&found), bytes.to_vec());
+        let found = Arc::new(Mutex::new(Vec::new()));
+        let sink = Arc::clone(&found);
         let on_frame = move |at, frame: bytes::Bytes| {
-            *sink.lock() |= at == lsn && holds(&frame, &wanted);
+            if at == lsn {
+                sink.lock().extend_from_slice(&frame);
+            }
         };
         let outcome = executor.run(LIMITS, async move {
             let (fork, mode) = (Arc::new(fork), OpenMode::Existing);
             let opened = ObjectWal::open(fork, env, config, identity, mode, on_frame).await;
             Ok(opened.map(|(_, report)| report.trimmed))
         });
-        let refused = |why: String| Violation::new("fork", format!("takeover refused: {why}"));
+        let refused = |why: &dyn Display| fork::refused("takeover", why);
         match outcome {
             Ok(Ok(Ok(trimmed))) if lsn < trimmed => Ok(None),
-            Ok(Ok(Ok(_))) => Ok(Some(*found.lock())),
-            Ok(Ok(Err(error))) => Err(refused(error.to_string())),
+            Ok(Ok(Ok(_))) => Ok(Some(std::mem::take(&mut *found.lock()))),
+            Ok(Ok(Err(error))) => Err(refused(&error)),
             other => Err(failure_of(other.map(|ended| ended.map(drop)))
-                .unwrap_or_else(|| refused("no answer".to_owned()))),
+                .unwrap_or_else(|| refused(&"no answer"))),
         }
     }
 }

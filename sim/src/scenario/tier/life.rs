@@ -16,12 +16,15 @@ use super::keys::Keys;
 use super::owner::Owner;
 use super::tail::LifeTail;
 use super::world::{Log, World};
-use crate::check::Violation;
 use crate::check::keyed::KeyedModel;
+use crate::check::{Violation, excuse};
 use crate::env::SimEnv;
 use crate::exec::Tag;
 use crate::rng::Rng;
 use crate::scenario::gate::Gate;
+
+/// Behind so many of 1,000 steps the bucket is checked.
+const BUSY_CHECKS: u32 = 5;
 
 /// A node that is up.
 pub(super) struct Node {
@@ -93,6 +96,7 @@ pub(super) async fn body(world: Arc<World>, tag: Tag, id: NodeId, gate: Gate) {
                 return;
             }
         }
+        world.check_bucket(BUSY_CHECKS);
         let ways = rng.below(3);
         let pause = Duration::from_nanos(ways * world.plan.bucket.way_ns + 1_000);
         world.handle.sleep(pause).await;
@@ -217,6 +221,8 @@ impl Node {
             }) => return Ok(()),
             Err(error) => return Err(error.into()),
         }
+        let (handle, from) = (&self.world.handle, start.0);
+        handle.line(|| format!("tier  trim stream={stream} up_to={from}"));
         let done = {
             let mut model = self.world.model.lock();
             let log = model.streams.get_mut(&stream).expect("created before");
@@ -250,12 +256,7 @@ impl Node {
 /// An error that nothing excuses is a violation.
 pub(super) fn excuse(world: &World, what: &str, error: &TierError) {
     world.handle.line(|| format!("tier  {what}: {error}"));
-    let is_excused = match error.kind() {
-        ErrorKind::Fenced | ErrorKind::Retry | ErrorKind::Closed => !world.model.lock().is_healed,
-        // Somebody's metadata was older than the deletion of what it names.
-        _ => matches!(error, TierError::Missing { .. }) && !world.is_patient,
-    };
-    if !is_excused {
+    if !excuse::tier_call(error, world.facts()) {
         world.fail(Violation::new("error", format!("{what}: {error}")));
     }
 }

@@ -17,15 +17,16 @@ use bytes::Bytes;
 use futures_util::future::{join, select};
 use tidewater_bucket::{Bucket, BucketError, ListPage, Purpose};
 use tidewater_s3stream::{Entry, Fetched, Tier, TierError};
-use tidewater_types::{BoxFuture, Env, ErrorKind, Offset, StreamId};
+use tidewater_types::{BoxFuture, Env, Offset, StreamId};
 
 use super::world::World;
 use crate::bucket::SimBucket;
-use crate::check::Violation;
 use crate::check::streams::Seen;
+use crate::check::{Violation, excuse, gone, read};
 use crate::env::SimEnv;
 use crate::exec::Tag;
 use crate::rng::Rng;
+use crate::scenario::progress::tell_read;
 
 pub(super) async fn read(world: Arc<World>, tag: Tag, number: u64) {
     let env: Arc<dyn Env> = Arc::new(SimEnv::new(world.handle.clone(), world.plan.seed, tag, 0));
@@ -106,11 +107,11 @@ pub(super) fn check(
     fetched: &Fetched,
     now_ms: i64,
 ) {
-    if fetched.entries.is_empty() && offset < end {
-        let detail = format!("nothing at {offset} of stream {stream}, which ends at {end}");
-        return world.fail(Violation::new("read", detail));
+    if let Err(violation) = read::something(stream, offset, end, fetched.entries.is_empty()) {
+        return world.fail(violation);
     }
     let seen: Vec<_> = seen(fetched);
+    tell_read(&world.handle, "tier", stream, &seen);
     let result = {
         let mut model = world.model.lock();
         let log = model.streams.get_mut(&stream).expect("created before");
@@ -130,13 +131,7 @@ pub(super) fn seen(fetched: &Fetched) -> Vec<Seen> {
 }
 
 fn refused(world: &World, error: &TierError) {
-    let is_excused = match error {
-        // A trim that this reader learned of while it read.
-        TierError::OutOfRange { .. } => true,
-        TierError::Missing { .. } => !world.is_patient,
-        error => error.kind() == ErrorKind::Retry,
-    };
-    if !is_excused {
+    if !excuse::tier_read(error, world.facts()) {
         world.fail(Violation::new("read", error.to_string()));
     }
 }
@@ -165,11 +160,8 @@ impl Bucket for Watched {
     ) -> BoxFuture<'a, Result<Bytes, BucketError>> {
         Box::pin(async move {
             let answer = self.bucket.get(purpose, key, range).await;
-            let is_gone = matches!(answer, Err(BucketError::Absent { .. }));
-            if is_gone && purpose == Purpose::Read && self.world.is_patient {
-                let detail = format!("{key} is gone under a reader that just read the metadata");
-                self.world.fail(Violation::new("404", detail));
-            }
+            let world = &self.world;
+            world.check(gone::answered(purpose, key, &answer, world.is_patient));
             answer
         })
     }

@@ -8,7 +8,6 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use bytes::Bytes;
 use parking_lot::Mutex;
 use tidewater_s3stream::{
     CommitReport, Entry, Pending, SealedBatch, SealedRange, StateSnapshot, Tail,
@@ -17,7 +16,8 @@ use tidewater_types::{BoxFuture, Env, Epoch, Instant, StreamId};
 use tokio::sync::Notify;
 
 use super::world::World;
-use crate::check::Violation;
+use crate::check::commit;
+use crate::check::snapshot::state_of;
 
 pub(super) struct LifeTail {
     pub(super) world: Arc<World>,
@@ -78,11 +78,6 @@ impl LifeTail {
     }
 }
 
-/// The owner's state as of an offset tells that offset.
-pub(super) fn state_of(offset: u64) -> Bytes {
-    Bytes::from(crate::check::payload(offset, 40))
-}
-
 impl Tail for LifeTail {
     fn pending(&self) -> Pending {
         let streams = self.streams.lock();
@@ -134,7 +129,7 @@ impl Tail for LifeTail {
             };
             let snapshot = (end.0 % 3 == 0).then(|| StateSnapshot {
                 as_of: end,
-                bytes: state_of(end.0),
+                bytes: state_of(end),
             });
             ranges.push(SealedRange {
                 stream: *stream,
@@ -152,6 +147,10 @@ impl Tail for LifeTail {
     }
 
     fn committed(&self, report: &CommitReport) {
+        for (stream, range) in &report.committed {
+            let (world, end) = (&self.world, range.end().0);
+            world.progress.tell_committed(&world.handle, *stream, end);
+        }
         let epochs = self.sealed.lock().pop_front().expect("a sealed batch");
         let mut streams = self.streams.lock();
         // What was opened again since does not hold what an older epoch sealed.
@@ -183,9 +182,6 @@ impl Tail for LifeTail {
             let model = self.world.model.lock();
             model.is_healed && !model.is_moving
         };
-        if nobody_moves && !report.dropped.is_empty() {
-            let detail = format!("dropped although nobody else owns it: {:?}", report.dropped);
-            self.world.fail(Violation::new("commit", detail));
-        }
+        self.world.check(commit::told(report, nobody_moves));
     }
 }

@@ -10,16 +10,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_bucket::{Bucket, Purpose};
-use tidewater_s3stream::{FindingKind, FsckOptions, MetaState, Severity, TierError};
+use tidewater_s3stream::{FsckOptions, MetaState, TierError};
 use tidewater_types::{Env, NodeId, Offset, StreamId};
 
 use super::life::{Node, open};
 use super::reader::seen;
-use super::tail::state_of;
 use super::world::World;
-use crate::check::Violation;
+use crate::check::{Violation, fsck, liveness, snapshot, swept};
 use crate::env::SimEnv;
 use crate::exec::Tag;
+use crate::scenario::progress::tell_read;
 
 /// The first node takes everything over and brings it in order.
 pub(super) async fn body(world: Arc<World>, tag: Tag) -> Result<(), Violation> {
@@ -37,17 +37,11 @@ pub(super) async fn body(world: Arc<World>, tag: Tag) -> Result<(), Violation> {
         let expected = world.model.lock().streams[stream].end();
         let metadata = node.tier.metadata();
         let end = metadata.read(|state| state.stream(*stream).map(|known| known.end));
-        if end != Some(expected) {
-            let detail = format!("stream {stream} is committed to {end:?}, not to {expected}");
-            return Err(Violation::new("liveness", detail));
-        }
+        liveness::committed(*stream, end, expected)?;
     }
     let compact = || node.tier.compact_until_done(node.id, node.epoch);
     compact().await.map_err(wrong)?;
-    if compact().await.map_err(wrong)? != 0 {
-        let detail = "compaction that was done goes on";
-        return Err(Violation::new("liveness", detail));
-    }
+    liveness::compacted(compact().await.map_err(wrong)?)?;
     sweep(&world, &node).await?;
     for stream in streams {
         read_all(&world, &node, stream).await.map_err(wrong)??;
@@ -100,15 +94,7 @@ async fn sweep(world: &Arc<World>, node: &Node) -> Result<(), Violation> {
             .filter(|(_, object)| object.died_seq.is_none());
         alive.map(|(id, _)| id.key()).collect()
     });
-    if found == alive {
-        return Ok(());
-    }
-    let detail = format!(
-        "not swept: {:?}; missing: {:?}",
-        found.difference(&alive).collect::<Vec<_>>(),
-        alive.difference(&found).collect::<Vec<_>>()
-    );
-    Err(Violation::new("swept", detail))
+    swept::compare(&found, &alive)
 }
 
 async fn read_all(
@@ -128,13 +114,13 @@ async fn read_all(
             break;
         };
         next = last.base + last.count;
+        tell_read(&world.handle, "tier", stream, &part);
         all.extend(part);
     }
-    if let Some(snapshot) = node.tier.snapshot(stream).await?
-        && snapshot.bytes != state_of(snapshot.as_of.0)
+    if let Some(found) = node.tier.snapshot(stream).await?
+        && let Err(violation) = snapshot::read(found.as_of, &found.bytes)
     {
-        let detail = format!("the state as of {} is another's", snapshot.as_of);
-        return Ok(Err(Violation::new("snapshot", detail)));
+        return Ok(Err(violation));
     }
     let mut model = world.model.lock();
     let log = model.streams.get_mut(&stream).expect("created before");
@@ -163,12 +149,5 @@ pub(super) async fn fsck(world: &Arc<World>) -> Result<(), Violation> {
         ..FsckOptions::default()
     };
     let report = tidewater_s3stream::fsck(bucket, env, options).await;
-    let report = report.map_err(|error| Violation::new("fsck", format!("refused: {error}")))?;
-    let wrong = report
-        .findings
-        .iter()
-        .find(|finding| finding.severity == Severity::Error || finding.what == FindingKind::Orphan);
-    wrong.map_or(Ok(()), |finding| {
-        Err(Violation::new("fsck", format!("{finding:?}")))
-    })
+    fsck::ended(report.as_ref().map(|report| &report.findings[..]), true)
 }

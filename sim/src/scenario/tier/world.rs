@@ -15,12 +15,15 @@ use tidewater_types::{Epoch, Offset, StreamId};
 
 use super::keys::Keys;
 use crate::bucket::SimBucket;
+use crate::check::excuse::Facts;
 use crate::check::keyed::{KeyedModel, SeenEntry, keyed_payload};
 use crate::check::streams::{Seen, StreamModel};
-use crate::check::{Violation, payload};
+use crate::check::{Violation, payload, values_in, values_word};
 use crate::exec::{Handle, Tag};
 use crate::plan::Plan;
 use crate::rng::Rng;
+use crate::scenario::common::oracle::{Oracle, Scope, fsck_copy};
+use crate::scenario::progress::Progress;
 
 pub(super) struct World {
     pub(super) handle: Handle,
@@ -33,7 +36,9 @@ pub(super) struct World {
     pub(super) keys: Option<Keys>,
     /// Whether a dead object outlives every fetch: then no reader may miss one.
     pub(super) is_patient: bool,
+    pub(super) progress: Progress,
     pub(super) model: Mutex<Model>,
+    oracle: Mutex<Oracle>,
 }
 
 pub(super) struct Model {
@@ -140,7 +145,9 @@ impl World {
             num_streams,
             keys,
             is_patient,
+            progress: Progress::default(),
             model: Mutex::new(model),
+            oracle: Mutex::new(Oracle::new(plan.seed)),
         }
     }
 
@@ -174,6 +181,23 @@ impl World {
         }
     }
 
+    /// What explains an error.
+    pub(super) fn facts(&self) -> Facts {
+        Facts {
+            planned: !self.model.lock().is_healed,
+            impatient: !self.is_patient,
+            ..Facts::default()
+        }
+    }
+
+    /// In so many of 1,000 calls the bucket is looked at as it is now.
+    pub(super) fn check_bucket(&self, per_mille: u32) {
+        let drawn = self.oracle.lock().draw(per_mille);
+        if let Some(seed) = drawn {
+            self.check(fsck_copy(&self.bucket, seed, Scope::Objects));
+        }
+    }
+
     pub(super) fn failure(&self) -> Result<(), Violation> {
         self.model.lock().failure.take().map_or(Ok(()), Err)
     }
@@ -200,6 +224,20 @@ impl World {
                 .cloned()
                 .collect(),
         )
+    }
+
+    /// What is appended is durable, wherever it came from.
+    fn tell_appended(&self, stream: StreamId, entry: &Entry) {
+        let values = || values_word(&values_in(&entry.payload));
+        let (base, end) = (entry.base_offset, entry.end_offset());
+        self.handle.line(|| {
+            format!(
+                "tier  append stream={stream} base={base} end={end} {}",
+                values()
+            )
+        });
+        self.handle
+            .line(|| format!("tier  ack stream={stream} {}", values()));
     }
 
     /// Appends an entry if `tag` owns the stream: it is durable and acknowledged at once.
@@ -235,6 +273,7 @@ impl World {
             timestamp_ms_max,
             payload: Bytes::from(payload),
         };
+        self.tell_appended(stream, &entry);
         log.entries.push(entry.clone());
         log.model.given(value, base.0, count);
         let acked = log.model.acked(value);

@@ -2,7 +2,7 @@
 //!
 //! *Owns*: rot, a sector that cannot be read, a misdirected write, a log that is gone or is another
 //! one.
-//! *Does not own*: what no log can notice. Each case goes idle first, so that a mark covers
+//! *Does not own*: lies (lies.rs), what no log can notice. Each case goes idle first, so that a mark covers
 //! everything acknowledged; if that mark itself is what went astray, nothing is left to tell.
 //!
 //! Invariants
@@ -12,25 +12,22 @@
 
 use std::sync::Arc;
 
-use tidewater_types::{Env, ErrorKind, Lsn, WalId, sometimes};
-use tidewater_wal::{DeviceWal, Identity, OpenMode, WalError};
+use tidewater_types::{Lsn, WalId, sometimes};
+use tidewater_wal::{Identity, OpenMode};
 
+use super::lies;
 use super::lives::live;
+use super::noticed::{GROUP_MAGIC, RING, is_noticed, open};
 use super::world::{Work, World};
 use crate::check::Violation;
-use crate::env::SimEnv;
+use crate::check::damage::{self, Harm};
 use crate::plan::{Damage, End, Life};
-use crate::scenario::common::wal_config;
 
-const CHECKER: &str = "damage";
 /// Byte positions of the superblock slots (docs/formats/wal.md).
 const SLOTS: [u64; 2] = [0, 32 * 1024];
-/// Where the ring begins, its segments and its blocks in bytes (`DeviceWalConfig::tiny`).
-const RING: u64 = 64 * 1024;
+/// Segments and blocks in bytes (`DeviceWalConfig::tiny`).
 const SEGMENT: u64 = 64 * 1024;
 const BLOCK: u64 = 4096;
-/// How a group begins.
-const GROUP_MAGIC: &[u8; 4] = b"TWgr";
 
 /// Does the damage and opens; `true` if the WAL refused, as it may.
 pub(super) async fn inflict(
@@ -67,33 +64,12 @@ pub(super) async fn inflict(
             live(world, calm, Work::Healed).await?;
             return foreign(world).await.map(|()| true);
         }
+        Damage::LyingFlush | Damage::StaleRead => return lies::tell(world, damage, calm).await,
         // Of objects.
         Damage::Truncated | Damage::Swapped | Damage::Lost => return Ok(false),
     }
     world.device.misdirect_next(false);
-    world.device.unprotect_all();
-    let identity = world.identity();
-    match open(world, identity, OpenMode::Existing).await {
-        Ok(served) => {
-            sometimes!("damage was harmless");
-            let mut model = world.model.lock();
-            model.lied = false;
-            model.frames.recovered(&served)?;
-            Ok(false)
-        }
-        Err(error) if damage == Damage::SlotRot => Err(Violation::new(
-            CHECKER,
-            format!("one bad slot of two ended in: {error}"),
-        )),
-        Err(error) if error.kind() == ErrorKind::Corrupt => {
-            sometimes!("damage was noticed");
-            Ok(true)
-        }
-        Err(error) => Err(Violation::new(
-            CHECKER,
-            format!("{damage:?} ended in: {error}"),
-        )),
-    }
+    is_noticed(world, damage, || Lsn(u64::MAX)).await
 }
 
 /// Flips one bit of a promised frame.
@@ -161,16 +137,11 @@ async fn unreadable(world: &Arc<World>) -> Result<bool, Violation> {
             world.model.lock().frames.recovered(&served)?;
             Ok(false)
         }
-        Err(error)
-            if promised && matches!(error.kind(), ErrorKind::Closed | ErrorKind::Corrupt) =>
-        {
+        Err(error) => {
+            damage::bad_sector(position, promised, &Err(error))?;
             sometimes!("a bad sector was refused");
             Ok(true)
         }
-        Err(error) => Err(Violation::new(
-            CHECKER,
-            format!("a bad sector at {position}, promised: {promised}, ended in: {error}"),
-        )),
     }
 }
 
@@ -184,42 +155,15 @@ async fn foreign(world: &Arc<World>) -> Result<(), Violation> {
             wal: Some(WalId([9; 16])),
             ..mine
         };
-        if let Err(error) = open(world, other, OpenMode::Create).await {
-            return Err(Violation::new(
-                CHECKER,
-                format!("another log cannot be created: {error}"),
-            ));
-        }
+        let created = open(world, other, OpenMode::Create).await;
+        created
+            .map_err(|error| damage::wrong(&format_args!("the creation of another log"), &error))?;
     }
-    match open(world, mine, OpenMode::Existing).await {
-        Ok(_) => Err(Violation::new(
-            CHECKER,
-            "a missing or foreign log was opened as ours",
-        )),
-        Err(WalError::Missing { .. } | WalError::ForeignWal { .. }) => Ok(()),
-        Err(error) => Err(Violation::new(
-            CHECKER,
-            format!("a missing or foreign log ended in: {error}"),
-        )),
-    }
-}
-
-type Served = Vec<(Lsn, Vec<u8>)>;
-
-/// Opens and leaves at once; the frames served.
-async fn open(world: &Arc<World>, identity: Identity, mode: OpenMode) -> Result<Served, WalError> {
-    let disk = world.open_device().await;
-    let tag = world.next_tag();
-    let env: Arc<dyn Env> = Arc::new(SimEnv::new(world.handle.clone(), world.plan.seed, tag, 0));
-    let served = Arc::new(parking_lot::Mutex::new(Vec::new()));
-    let sink = Arc::clone(&served);
-    let on_frame =
-        Box::new(move |lsn, bytes: bytes::Bytes| sink.lock().push((lsn, bytes.to_vec())));
-    let config = wal_config(&world.plan, world.plan.lives[0].sync);
-    let opened = DeviceWal::open_on(Box::new(disk), env, config, identity, mode, on_frame).await;
-    world.end(tag, End::Kill);
-    let wal = opened?;
-    drop(wal);
-    let served = std::mem::take(&mut *served.lock());
-    Ok(served)
+    let opened = open(world, mine, OpenMode::Existing).await.map(drop);
+    damage::ended(
+        &format_args!("a missing or foreign log"),
+        Harm::Foreign,
+        &opened,
+    )
+    .map(drop)
 }

@@ -16,14 +16,15 @@ use tidewater_wal::{DeviceWal, Frame, Wal, WalError};
 use tokio::sync::oneshot;
 
 use super::world::{Work, World, open_mode};
-use crate::check::watermarks::WatermarkModel;
-use crate::check::{Violation, payload, value_of};
+use crate::check::watermarks::{self, WatermarkModel};
+use crate::check::{Violation, excuse, payload, read, value_of};
 use crate::disk::SimDisk;
 use crate::env::SimEnv;
 use crate::exec::Tag;
 use crate::plan::{End, Life};
 use crate::rng::Rng;
-use crate::scenario::common::{Opening, unreadable, wal_config};
+use crate::scenario::common::{Opening, wal_config};
+use crate::scenario::progress::served_word;
 
 /// What the tasks of a life share.
 #[derive(Clone)]
@@ -64,12 +65,12 @@ pub(super) async fn body(world: Arc<World>, tag: Tag, life: Life, work: Work, di
     guard.over();
     let wal = match outcome {
         Ok((wal, _report)) => Arc::new(wal),
-        Err(error) => return open_failed(&world, &error, created),
+        Err(error) => return open_failed(&world, work, &error, created),
     };
     let served = std::mem::take(&mut *served.lock());
     world
         .handle
-        .line(|| format!("wal   opened, {} frames served", served.len()));
+        .line(|| format!("wal   opened served {}", served_word(&served)));
     opened(&world, &wal, &served);
     let marks = Arc::new(Mutex::new(WatermarkModel::default()));
     let node = Node {
@@ -91,7 +92,7 @@ pub(super) async fn body(world: Arc<World>, tag: Tag, life: Life, work: Work, di
     }
 }
 
-fn open_failed(world: &World, error: &WalError, created: bool) {
+fn open_failed(world: &World, work: Work, error: &WalError, created: bool) {
     world.handle.line(|| format!("wal   open failed: {error}"));
     sometimes!("wal open failed");
     if !created {
@@ -99,14 +100,7 @@ fn open_failed(world: &World, error: &WalError, created: bool) {
         world.device.wipe();
         return;
     }
-    let excused = match error.kind() {
-        // A read or a flush that failed: the next life tries again.
-        ErrorKind::Closed | ErrorKind::Retry => !world.disk_is_fine(),
-        // Too many epochs without a trim: a refusal by name, not a loss.
-        ErrorKind::Full => true,
-        _ => unreadable(&world.plan, error),
-    };
-    if !excused {
+    if !excuse::device_open(error, world.facts(work)) {
         world.fail(Violation::new(
             "open",
             format!("refused without damage: {error}"),
@@ -145,7 +139,7 @@ async fn workload(node: &Node, life: Life) {
         let (sender, done) = oneshot::channel();
         let appends = match node.work {
             Work::Planned => rng.between(5, most),
-            Work::Misdirected => rng.between(10, 30),
+            Work::Misdirected | Work::LyingFlush => rng.between(10, 30),
             Work::Healed | Work::Nothing => rng.between(5, 10),
         };
         let rng = Rng::new(rng.next_u64() ^ number, "writer");
@@ -169,22 +163,12 @@ async fn close(node: &Node) {
     let world = &node.world;
     let accepted = node.wal.watermarks().accepted;
     match node.wal.close().await {
-        Ok(()) => {
-            let durable = node.wal.watermarks().durable;
-            if durable < accepted {
-                let detail = format!("closed with {durable} durable of {accepted} accepted");
-                world.fail(Violation::new("watermarks", detail));
-            }
+        Ok(()) => world.check(watermarks::closed(accepted, node.wal.watermarks().durable)),
+        Err(error) if excuse::device_close(&error, world.facts(node.work)) => {}
+        Err(error) => {
+            let detail = format!("failed on a disk that is fine: {error}");
+            world.fail(Violation::new("close", detail));
         }
-        // The ring is full of frames that nobody trims: what was not acknowledged is given up.
-        Err(error) if error.kind() == ErrorKind::Full && node.work == Work::Planned => {}
-        Err(error) if world.disk_is_fine() || node.work != Work::Planned => {
-            world.fail(Violation::new(
-                "close",
-                format!("failed on a disk that is fine: {error}"),
-            ));
-        }
-        Err(_) => {}
     }
 }
 
@@ -211,8 +195,7 @@ impl Node {
 
     /// A refusal that a disk without faults does not excuse.
     fn refused(&self, error: &WalError) {
-        let fine = self.world.disk_is_fine() || self.work != Work::Planned;
-        if fine && matches!(error, WalError::Poisoned { .. } | WalError::Io { .. }) {
+        if !excuse::device_call(error, self.world.facts(self.work)) {
             self.world.fail(Violation::new(
                 "poisoned",
                 format!("on a disk that is fine: {error}"),
@@ -276,12 +259,9 @@ async fn append(node: &Node, rng: &mut Rng, len: usize) -> Result<oneshot::Recei
     };
     let bytes = payload(value, len);
     let (head, body) = bytes.split_at(rng.index(64).min(len));
-    if node.work == Work::Misdirected && rng.chance(40) {
-        let mut model = node.world.model.lock();
-        if !model.lied {
-            model.lied = true;
-            node.world.device.misdirect_next(true);
-        }
+    let breaks = matches!(node.work, Work::Misdirected | Work::LyingFlush);
+    if breaks && rng.chance(40) {
+        breaks_its_contract(node);
     }
     let removed = node.world.device.is_removed();
     let append = node
@@ -289,19 +269,22 @@ async fn append(node: &Node, rng: &mut Rng, len: usize) -> Result<oneshot::Recei
         .append(permit, Frame::new(head, Bytes::copy_from_slice(body)))?;
     let lsn = append.lsn();
     node.world.appended(value, lsn);
+    (node.world.model.lock().removed).appended(lsn, removed);
     let (sender, done) = oneshot::channel();
     let acked = node.clone();
     node.spawn("ack", async move {
         match append.await {
-            Ok(_) if removed => acked.world.fail(Violation::new(
-                "removed",
-                format!("frame at {lsn} was acknowledged by a device that is gone"),
-            )),
-            Ok(_) => acked
-                .world
-                .acked(&acked.wal, &acked.marks, value, lsn, &bytes),
+            Ok(_) => {
+                let from_nowhere = acked.world.model.lock().removed.acked(lsn);
+                match from_nowhere {
+                    Err(violation) => acked.world.fail(violation),
+                    Ok(()) => acked
+                        .world
+                        .acked(&acked.wal, &acked.marks, value, lsn, &bytes),
+                }
+            }
             Err(error) => {
-                if removed {
+                if acked.world.model.lock().removed.is_late(lsn) {
                     sometimes!("wal: a removed device was noticed");
                 }
                 acked.refused(&error);
@@ -312,6 +295,21 @@ async fn append(node: &Node, rng: &mut Rng, len: usize) -> Result<oneshot::Recei
     Ok(done)
 }
 
+/// The disk does one thing that it must not.
+fn breaks_its_contract(node: &Node) {
+    let mut model = node.world.model.lock();
+    if model.lied {
+        return;
+    }
+    model.lied = true;
+    model.lied_from = node.wal.watermarks().durable;
+    if node.work == Work::LyingFlush {
+        node.world.device.lie_next(true);
+    } else {
+        node.world.device.misdirect_next(true);
+    }
+}
+
 /// Reads one promised frame back.
 async fn read_back(node: &Node, rng: &mut Rng) {
     let picked = {
@@ -320,18 +318,18 @@ async fn read_back(node: &Node, rng: &mut Rng) {
         (!promised.is_empty() && !model.lied).then(|| promised[rng.index(promised.len())])
     };
     let Some((value, lsn)) = picked else { return };
-    let read = node.wal.read(lsn).await;
+    let found = node.wal.read(lsn).await;
+    if let Some(value) = found.as_ref().ok().and_then(|bytes| value_of(bytes)) {
+        let handle = &node.world.handle;
+        handle.line(|| format!("wal   read value={value} lsn={lsn}"));
+    }
     let model = node.world.model.lock();
     let (wanted, lied) = (model.frames.is_wanted(lsn), model.lied);
     drop(model);
-    let wrong = match &read {
-        Ok(bytes) => (value_of(bytes) != Some(value)).then(|| "other bytes".to_owned()),
-        Err(error) if matches!(error.kind(), ErrorKind::Closed) => return node.refused(error),
-        Err(error) => wanted.then(|| error.to_string()),
-    };
-    if let (Some(wrong), false) = (wrong, lied) {
-        let detail = format!("promised frame {value} at {lsn} read back as: {wrong}");
-        node.world.fail(Violation::new("read", detail));
+    match &found {
+        Err(error) if error.kind() == ErrorKind::Closed => node.refused(error),
+        _ if lied => {}
+        _ => node.world.check(read::back(value, lsn, &found, wanted)),
     }
 }
 

@@ -12,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::life;
 use super::world::{Work, World};
-use crate::check::Violation;
+use crate::check::{Violation, liveness};
 use crate::plan::{End, Life};
 
 /// How long a close may take, in virtual time.
@@ -41,12 +41,10 @@ pub(super) async fn live(world: &Arc<World>, life: Life, work: Work) -> Result<(
     );
     if life.end == End::Close {
         let time = Box::pin(world.handle.sleep(CLOSE_TIME_MAX));
-        if let Either::Right(_) = select(done, time).await {
-            world.fail(Violation::new(
-                "liveness",
-                "a life that was to close did not end",
-            ));
-        }
+        let is_done = matches!(select(done, time).await, Either::Left(_));
+        world.check(liveness::done(is_done, || {
+            "a life that was to close did not end".to_owned()
+        }));
     } else {
         let reached = world.device.after_ops(life.after_ops);
         drop(select(reached, done).await);

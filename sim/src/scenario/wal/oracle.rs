@@ -17,16 +17,14 @@ use tidewater_types::{Env, Lsn};
 use tidewater_wal::{DeviceWal, OpenMode, Wal};
 
 use super::world::{World, identity};
-use crate::check::Violation;
 use crate::check::frames::FrameModel;
 use crate::check::watermarks::WatermarkModel;
+use crate::check::{Violation, durable, fork};
 use crate::disk::{CrashStyle, Device};
 use crate::env::SimEnv;
 use crate::exec::{Executor, Tag};
 use crate::plan::Plan;
-use crate::scenario::common::{LIMITS, failure_of, holds, wal_config};
-
-const CHECKER: &str = "durable";
+use crate::scenario::common::{LIMITS, failure_of, wal_config};
 
 impl World {
     /// The frame of `value` was accepted.
@@ -47,15 +45,12 @@ impl World {
     ) {
         self.handle
             .line(|| format!("wal   ack value={value} lsn={lsn}"));
-        let now = wal.watermarks();
-        self.check(marks.lock().seen(now));
-        if now.durable <= lsn {
-            let detail = format!(
-                "frame at {lsn} acknowledged, the durable mark is {}",
-                now.durable
-            );
-            self.fail(Violation::new("watermarks", detail));
-        }
+        let result = {
+            let mut marks = marks.lock();
+            let seen = marks.seen(wal.watermarks());
+            seen.and_then(|()| marks.acked(lsn))
+        };
+        self.check(result);
         let lied = self.model.lock().lied;
         if !lied {
             self.check(self.must_be_durable(wal, lsn, bytes));
@@ -79,24 +74,18 @@ impl World {
 
     /// The frame survives the worst crash.
     fn must_be_durable(&self, wal: &DeviceWal, lsn: Lsn, bytes: &[u8]) -> Result<(), Violation> {
-        let Some(range) = wal.locate(lsn) else {
-            let trimmed = !self.model.lock().frames.is_wanted(lsn);
-            let detail = format!("frame at {lsn} is promised and has no place");
-            return if trimmed {
-                Ok(())
-            } else {
-                Err(Violation::new(CHECKER, detail))
-            };
+        let is_wanted = self.model.lock().frames.is_wanted(lsn);
+        let Some(range) = durable::place_of(lsn, wal.locate(lsn), is_wanted)? else {
+            return Ok(());
         };
         let len = usize::try_from(range.end - range.start).unwrap_or(0);
         let found = self.device.durable_bytes(range.start, len);
-        if !holds(&found, bytes) {
-            let detail = format!(
+        durable::survives(&found, bytes, || {
+            format!(
                 "frame at {lsn} is promised, and a crash now would lose it: {} bytes at {range:?}",
                 bytes.len()
-            );
-            return Err(Violation::new(CHECKER, detail));
-        }
+            )
+        })?;
         let mut model = self.model.lock();
         // It may have been trimmed before its acknowledgement was heard of.
         if model.frames.is_wanted(lsn) {
@@ -164,17 +153,12 @@ fn fork_and_recover(
         .await;
         match opened {
             Ok(_) => Ok(()),
-            Err(error) => Err(Violation::new(
-                "fork",
-                format!("recovery after {style:?} refused: {error}"),
-            )),
+            Err(error) => Err(fork::refused(&format!("recovery after {style:?}"), &error)),
         }
     });
     if let Some(violation) = failure_of(outcome) {
         return Err(violation);
     }
     let served = std::mem::take(&mut *served.lock());
-    frames
-        .recovered(&served)
-        .map_err(|violation| Violation::new("fork", format!("after {style:?}: {violation}")))
+    fork::after(&style, frames.recovered(&served))
 }

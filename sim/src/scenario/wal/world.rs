@@ -13,12 +13,14 @@ use tidewater_types::{ClusterId, Lsn, NodeId, WalId};
 use tidewater_wal::{Identity, OpenMode};
 
 use crate::check::Violation;
+use crate::check::excuse::Facts;
 use crate::check::frames::FrameModel;
+use crate::check::removed::RemovedModel;
 use crate::disk::{CrashStyle, Device, SimDisk};
 use crate::exec::{Handle, Tag};
 use crate::plan::{End, Plan};
 use crate::rng::Rng;
-use crate::scenario::common::open_when_free;
+use crate::scenario::common::{open_when_free, reads_fail};
 
 /// What outlives the node's lives.
 pub(super) struct World {
@@ -30,6 +32,7 @@ pub(super) struct World {
 
 pub(super) struct Model {
     pub(super) frames: FrameModel,
+    pub(super) removed: RemovedModel,
     /// Where promised frames lie.
     pub(super) places: BTreeMap<Lsn, Range<u64>>,
     pub(super) rng: Rng,
@@ -39,6 +42,8 @@ pub(super) struct Model {
     pub(super) created: bool,
     /// The disk broke its contract: acknowledgements prove nothing until the next open.
     pub(super) lied: bool,
+    /// What was durable when a flush was told to lie.
+    pub(super) lied_from: Lsn,
     pub(super) num_forks: u64,
     pub(super) failure: Option<Violation>,
 }
@@ -52,6 +57,8 @@ pub(super) enum Work {
     Healed,
     /// Writers, while the next write of the disk goes astray.
     Misdirected,
+    /// Writers, while one flush makes nothing durable.
+    LyingFlush,
     /// Nothing but the checks.
     Nothing,
 }
@@ -112,8 +119,15 @@ impl World {
     }
 
     /// Whether nothing on the disk was ever planned to fail, be it slow or not.
-    pub(super) fn disk_is_fine(&self) -> bool {
-        self.plan.disk_faults.are_harmless()
+    /// What explains an error in a life that does `work`.
+    pub(super) fn facts(&self, work: Work) -> Facts {
+        let faults = &self.plan.disk_faults;
+        Facts {
+            planned: work == Work::Planned,
+            disk_fails: !faults.are_harmless(),
+            reads_fail: reads_fail(faults),
+            ..Facts::default()
+        }
     }
 
     pub(super) fn identity(&self) -> Identity {
