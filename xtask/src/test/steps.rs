@@ -419,6 +419,7 @@ fn s3(context: &mut Context) -> Result<(), String> {
         ("tidewater-bucket", ["--test", "s3"]),
         ("tidewater-wal", ["--lib", "s3"]),
         ("tidewater-s3stream", ["--test", "linearizable"]),
+        ("tidewater-stream-store", ["--test", "whole_way"]),
     ] {
         let mut command = cargo(&["test", "--package", package, kind, name, "--", "--ignored"]);
         context.run(command.envs(store.env()), TESTS_WITHIN)?;
