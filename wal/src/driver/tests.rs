@@ -20,6 +20,9 @@ mod conformance;
 mod device;
 #[cfg(target_os = "linux")]
 pub(super) mod loop_device;
+mod patience;
+
+use patience::patiently;
 
 use super::thread::{ThreadParker, block_on};
 use crate::format::superblock::SLOT_POSITIONS;
@@ -149,12 +152,12 @@ pub(super) fn create(path: &Path, mode: WalMode) -> DeviceWal {
 }
 
 pub(super) fn reopen(path: &Path) -> Result<Opened, WalError> {
-    open(
-        path,
-        config(WalMode::Portable),
-        identity(),
-        OpenMode::Existing,
-    )
+    patiently(|| try_reopen(path))
+}
+
+fn try_reopen(path: &Path) -> Result<Opened, WalError> {
+    let config = config(WalMode::Portable);
+    open(path, config, identity(), OpenMode::Existing)
 }
 
 pub(super) fn append(wal: &DeviceWal, body: Bytes) -> Lsn {
@@ -341,7 +344,7 @@ fn a_second_opener_is_told_it_is_busy() {
         let path = directory.path().join("wal");
         let wal = create(&path, mode);
         assert!(
-            matches!(reopen(&path).map(|_| ()), Err(WalError::Busy { .. })),
+            matches!(try_reopen(&path).map(|_| ()), Err(WalError::Busy { .. })),
             "{mode}"
         );
         assert_eq!(peek_identity(&path).unwrap().wal, Some(wal.wal_id()));

@@ -4,14 +4,14 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidewater_types::BoxFuture;
 
+use super::patience::patiently;
 use super::{config, directory, env, identity, modes, open, wait};
 use crate::conformance::{Kind, Reopened, run};
-use crate::{DeviceWalConfig, OpenMode, Wal, WalError, WalMode};
+use crate::{DeviceWalConfig, OpenMode, Wal, WalMode};
 
 /// Device WALs in one mode, each at the path that `paths` gives its place.
 struct Device<P> {
@@ -35,16 +35,8 @@ impl<P: Fn(usize) -> PathBuf + Send + Sync> Device<P> {
     fn open(&self, place: usize, mode: OpenMode) -> Reopened {
         let path = (self.paths)(place);
         let attempt = || open(&path, self.config.clone(), identity(), mode);
-        let mut opened = attempt();
-        // A program that another test is just starting holds our locks until it runs.
-        for _ in 0..100 {
-            if !matches!(opened, Err(WalError::Busy { .. })) {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(20));
-            opened = attempt();
-        }
-        let opened = opened.unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let opened =
+            patiently(attempt).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         *self.described.lock() = opened.wal.describe();
         Reopened {
             wal: Arc::new(opened.wal),

@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::loop_device::{LOOP_BYTES, Loop};
+use super::patience::patiently;
 use super::{append, config, env, identity, open};
 use crate::testing::frame_bytes;
 use crate::{
@@ -13,16 +14,8 @@ use crate::{
     set_aside,
 };
 
-/// A program that another test is just starting holds what is open here until it runs, locks too:
-/// so somebody in the way is asked again.
 fn create(path: &Path, config: &DeviceWalConfig) -> Result<DeviceWal, WalError> {
-    for _ in 0..100 {
-        match try_create(path, config) {
-            Err(WalError::Busy { .. }) => std::thread::sleep(Duration::from_millis(20)),
-            other => return other,
-        }
-    }
-    try_create(path, config)
+    patiently(|| try_create(path, config))
 }
 
 fn try_create(path: &Path, config: &DeviceWalConfig) -> Result<DeviceWal, WalError> {
