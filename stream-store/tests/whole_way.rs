@@ -58,15 +58,17 @@ fn config() -> StoreConfig {
     }
 }
 
-async fn open(bucket: &Arc<dyn Bucket>) -> StreamStore {
+async fn open(bucket: &Arc<dyn Bucket>, compacts: bool) -> StreamStore {
+    let mut config = config();
+    config.tier.compact.background = compacts;
     let env = Arc::new(TokioEnv::current());
     let wal = ObjectWalOpener {
         bucket: Arc::clone(bucket),
-        node: config().node,
+        node: config.node,
         config: ObjectWalConfig::default(),
         env: env.clone(),
     };
-    let opened = StreamStore::open(env, Arc::clone(bucket), Box::new(wal), config());
+    let opened = StreamStore::open(env, Arc::clone(bucket), Box::new(wal), config);
     opened.await.unwrap()
 }
 
@@ -245,8 +247,15 @@ async fn fsck(bucket: &Arc<dyn Bucket>) -> FsckReport {
     fsck.run().await.unwrap()
 }
 
+/// At most there is an object of a compaction that the end of its life cut short.
+async fn assert_sound(bucket: &Arc<dyn Bucket>) {
+    let report = fsck(bucket).await;
+    let worst = report.severity().map(|severity| severity.name());
+    assert!(matches!(worst, None | Some("info")), "{report:?}");
+}
+
 async fn goes_the_whole_way(bucket: Arc<dyn Bucket>) {
-    let store = open(&bucket).await;
+    let store = open(&bucket, true).await;
     let mut ids = Vec::new();
     for _ in 0..2 + SMALL_STREAMS {
         ids.push(store.create().await.unwrap());
@@ -281,14 +290,15 @@ async fn goes_the_whole_way(bucket: Arc<dyn Bucket>) {
     store.close().await.unwrap();
     drop((store, streams));
 
-    let store = open(&bucket).await;
+    let store = open(&bucket, false).await;
     let streams = Streams::of(&store, &ids).await;
     streams.check().await;
+    let live = live_keys(&store);
     store.close().await.unwrap();
     drop((store, streams));
 
-    assert_eq!(fsck(&bucket).await.findings, []);
-    for key in data_keys(&bucket).await {
+    assert_sound(&bucket).await;
+    for key in live {
         let body = bucket.get(Purpose::Fsck, &key, None).await.unwrap();
         bucket.delete(Purpose::Gc, &key).await.unwrap();
         let findings = fsck(&bucket).await.findings;
@@ -311,7 +321,7 @@ async fn goes_the_whole_way(bucket: Arc<dyn Bucket>) {
             .await
             .unwrap();
     }
-    assert_eq!(fsck(&bucket).await.findings, []);
+    assert_sound(&bucket).await;
 }
 
 #[tokio::test]
