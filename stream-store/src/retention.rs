@@ -5,6 +5,7 @@
 //!
 //! *IO: none*
 
+use tidewater_s3stream::MetaState;
 use tidewater_types::Offset;
 
 use crate::error::StoreError;
@@ -45,16 +46,22 @@ impl Stream {
             Some(Kept::From(offset)) => offset,
             Some(Kept::More(num_bytes)) => {
                 let kept = in_objects(None, Some(num_bytes)).await?;
-                if self.inner.tail.lock().committed() == committed {
+                // Metadata know of a commit before the tail does, so they are asked: bytes that moved
+                // to objects meanwhile would count twice.
+                if self.committed_in_metadata() <= committed {
                     kept
                 } else {
-                    // Bytes that moved to objects meanwhile would count twice.
                     in_objects(None, bytes_max).await?
                 }
             }
         });
         // What a later owner committed is not this one's to let go of.
         Ok(point.min(high_watermark))
+    }
+
+    fn committed_in_metadata(&self) -> Offset {
+        let end = |state: &MetaState| state.stream(self.inner.id).map(|stream| stream.end);
+        self.shared.tier.metadata().read(end).unwrap_or_default()
     }
 }
 

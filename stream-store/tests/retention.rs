@@ -5,7 +5,10 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use common::{Gate, append, open_with, quiet};
+use tidewater_stream_store::{ObjectWalConfig, ObjectWalOpener, StreamStore, TokioEnv};
 use tidewater_types::Offset;
 
 #[tokio::test]
@@ -40,4 +43,38 @@ async fn the_point_of_a_trim_goes_from_objects_on_into_the_tail() {
     let left = stream.fetch(Offset(8), 100).await.unwrap().entries;
     assert_eq!(left.len(), 1);
     assert_eq!(point(Some(0), Some(9_999)).await, 8, "it never goes back");
+}
+
+async fn open_in_bucket(gate: &Gate) -> StreamStore {
+    let env = Arc::new(TokioEnv::current());
+    let wal = ObjectWalOpener {
+        bucket: Arc::new(gate.clone()),
+        node: quiet().node,
+        config: ObjectWalConfig::default(),
+        env: env.clone(),
+    };
+    let opened = StreamStore::open(env, Arc::new(gate.clone()), Box::new(wal), quiet());
+    opened.await.unwrap()
+}
+
+/// Metadata know of a commit before the tail does; here for long, as a later life made it.
+#[tokio::test]
+async fn bytes_that_are_in_objects_already_do_not_count_twice() {
+    let gate = Gate::default();
+    let first = open_in_bucket(&gate).await;
+    let id = first.create().await.unwrap();
+    let stream = first.open_stream(id).await.unwrap();
+    let text = "x".repeat(1_000);
+    append(&stream, &text, 0).await;
+    first.flush().await.unwrap();
+    append(&stream, &text, 0).await;
+    append(&stream, &text, 0).await;
+    let point = async |size| stream.trim_point(None, Some(size)).await.unwrap().0;
+    assert_eq!(point(2_000).await, 1_000);
+    assert_eq!(point(2_500).await, 0);
+    let second = open_in_bucket(&gate).await;
+    second.open_stream(id).await.unwrap();
+    second.flush().await.unwrap();
+    first.metadata().refresh().await.unwrap();
+    assert_eq!(point(2_500).await, 0);
 }
