@@ -137,7 +137,8 @@ pub(super) fn campaign(campaign: Campaign, asked: &CampaignOptions<'_>, out: &Ou
 
 /// `mutants`: hunts each, and runs the control.
 pub(super) fn mutants(only: &[u16], seed: u64, max_seeds: u64, out: &Out<'_>) -> ExitCode {
-    if !only.iter().all(|id| is_known(*id)) {
+    // 0 is a run without any: nothing to hunt.
+    if !only.iter().all(|id| *id != 0 && is_known(*id)) {
         return ExitCode::from(2);
     }
     hush_panics();
@@ -220,10 +221,15 @@ fn tell(report: &RunReport, asked: &ReplayOptions<'_>) {
         }
         println!("{line}");
         let words = asked.until.filter(|_| number.is_none());
-        if words.is_some_and(|words| line.text.contains(words)) {
+        if words.is_some_and(|words| spaced(&line.text).contains(&spaced(words))) {
             return;
         }
     }
+}
+
+/// With one space between words: the lines of a trace line them up.
+fn spaced(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// `report`: the page of campaigns that were saved as JSON.
@@ -252,5 +258,10 @@ pub(super) fn report(files: &[PathBuf], html: &Path, out: &Out<'_>) -> ExitCode 
         return code;
     }
     eprintln!("summary: {}", html.display());
-    out.finish(&sums)
+    let code = out.finish(&sums);
+    if sums.complete {
+        return code;
+    }
+    eprintln!("not complete: a campaign among them was interrupted, or still runs");
+    ExitCode::FAILURE
 }

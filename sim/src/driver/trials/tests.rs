@@ -114,3 +114,32 @@ fn a_trial_that_something_else_than_the_seed_decides_is_found() {
     let found = Trials::new(1).run(&Impure(AtomicU64::new(0))).unwrap_err();
     assert_eq!((found.seed, found.violation.checker), (1, "determinism"));
 }
+
+/// Fails the first time that it runs, and never again.
+struct Once(AtomicU64);
+
+impl Trial for Once {
+    type Plan = ();
+
+    fn name(&self) -> &str {
+        "once"
+    }
+
+    fn plan(&self, _: u64) {}
+
+    fn run(&self, _: Handle, _: u64, (): &()) -> BoxFuture<'static, Result<(), Violation>> {
+        let is_first = self.0.fetch_add(1, Ordering::Relaxed) == 0;
+        let lost = || Violation::new("frames", "lost: the only one".to_owned());
+        Box::pin(async move { if is_first { Err(lost()) } else { Ok(()) } })
+    }
+}
+
+#[test]
+fn a_failure_that_does_not_come_again_is_one_all_the_same() {
+    let found = Trials::new(3).run(&Once(AtomicU64::new(0))).unwrap_err();
+    assert_eq!((found.seed, found.violation.checker), (1, "determinism"));
+    assert!(
+        found.violation.detail.contains("lost: the only one"),
+        "{found}"
+    );
+}

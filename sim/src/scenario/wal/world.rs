@@ -118,7 +118,6 @@ impl World {
         }
     }
 
-    /// Whether nothing on the disk was ever planned to fail, be it slow or not.
     /// What explains an error in a life that does `work`.
     pub(super) fn facts(&self, work: Work) -> Facts {
         let faults = &self.plan.disk_faults;
