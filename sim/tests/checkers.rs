@@ -1,5 +1,5 @@
-//! Every checker that the code names stands in the table of docs/simulation.md, and the files in which
-//! its bad histories are said to be are there.
+//! The checkers that the code names are those of the table in docs/simulation.md, and the files in
+//! which its bad histories are said to be are there.
 //!
 //! *IO: reads the sources and the document*
 
@@ -11,42 +11,105 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// All sources below `folder`.
+/// What every source below `folder` does, tests left out: their violations are examples.
 fn sources(folder: &Path, found: &mut Vec<String>) {
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
+        let is_test = path.file_stem().is_some_and(|stem| stem == "tests");
         if path.is_dir() {
             sources(&path, found);
-        } else if path.extension().is_some_and(|ext| ext == "rs") {
-            found.push(fs::read_to_string(path).expect("a source"));
+        } else if path.extension().is_some_and(|ext| ext == "rs") && !is_test {
+            found.push(code(&fs::read_to_string(path).expect("a source")));
         }
     }
 }
 
-/// The string literals that follow `before`, but for white space.
-fn literals<'a>(source: &'a str, before: &'a str) -> impl Iterator<Item = &'a str> {
-    source.split(before).skip(1).filter_map(|rest| {
-        let (name, _) = rest.trim_start().strip_prefix('"')?.split_once('"')?;
-        Some(name)
-    })
+/// A source without its comments and its tests.
+fn code(source: &str) -> String {
+    let (code, _) = source
+        .split_once("#[cfg(test)]\nmod tests")
+        .unwrap_or((source, ""));
+    let is_comment = |line: &&str| line.trim_start().starts_with("//");
+    let lines: Vec<&str> = code.lines().filter(|line| !is_comment(line)).collect();
+    lines.join("\n")
 }
 
-/// The names that violations are made with: as a literal, or by a constant of the file.
-fn names(source: &str) -> BTreeSet<String> {
-    let mut names: BTreeSet<String> = literals(source, "Violation::new(")
-        .map(str::to_owned)
-        .collect();
-    for constant in ["CHECKER", "LOG", "MARKS", "KEYS"] {
-        if source.contains(&format!("Violation::new({constant}")) {
-            let declared = format!("const {constant}: &str =");
-            names.extend(literals(source, &declared).map(str::to_owned));
+/// What follows `before`, each time that it stands in `source`.
+fn behind<'a>(source: &'a str, before: &'a str) -> impl Iterator<Item = &'a str> {
+    source.split(before).skip(1).map(str::trim_start)
+}
+
+/// The string literal that `text` begins with.
+fn literal(text: &str) -> Option<&str> {
+    Some(text.strip_prefix('"')?.split_once('"')?.0)
+}
+
+/// The values of a constant that `source` declares.
+fn declared<'a>(source: &'a str, constant: &str) -> Vec<&'a str> {
+    let declared = behind(source, "const ").filter_map(|rest| {
+        let (name, rest) = rest.split_once(':')?;
+        let (kind, value) = rest.split_once('=')?;
+        let is_text = ["&str", "&'static str"].contains(&kind.trim());
+        (name == constant && is_text).then(|| literal(value.trim_start()))?
+    });
+    declared.collect()
+}
+
+/// The names that an argument of `source` stands for: a literal, a constant, or a parameter or
+/// variable `checker`. None for the name of a violation that is there already.
+fn meant(source: &str, all: &[String], argument: &str) -> BTreeSet<String> {
+    let owned = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
+    if let Some(name) = literal(argument) {
+        return BTreeSet::from([name.to_owned()]);
+    }
+    let end = argument.find(|c: char| !(c.is_alphanumeric() || "_:.".contains(c)));
+    let path = &argument[..end.unwrap_or(argument.len())];
+    let name = path.rsplit("::").next().unwrap_or(path);
+    if name.starts_with(|c: char| c.is_ascii_uppercase()) {
+        // Its own first; else that of whatever file has it.
+        let mut found = declared(source, name);
+        if found.is_empty() || path != name {
+            found = all.iter().flat_map(|file| declared(file, name)).collect();
+        }
+        assert!(!found.is_empty(), "nobody declares {path}");
+        return owned(found);
+    }
+    if name == "checker" {
+        return of_variable(source, all);
+    }
+    assert!(name.ends_with(".checker"), "what names is {path}?");
+    BTreeSet::new()
+}
+
+/// The names that a `checker` of `source` can have: what its function is called with, and the
+/// values of a `match`.
+fn of_variable(source: &str, all: &[String]) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for function in behind(source, "fn ") {
+        let (name, rest) = function.split_once('(').expect("a function");
+        if rest.trim_start().starts_with("checker: &'static str") {
+            let name = name.split('<').next().expect("its name");
+            let call = format!("{name}(");
+            let calls = behind(source, &call).filter(|call| !call.starts_with("checker:"));
+            names.extend(calls.flat_map(|call| meant(source, all, call)));
         }
     }
-    // As the registers and the stop of a run make theirs.
-    if source.contains("checker: &'static str, detail: String") {
-        names.extend(literals(source, "return wrong(").map(str::to_owned));
+    for chosen in behind(source, "let checker = match") {
+        let (arms, _) = chosen.split_once("};").expect("the end of a match");
+        names.extend(behind(arms, "=>").flat_map(|value| meant(source, all, value)));
     }
+    assert!(
+        !names.is_empty(),
+        "where does its checker come from?\n{source}"
+    );
     names
+}
+
+/// The names that violations are made with in `source`, one of the files `all`.
+fn names(source: &str, all: &[String]) -> BTreeSet<String> {
+    let made = behind(source, "Violation::new(");
+    made.flat_map(|argument| meant(source, all, argument))
+        .collect()
 }
 
 /// The rows of the table: checkers, and files.
@@ -71,15 +134,23 @@ fn rows() -> Vec<(Vec<String>, Vec<String>)> {
     .collect()
 }
 
+/// What one of the two has and the other does not.
+fn difference(used: &BTreeSet<String>, told: &BTreeSet<String>) -> Vec<String> {
+    let missing = used.difference(told).map(|name| format!("{name} not told"));
+    let unused = told.difference(used).map(|name| format!("{name} not used"));
+    missing.chain(unused).collect()
+}
+
 #[test]
-fn every_checker_of_the_code_stands_in_the_table() {
+fn the_checkers_of_the_code_are_those_of_the_table() {
     let mut files = Vec::new();
     sources(&root().join("src"), &mut files);
-    let used: BTreeSet<String> = files.iter().flat_map(|source| names(source)).collect();
-    assert!(used.contains("durable") && used.contains("log") && used.contains("twice"));
+    let used: BTreeSet<String> = files.iter().flat_map(|file| names(file, &files)).collect();
+    let some = ["durable", "log", "twice", "stale", "panic", "determinism"];
+    assert!(some.iter().all(|name| used.contains(*name)), "{used:?}");
     let told: BTreeSet<String> = rows().into_iter().flat_map(|(names, _)| names).collect();
-    let missing: Vec<_> = used.difference(&told).collect();
-    assert!(missing.is_empty(), "not in docs/simulation.md: {missing:?}");
+    let wrong = difference(&used, &told);
+    assert!(wrong.is_empty(), "docs/simulation.md: {wrong:?}");
 }
 
 #[test]
@@ -96,10 +167,39 @@ fn the_bad_histories_are_where_the_table_says() {
 
 #[test]
 fn names_are_found_however_they_are_written() {
-    let found = |source: &str| names(source).into_iter().collect::<Vec<_>>();
+    let elsewhere = ["pub const MOVES: &'static str =\n    \"moves\";".to_owned()];
+    let found = |source: &str| {
+        let names = names(&code(source), &elsewhere);
+        names.into_iter().collect::<Vec<_>>()
+    };
     let two = "Violation::new(\"a\", x); Violation::new(\n    \"b\",\n x)";
     assert_eq!(found(two), ["a", "b"]);
-    let constant = "const LOG: &str = \"log\"; Violation::new(LOG, x)";
+    let constant = "const ODD_1: &str = \"log\"; Violation::new(ODD_1, x)";
     assert_eq!(found(constant), ["log"]);
+    assert_eq!(found("Violation::new(MOVES, x)"), ["moves"]);
+    assert_eq!(found("Violation::new(other::MOVES, x)"), ["moves"]);
     assert_eq!(found("const LOG: &str = \"log\"; other(LOG)"), [""; 0]);
+    let called = "const A: &str = \"a\"; fn wrong<T>(checker: &'static str) { Violation::new(checker, x) }\n\
+                  wrong(A); return wrong(\"b\")";
+    assert_eq!(found(called), ["a", "b"]);
+    let chosen = "let checker = match stop { X => \"a\", Y => \"b\", }; Violation::new(checker, x)";
+    assert_eq!(found(chosen), ["a", "b"]);
+    assert_eq!(found("Violation::new(found.checker, x)"), [""; 0]);
+    let example =
+        "// Violation::new(\"a\", x)\n#[cfg(test)]\nmod tests { Violation::new(\"b\", x) }";
+    assert_eq!(found(example), [""; 0]);
+}
+
+#[test]
+#[should_panic(expected = "nobody declares GONE")]
+fn a_constant_that_nobody_declares_is_not_passed_over() {
+    names("Violation::new(GONE, x)", &[]);
+}
+
+#[test]
+fn both_ways_are_compared() {
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    let (used, told): (BTreeSet<_>, BTreeSet<_>) = (names(&["a", "b"]), names(&["b", "c"]));
+    assert_eq!(difference(&used, &told), ["a not told", "c not used"]);
+    assert!(difference(&used, &used).is_empty());
 }
