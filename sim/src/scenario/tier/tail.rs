@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 
 use super::world::World;
 use crate::check::commit;
-use crate::check::snapshot::state_of;
+use crate::check::snapshot::{is_stored_at, state_of};
 
 pub(super) struct LifeTail {
     pub(super) world: Arc<World>,
@@ -127,7 +127,7 @@ impl Tail for LifeTail {
             let Some(end) = entries.last().map(Entry::end_offset) else {
                 continue;
             };
-            let snapshot = (end.0 % 3 == 0).then(|| StateSnapshot {
+            let snapshot = is_stored_at(end).then(|| StateSnapshot {
                 as_of: end,
                 bytes: state_of(end),
             });
@@ -150,6 +150,9 @@ impl Tail for LifeTail {
         for (stream, range) in &report.committed {
             let (world, end) = (&self.world, range.end().0);
             world.progress.tell_committed(&world.handle, *stream, end);
+            let mut model = world.model.lock();
+            let log = model.streams.get_mut(stream).expect("created before");
+            log.states.committed(range.end());
         }
         let epochs = self.sealed.lock().pop_front().expect("a sealed batch");
         let mut streams = self.streams.lock();

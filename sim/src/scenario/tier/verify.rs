@@ -16,7 +16,7 @@ use tidewater_types::{Env, NodeId, Offset, StreamId};
 use super::life::{Node, open};
 use super::reader::seen;
 use super::world::World;
-use crate::check::{Violation, fsck, liveness, snapshot, swept};
+use crate::check::{Violation, fsck, liveness, swept};
 use crate::env::SimEnv;
 use crate::exec::Tag;
 use crate::scenario::progress::tell_read;
@@ -117,13 +117,13 @@ async fn read_all(
         tell_read(&world.handle, "tier", stream, &part);
         all.extend(part);
     }
-    if let Some(found) = node.tier.snapshot(stream).await?
-        && let Err(violation) = snapshot::read(found.as_of, &found.bytes)
-    {
-        return Ok(Err(violation));
-    }
+    let state = node.tier.snapshot(stream).await?;
+    let state = state.as_ref().map(|found| (found.as_of, &found.bytes[..]));
     let mut model = world.model.lock();
     let log = model.streams.get_mut(&stream).expect("created before");
+    if let Err(violation) = log.states.read(Offset(end), state) {
+        return Ok(Err(violation));
+    }
     let told = (end, node.tail.env.wall_ms(), cleaned(node, stream));
     Ok(log.final_read(start, &all, told))
 }

@@ -17,6 +17,7 @@ use super::keys::Keys;
 use crate::bucket::SimBucket;
 use crate::check::excuse::Facts;
 use crate::check::keyed::{KeyedModel, SeenEntry, keyed_payload};
+use crate::check::snapshot::Newest;
 use crate::check::streams::{Seen, StreamModel};
 use crate::check::{Violation, payload, values_in, values_word};
 use crate::exec::{Handle, Tag};
@@ -59,6 +60,8 @@ pub(super) struct Model {
 pub(super) struct Log {
     pub(super) model: StreamModel,
     pub(super) entries: Vec<Entry>,
+    /// The states that its owners stored beside it.
+    pub(super) states: Newest,
     /// If it is compacted by key.
     pub(super) keyed: Option<KeyedModel>,
     /// Who may append: the life that opened the stream under this epoch.
