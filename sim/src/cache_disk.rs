@@ -26,7 +26,7 @@ const SECTOR: usize = 512;
 /// Faults of the disk of a cache, each in so many of 1,000 operations.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct CacheFaults {
+pub(crate) struct CacheFaults {
     /// A read or write fails.
     pub eio: u32,
     /// A write says it was carried out, and was not.

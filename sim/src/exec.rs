@@ -419,7 +419,7 @@ impl Handle {
 
     /// Completes after `wait`.
     #[must_use]
-    pub fn sleep(&self, wait: Duration) -> Sleep {
+    pub fn sleep(&self, wait: Duration) -> impl Future<Output = ()> + use<> {
         Sleep {
             handle: self.clone(),
             until: self.now().after(wait),
@@ -453,7 +453,7 @@ impl Handle {
 }
 
 /// The future of [`Handle::sleep`].
-pub struct Sleep {
+struct Sleep {
     handle: Handle,
     until: Instant,
     waker: Option<Waker>,

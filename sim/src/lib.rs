@@ -14,6 +14,8 @@
 //! *IO: none; driver.rs starts threads and prints, crash/ works on files and devices*
 #![doc = include_str!("../README.md")]
 #![cfg_attr(doctest, doc = include_str!("../../docs/simulation.md"))]
+// What a public signature names can be named.
+#![warn(unnameable_types)]
 
 mod bucket;
 mod cache_disk;
@@ -41,7 +43,6 @@ pub use disk::{CrashStyle, Device, DiskFaults, DiskShape, SimDisk};
 pub use driver::{TrialFailure, Trials, main};
 pub use env::SimEnv;
 pub use exec::{Executor, Handle, Limits, Stop, Tag};
-pub use mutants::mutant;
 pub use net::{Connected, Host, NetFaults, SimListener, SimNet, SimRead, SimWrite};
 pub use plan::{Plan, Scenario};
 pub use rng::Rng;

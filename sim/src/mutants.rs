@@ -14,7 +14,7 @@ use crate::plan::Scenario;
 
 /// One seeded bug.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mutant {
+pub(crate) struct Mutant {
     /// Its number, as `mutant!` asks for it.
     pub id: u16,
     /// What it does.
@@ -275,7 +275,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
 
 /// The bug with this number.
 #[must_use]
-pub fn mutant(id: u16) -> Option<&'static Mutant> {
+pub(crate) fn mutant(id: u16) -> Option<&'static Mutant> {
     MUTANTS.iter().find(|mutant| mutant.id == id)
 }
 

@@ -33,7 +33,7 @@ pub use scenarios::Scenario;
 
 /// One life of the node: from open to its end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Life {
+pub(crate) struct Life {
     /// How it ends.
     pub end: End,
     /// After how many disk operations of this life it ends; small numbers end it in recovery.
@@ -51,7 +51,7 @@ pub struct Life {
 
 /// Damage beyond the disk's contract: code must notice, it cannot repair.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Damage {
+pub(crate) enum Damage {
     /// One bit of an acknowledged, untrimmed frame flips.
     BitRot,
     /// One write lands at another place.
@@ -109,7 +109,7 @@ pub struct Plan {
     pub bucket: BucketFaults,
     /// Faults of the disk of the block cache (store); without it there is no such cache.
     #[serde(default)]
-    pub cache: Option<CacheFaults>,
+    pub(crate) cache: Option<CacheFaults>,
     /// Segments in the ring.
     pub segments: u64,
     /// Writers at a time.
@@ -130,15 +130,15 @@ pub struct Plan {
     /// In so many of 1,000 acknowledgements, a fork of the disk is recovered.
     pub forks: u32,
     /// The lives of the node before all is healed.
-    pub lives: Vec<Life>,
+    pub(crate) lives: Vec<Life>,
     /// Damage done after the last life, if any.
-    pub damage: Option<Damage>,
+    pub(crate) damage: Option<Damage>,
     /// Lives whose wall clock goes wrong.
     #[serde(default)]
     pub(crate) clock: ClockFaults,
     /// Clients, lives and network of the scenario `broker`.
     #[serde(default)]
-    pub broker: BrokerPlan,
+    pub(crate) broker: BrokerPlan,
     /// Nodes, lives and moves of the scenario `cluster`.
     #[serde(default)]
     pub(crate) cluster: ClusterPlan,

@@ -2,7 +2,7 @@
 //!
 //! *IO: none*
 
-use tidewater_sim::{Plan, RunReport, Scenario, mutant, run_plan};
+use tidewater_sim::{Plan, RunReport, Scenario, run_plan};
 
 #[test]
 fn twenty_seeds_of_each_scenario_end_well() {
@@ -17,11 +17,10 @@ fn twenty_seeds_of_each_scenario_end_well() {
     assert_eq!(failed, Vec::<String>::new());
 }
 
-/// The first finding with the seeded bug on, among `seeds` seeds, with its plan.
+/// The first finding in the log with the seeded bug on, among `seeds` seeds, with its plan.
 fn hunt(id: u16, seeds: u64) -> Option<(Plan, RunReport)> {
-    let scenario = mutant(id).expect("a bug that is wired").scenario;
     (1..=seeds)
-        .map(|seed| Plan::new(seed, scenario))
+        .map(|seed| Plan::new(seed, Scenario::Wal))
         .map(|plan| (plan.clone(), run_plan(&plan, id, false)))
         .find(|(_, report)| report.failure.is_some())
 }

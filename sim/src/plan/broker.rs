@@ -14,7 +14,7 @@ use super::ends::{End, Sync};
 
 /// One life of the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BrokerLife {
+pub(crate) struct BrokerLife {
     /// How it ends.
     pub end: End,
     /// It ends after so much virtual time, in microseconds.
@@ -38,7 +38,7 @@ pub struct BrokerLife {
 /// Clients, lives and network.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct BrokerPlan {
+pub(crate) struct BrokerPlan {
     /// Whether the WAL lies in the bucket.
     pub object_wal: bool,
     /// Partitions of the topic.

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// How a life ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum End {
+pub(crate) enum End {
     /// Power fails.
     PowerLoss,
     /// The process is killed, the machine stays up.
@@ -19,7 +19,7 @@ pub enum End {
 
 /// How the device WAL makes bytes durable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Sync {
+pub(crate) enum Sync {
     /// N writes, then one flush.
     Flush,
     /// Each write carries DSYNC.
