@@ -13,6 +13,9 @@
 //!
 //! *IO: driver* (prints)
 
+#[path = "repaired/mod.rs"]
+mod repaired;
+
 use std::ops::Range;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -21,9 +24,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tidewater_bucket::{Bucket, BucketError, ListPage, MemoryBucket, Purpose};
-use tidewater_sim::{
-    FrameModel, Handle, Rng, SimEnv, Tag, Trial, Trials, Violation, payload, value_of,
-};
+use tidewater_sim::{FrameModel, Handle, Rng, SimEnv, Tag, Trial, Violation, payload, value_of};
 use tidewater_types::{BoxFuture, ClusterId, Lsn, NodeId};
 use tidewater_wal::{Frame, Identity, ObjectWal, ObjectWalConfig, OpenMode, Wal, WalError};
 
@@ -157,9 +158,7 @@ impl Trial for Takeovers {
     }
 
     fn replay(&self, seed: u64) -> String {
-        let program = std::env::args().next().unwrap_or_default();
-        let repaired = if self.broken { "" } else { " --repaired" };
-        format!("{program}{repaired} --seed {seed}")
+        repaired::replay(self.broken, seed)
     }
 
     fn plan(&self, seed: u64) -> Plan {
@@ -313,12 +312,7 @@ impl World {
 }
 
 fn main() -> ExitCode {
-    let repaired = |arg: &String| arg == "--repaired";
-    let trial = Takeovers {
-        broken: !std::env::args().any(|arg| repaired(&arg)),
-    };
-    let args = std::env::args().filter(|arg| !repaired(arg));
-    Trials::new(1_000).main(&trial, args)
+    repaired::main(|broken| Takeovers { broken })
 }
 
 #[cfg(test)]

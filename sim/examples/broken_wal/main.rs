@@ -18,6 +18,8 @@
 //! *IO: driver* (prints)
 
 mod log;
+#[path = "../repaired/mod.rs"]
+mod repaired;
 #[cfg(test)]
 mod tests;
 
@@ -28,7 +30,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use tidewater_sim::{
-    CrashStyle, Device, DiskFaults, DiskShape, FrameModel, Handle, Rng, SimEnv, Tag, Trial, Trials,
+    CrashStyle, Device, DiskFaults, DiskShape, FrameModel, Handle, Rng, SimEnv, Tag, Trial,
     Violation, WatermarkModel, payload, value_of,
 };
 use tidewater_types::{BoxFuture, Lsn};
@@ -71,9 +73,7 @@ impl Trial for Crashes {
     }
 
     fn replay(&self, seed: u64) -> String {
-        let program = std::env::args().next().unwrap_or_default();
-        let repaired = if self.hasty { "" } else { " --repaired" };
-        format!("{program}{repaired} --seed {seed}")
+        repaired::replay(self.hasty, seed)
     }
 
     fn plan(&self, seed: u64) -> Plan {
@@ -292,10 +292,5 @@ impl World {
 }
 
 fn main() -> ExitCode {
-    let repaired = |arg: &String| arg == "--repaired";
-    let trial = Crashes {
-        hasty: !std::env::args().any(|arg| repaired(&arg)),
-    };
-    let args = std::env::args().filter(|arg| !repaired(arg));
-    Trials::new(1_000).main(&trial, args)
+    repaired::main(|hasty| Crashes { hasty })
 }
