@@ -31,7 +31,8 @@ use std::fs;
 use std::io;
 use std::num::NonZero;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
+use std::sync::OnceLock;
 
 use serde::Serialize;
 
@@ -67,9 +68,38 @@ fn num_threads() -> usize {
     std::thread::available_parallelism().map_or(1, NonZero::get)
 }
 
-/// The revision under test, where whoever starts us says so.
+/// The revision under test: as whoever starts us says, or that of the checkout we were built from.
 fn git() -> String {
-    std::env::var("TIDEWATER_GIT").unwrap_or_else(|_| "unknown".to_owned())
+    static FOUND: OnceLock<Option<String>> = OnceLock::new();
+    let found = || {
+        let told = std::env::var("TIDEWATER_GIT").ok();
+        told.or_else(|| revision(Path::new(env!("CARGO_MANIFEST_DIR"))))
+    };
+    let known = FOUND.get_or_init(found).as_deref();
+    known.unwrap_or("unknown").to_owned()
+}
+
+/// The revision of this crate's sources in `folder`, with `-dirty` where files were changed since;
+/// none if they are in no checkout.
+fn revision(folder: &Path) -> Option<String> {
+    let git = |args: &[&str]| {
+        let output = Command::new("git")
+            .arg("-C")
+            .arg(folder)
+            .args(args)
+            .output();
+        let output = output.ok().filter(|output| output.status.success())?;
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    // A package may lie unpacked in somebody else's checkout.
+    git(&["ls-files", "--error-unmatch", "Cargo.toml"])?;
+    git(&[
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=12",
+        "--exclude=*",
+    ])
 }
 
 /// The first line of every run.
@@ -88,7 +118,7 @@ fn refused(what: &str, path: impl AsRef<Path>, cause: &dyn Display) -> ExitCode 
 fn is_known(mutant: u16) -> bool {
     let known = mutant == 0 || known_mutant(mutant).is_some();
     if !known {
-        eprintln!("mutant {mutant} is not wired; `tidewater-sim mutants` lists those that are");
+        eprintln!("mutant {mutant} is not wired; docs/simulation.md lists those that are");
     }
     known
 }
@@ -113,4 +143,35 @@ fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     part.push(".part");
     fs::write(&part, text)?;
     fs::rename(&part, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::process::Command;
+
+    use super::revision;
+
+    #[test]
+    fn a_checkout_tells_its_revision_and_whether_it_was_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let git = |args: &[&str]| {
+            let who = ["-c", "user.name=a", "-c", "user.email=a@example.com"];
+            let mut git = Command::new("git");
+            git.current_dir(folder.path()).args(who).args(args);
+            git.output().is_ok_and(|output| output.status.success())
+        };
+        if !git(&["init"]) {
+            return; // no git, no checkouts
+        }
+        let package = folder.path().join("Cargo.toml");
+        fs::write(&package, "one").unwrap();
+        assert_eq!(revision(folder.path()), None, "it is not of this checkout");
+        assert!(git(&["add", "."]) && git(&["commit", "-m", "one"]));
+        let clean = revision(folder.path()).unwrap();
+        let is_hash = |text: &str| text.chars().all(|c| c.is_ascii_hexdigit());
+        assert!(clean.len() >= 12 && is_hash(&clean), "{clean}");
+        fs::write(&package, "another").unwrap();
+        assert_eq!(revision(folder.path()), Some(format!("{clean}-dirty")));
+    }
 }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use clap::builder::RangedU64ValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::campaign::{Budget, Campaign};
@@ -20,11 +21,18 @@ use super::{again, diff, hush_panics, is_known, refused, shrinking};
 use crate::plan::saved::SavedPlan;
 use crate::plan::{Plan, Scenario};
 
+/// Nothing run is nothing found out: no number of seeds is 0.
+fn at_least_one() -> RangedU64ValueParser {
+    RangedU64ValueParser::new().range(1..)
+}
+
 #[derive(Parser)]
 #[command(
     name = "tidewater-sim",
     about = "The deterministic simulator of the Tidewater engine",
-    version
+    version,
+    after_help = "Exit code 0: all well; 1: a finding, a mismatch or a seeded bug that was not found \
+                  in time; 2: bad usage; 3: a file cannot be written or read."
 )]
 struct Cli {
     /// Where timelines, plans and summaries of findings go.
@@ -43,9 +51,9 @@ struct Which {
     /// What runs; without it each seed chooses.
     #[arg(long)]
     scenario: Option<Scenario>,
-    /// The seeded bug to switch on.
-    #[arg(long, default_value_t = 0)]
-    mutant: u16,
+    /// The seeded bug to switch on, instead of the one of a saved plan; 0 is none.
+    #[arg(long)]
+    mutant: Option<u16>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -61,7 +69,7 @@ enum Command {
     /// Runs seeds; one line each, and all about each kind of failure.
     Run {
         /// How many seeds.
-        #[arg(long, default_value_t = 100)]
+        #[arg(long, default_value_t = 100, value_parser = at_least_one())]
         seeds: u64,
         /// The first seed.
         #[arg(long, default_value_t = 1)]
@@ -75,7 +83,7 @@ enum Command {
         #[arg(long, conflicts_with = "seeds", required_unless_present = "seeds")]
         minutes: Option<f64>,
         /// How many seeds it runs.
-        #[arg(long)]
+        #[arg(long, value_parser = at_least_one())]
         seeds: Option<u64>,
         /// The first seed.
         #[arg(long, default_value_t = 1)]
@@ -86,7 +94,7 @@ enum Command {
         #[arg(long)]
         mutants: bool,
         /// Seeds after which a seeded bug counts as survivor.
-        #[arg(long, default_value_t = SEEDS_MAX)]
+        #[arg(long, default_value_t = SEEDS_MAX, value_parser = at_least_one(), requires = "mutants")]
         max_seeds: u64,
         /// Takes a fault that never struck and a path that was never reached for a failure.
         #[arg(long)]
@@ -130,8 +138,8 @@ enum Command {
         /// Plans to run at most.
         #[arg(long, default_value_t = 3_000)]
         tries: u64,
-        /// Where to save the result, its timeline beside it; `NAME.small.json` beside the plan, or
-        /// among the results.
+        /// Where to save the result, its timeline beside it; otherwise `NAME.small.json` beside the
+        /// plan, or, of a seed, among the results.
         #[arg(long)]
         save: Option<PathBuf>,
     },
@@ -148,7 +156,7 @@ enum Command {
     /// Hunts every seeded bug until it is found.
     Mutants {
         /// Seeds after which a bug counts as survivor.
-        #[arg(long, default_value_t = SEEDS_MAX)]
+        #[arg(long, default_value_t = SEEDS_MAX, value_parser = at_least_one())]
         max_seeds: u64,
         /// The first seed.
         #[arg(long, default_value_t = 1)]
@@ -162,9 +170,9 @@ enum Command {
         /// What campaigns wrote with `--json`.
         #[arg(required = true)]
         files: Vec<PathBuf>,
-        /// Where the summary goes.
-        #[arg(long, default_value = "target/tidewater-sim/summary.html")]
-        html: PathBuf,
+        /// Where the summary goes; `summary.html` among the results otherwise.
+        #[arg(long)]
+        html: Option<PathBuf>,
     },
     /// Answers another process that wants to know whether a plan decides everything.
     #[command(hide = true)]
@@ -211,7 +219,10 @@ pub fn main() -> ExitCode {
             seed,
             only,
         } => commands::mutants(&only, seed, max_seeds, &out),
-        Command::Report { files, html } => commands::report(&files, &html, &out),
+        Command::Report { files, html } => {
+            let html = html.unwrap_or_else(|| out.folder.join("summary.html"));
+            commands::report(&files, &html, &out)
+        }
         Command::Again => answer(),
         single => one_plan(single, &out),
     }
@@ -253,19 +264,20 @@ fn one_plan(command: Command, out: &Out<'_>) -> ExitCode {
             tries,
             save,
         } => {
-            let save = save.unwrap_or_else(|| match plan.parse::<u64>() {
-                Ok(seed) => out.folder.join(format!("{seed}.small.json")),
-                Err(_) => Path::new(&plan).with_extension("small.json"),
-            });
             let saved = match plan_or_seed(&plan, &which) {
                 Ok(saved) => saved,
                 Err(code) => return code,
             };
+            let origin = match plan.parse::<u64>() {
+                Ok(_) => Origin::Seed,
+                Err(_) => Origin::File(Path::new(&plan)),
+            };
+            let save = save.unwrap_or_else(|| shrinking::default_out(&saved, origin, out.folder));
             if let Some(Err(why)) = save.parent().map(fs::create_dir_all) {
                 return refused("write", &save, &why);
             }
             hush_panics();
-            shrinking::run(&saved.plan, saved.mutant, tries, &save, out.json)
+            shrinking::run(&saved, tries, &save, out.json)
         }
         Command::Diff {
             plan,
@@ -295,7 +307,7 @@ fn campaign(which: &Which, first_seed: u64, budget: Budget) -> Campaign {
         first_seed,
         budget,
         scenario: which.scenario,
-        mutant: which.mutant,
+        mutant: which.mutant.unwrap_or(0),
         self_check: true,
     }
 }
@@ -312,7 +324,7 @@ fn budget(minutes: Option<f64>, seeds: Option<u64>) -> Option<(Budget, String)> 
 fn of_seed(seed: u64, which: &Which) -> Result<SavedPlan, ExitCode> {
     checked(SavedPlan {
         about: String::new(),
-        mutant: which.mutant,
+        mutant: which.mutant.unwrap_or(0),
         undone_by: 0,
         found: None,
         plan: Plan::new(seed, which.scenario.unwrap_or(Scenario::of_seed(seed))),
@@ -333,8 +345,14 @@ fn read_plan(path: &Path, which: &Which) -> Result<SavedPlan, ExitCode> {
         eprintln!("{} is no plan: {why}", path.display());
         ExitCode::from(2)
     })?;
-    if which.mutant != 0 {
-        saved.mutant = which.mutant;
+    if let Some(mutant) = which.mutant {
+        saved.mutant = mutant;
+    }
+    let is_another = |scenario: &Scenario| *scenario != saved.plan.scenario;
+    if which.scenario.as_ref().is_some_and(is_another) {
+        let (path, name) = (path.display(), saved.plan.scenario.name());
+        eprintln!("{path} is a plan of the scenario {name}");
+        return Err(ExitCode::from(2));
     }
     checked(saved)
 }

@@ -22,7 +22,7 @@ use super::finding::Finding;
 use super::hunt::Hunt;
 use super::live::{Live, Out, write_page};
 use super::report::{Origin, Sums, replay_line};
-use super::{git, header, hush_panics, is_known, num_threads, refused};
+use super::{git, header, hush_panics, is_known, num_threads, refused, write_whole};
 use crate::check::anomaly::anomaly;
 use crate::plan::Scenario;
 use crate::plan::saved::SavedPlan;
@@ -199,7 +199,7 @@ pub(super) fn replay(
         finding.leave(out.folder);
     }
     if let Some(path) = asked.save_plan
-        && let Err(why) = fs::write(path, finding.saved().text())
+        && let Err(why) = write_whole(path, &finding.saved().made_of(saved).text())
     {
         return refused("write", path, &why);
     }
@@ -254,11 +254,14 @@ pub(super) fn report(files: &[PathBuf], html: &Path, out: &Out<'_>) -> ExitCode 
         }
     }
     let sums = sums.unwrap_or_default();
-    if let Err(code) = write_page(&sums, html) {
+    let page = write_page(&sums, html);
+    if page.is_ok() {
+        eprintln!("summary: {}", html.display());
+    }
+    let code = out.finish(&sums);
+    if let Err(code) = page {
         return code;
     }
-    eprintln!("summary: {}", html.display());
-    let code = out.finish(&sums);
     if sums.complete {
         return code;
     }

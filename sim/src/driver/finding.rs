@@ -12,7 +12,7 @@ use super::report::{Origin, key_of, replay_line};
 use super::{quietly, refused, write_whole};
 use crate::check::anomaly::anomaly;
 use crate::plan::Plan;
-use crate::plan::saved::{Found, SavedPlan};
+use crate::plan::saved::{ENDS_WELL, Found, SavedPlan};
 use crate::scenario::{RunReport, Watch, run_watched};
 use crate::trace::timeline::Head;
 use crate::trace::{Keep, lanes, story, timeline};
@@ -69,7 +69,7 @@ impl Finding<'_> {
     pub(super) fn saved(&self) -> SavedPlan {
         let failure = self.report.failure.as_ref();
         SavedPlan {
-            about: failure.map_or("ends well".to_owned(), ToString::to_string),
+            about: failure.map_or(ENDS_WELL.to_owned(), ToString::to_string),
             mutant: self.mutant,
             undone_by: 0,
             found: failure.map(|violation| Found {
@@ -93,7 +93,7 @@ impl Finding<'_> {
         fs::create_dir_all(folder)?;
         let name = match self.origin {
             Origin::File(path) => path.file_stem().unwrap_or_default().to_owned(),
-            Origin::Seed => self.name().into(),
+            Origin::Seed => file_stem(self.plan, self.mutant).into(),
         };
         let below = |extension: &str| {
             let mut name = name.clone();
@@ -107,13 +107,14 @@ impl Finding<'_> {
         self.write_timeline(&page)?;
         Ok(page)
     }
+}
 
-    fn name(&self) -> String {
-        let mutant = if self.mutant == 0 {
-            String::new()
-        } else {
-            format!("-mutant-{}", self.mutant)
-        };
-        format!("{}-{}{mutant}", self.plan.scenario.name(), self.plan.seed)
-    }
+/// How files about a seed begin: alike for no two runs.
+pub(super) fn file_stem(plan: &Plan, mutant: u16) -> String {
+    let mutant = if mutant == 0 {
+        String::new()
+    } else {
+        format!("-mutant-{mutant}")
+    };
+    format!("{}-{}{mutant}", plan.scenario.name(), plan.seed)
 }

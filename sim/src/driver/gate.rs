@@ -32,11 +32,12 @@ pub(super) const SEEDS_MAX: u64 = 10_000;
 /// Seeds that the median must stay below.
 const MEDIAN_BELOW: u64 = 200;
 
-/// Seeds until found, of the bug in the middle; of two the slower one.
-pub(super) fn median(rows: &[MutantRow]) -> Option<u64> {
-    let mut kills: Vec<u64> = rows.iter().filter_map(|row| row.seeds_to_kill).collect();
-    kills.sort_unstable();
-    kills.get(kills.len() / 2).copied()
+/// Seeds until found, of the bug in the middle; of two the slower one. Survivors are slower than all
+/// others: none if the one in the middle survived.
+fn median(rows: &[MutantRow]) -> Option<u64> {
+    let mut kills: Vec<Option<u64>> = rows.iter().map(|row| row.seeds_to_kill).collect();
+    kills.sort_unstable_by_key(|seeds| seeds.unwrap_or(u64::MAX));
+    kills.get(kills.len() / 2).copied().flatten()
 }
 
 /// What a person is told of a hunt.
@@ -76,7 +77,7 @@ fn too_late(row: &MutantRow) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::MutantRow;
-    use super::{broken, verdict};
+    use super::{broken, median, verdict};
     use crate::driver::report::Sums;
     use crate::mutants::MUTANTS;
 
@@ -115,6 +116,19 @@ mod tests {
         let alive = rows(|number| (number != 3).then_some(1));
         assert!(!is_good(&alive));
         assert!(broken(&alive)[0].ends_with("survived"));
+    }
+
+    #[test]
+    fn the_median_is_that_of_the_bug_in_the_middle() {
+        let of = |seeds: &[Option<u64>]| {
+            let all = rows(|number| seeds.get(number).copied().flatten());
+            median(&all[..seeds.len()])
+        };
+        assert_eq!(of(&[Some(9), Some(1), Some(3)]), Some(3));
+        assert_eq!(of(&[Some(9), Some(1), Some(3), Some(4)]), Some(4));
+        assert_eq!(of(&[None, Some(1), Some(5)]), Some(5), "a survivor counts");
+        assert_eq!(of(&[None, Some(1), None]), None);
+        assert_eq!(of(&[]), None);
     }
 
     #[test]

@@ -166,14 +166,19 @@ impl<'a> Live<'a> {
     }
 
     fn write(&self) -> Result<(), ExitCode> {
-        if let Some(path) = &self.page {
-            write_page(&self.sums, path)?;
-        }
+        let page = self.write_page();
         match self.out.json {
             // Standard output takes it once.
             None | Some("-") => Ok(()),
             Some(path) => write_json(&self.sums, path).map_err(|why| refused("write", path, &why)),
         }
+        // Without the one file there is the other.
+        .and(page)
+    }
+
+    fn write_page(&self) -> Result<(), ExitCode> {
+        let page = self.page.as_ref();
+        page.map_or(Ok(()), |path| write_page(&self.sums, path))
     }
 
     /// Tells and writes all; `strict` also takes what never happened for a failure.
@@ -184,13 +189,14 @@ impl<'a> Live<'a> {
         let Self { sums, out, .. } = &self;
         self.kinds.tell_all(sums, out.folder);
         summary(sums, self.start.elapsed());
-        if let Some(path) = &self.page {
-            if let Err(code) = write_page(sums, path) {
-                return code;
-            }
+        let page = self.write_page();
+        if let (Ok(()), Some(path)) = (&page, &self.page) {
             eprintln!("summary: {}", path.display());
         }
         let code = out.finish(sums);
+        if let Err(code) = page {
+            return code;
+        }
         let never = [Sums::never(&sums.faults), Sums::never(&sums.sometimes)].concat();
         if !strict || never.is_empty() {
             return code;
@@ -235,4 +241,32 @@ fn summary(sums: &Sums, took: Duration) {
         sums.determinism.mismatches,
         took.as_secs_f64()
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::process::ExitCode;
+
+    use super::{Live, Out};
+
+    #[test]
+    fn a_page_that_cannot_be_written_does_not_cost_the_json() {
+        let folder = tempfile::tempdir().unwrap();
+        let (pages, json) = (folder.path().join("pages"), folder.path().join("told.json"));
+        let out = Out {
+            json: json.to_str(),
+            folder: folder.path(),
+        };
+        let live = Live::new(&out, Some(pages.join("summary.html"))).unwrap();
+        let is_complete = || {
+            let told = fs::read_to_string(&json).unwrap();
+            told.contains("\"complete\": true")
+        };
+        assert!(!is_complete());
+        fs::remove_dir_all(&pages).unwrap();
+        fs::write(&pages, "in the way").unwrap();
+        assert_eq!(live.end(false), ExitCode::from(3));
+        assert!(is_complete());
+    }
 }

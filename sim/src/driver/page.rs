@@ -85,7 +85,7 @@ fn failures(sums: &Sums, out: &mut String) {
     let rows = distinct.into_iter().map(|(fastest, count)| {
         vec![
             text(&fastest.scenario),
-            text(&fastest.key),
+            text(&fastest.title()),
             text(fastest.anomaly.as_deref().unwrap_or("")),
             number(count),
             number(fastest.seed),

@@ -42,6 +42,23 @@ pub(super) struct Failure {
     pub(super) num_events: u64,
 }
 
+/// What failures have in common that are one: scenario, seeded bug and key.
+pub(super) type Kind = (String, u16, String);
+
+impl Failure {
+    pub(super) fn kind(&self) -> Kind {
+        (self.scenario.clone(), self.mutant, self.key.clone())
+    }
+
+    /// The key, with the seeded bug behind it.
+    pub(super) fn title(&self) -> String {
+        match self.mutant {
+            0 => self.key.clone(),
+            mutant => format!("{} (with seeded bug {mutant})", self.key),
+        }
+    }
+}
+
 /// Sums over the seeds of one scenario.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub(super) struct ScenarioSums {
@@ -207,10 +224,9 @@ impl Sums {
 
     /// Of each kind of failure the seed that is fastest to look at, and how many there are.
     pub(super) fn distinct(&self) -> Vec<(&Failure, u64)> {
-        let mut kinds: BTreeMap<(&str, &str), (&Failure, u64)> = BTreeMap::new();
+        let mut kinds: BTreeMap<Kind, (&Failure, u64)> = BTreeMap::new();
         for failure in &self.failures {
-            let kind = (failure.scenario.as_str(), failure.key.as_str());
-            let (fastest, count) = kinds.entry(kind).or_insert((failure, 0));
+            let (fastest, count) = kinds.entry(failure.kind()).or_insert((failure, 0));
             *count += 1;
             if failure.num_events < fastest.num_events {
                 *fastest = failure;
@@ -361,6 +377,13 @@ mod tests {
         assert!(sums.add(&failed(), 0, Origin::Seed).is_none());
         assert!(sums.add(&failed(), 7, Origin::Seed).is_some());
         assert_eq!((sums.failures.len(), sums.num_seeds()), (2, 3));
+        let kinds = sums.distinct();
+        let titles = kinds
+            .iter()
+            .map(|(fastest, count)| (fastest.title(), *count));
+        let titles: Vec<_> = titles.collect();
+        let with = "log: lost (with seeded bug 7)".to_owned();
+        assert_eq!(titles, [("log: lost".to_owned(), 1), (with, 1)]);
     }
 
     #[test]

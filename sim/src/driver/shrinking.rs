@@ -5,17 +5,17 @@
 //!
 //! *IO: driver*
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use serde::Serialize;
 
-use super::finding::{Finding, told};
+use super::finding::{Finding, file_stem, told};
 use super::progress::{Progress, a_minute};
 use super::report::{Origin, key_of};
 use super::{header, quietly, refused, write_json, write_whole};
 use crate::plan::Plan;
-use crate::plan::saved::Found;
+use crate::plan::saved::{Found, SavedPlan};
 use crate::plan::shrink::shrink;
 use crate::scenario::{RunReport, run_plan};
 
@@ -41,14 +41,29 @@ impl Outcome<'_> {
     }
 }
 
-/// Shrinks `plan`, saves the result at `out` and its timeline beside it.
-pub(super) fn run(
-    plan: &Plan,
-    mutant: u16,
-    tries_max: u64,
-    out: &Path,
-    json: Option<&str>,
-) -> ExitCode {
+/// Where the result goes unless somebody says so: beside the plan, or below `folder`.
+pub(super) fn default_out(plan: &SavedPlan, origin: Origin<'_>, folder: &Path) -> PathBuf {
+    match origin {
+        Origin::File(path) => path.with_extension("small.json"),
+        Origin::Seed => {
+            let stem = file_stem(&plan.plan, plan.mutant);
+            folder.join(format!("{stem}.small.json"))
+        }
+    }
+}
+
+/// The timeline of a plan that is saved at `out`: never that file itself.
+fn timeline_beside(out: &Path) -> PathBuf {
+    let page = out.with_extension("html");
+    if page == out {
+        return out.with_extension("timeline.html");
+    }
+    page
+}
+
+/// Shrinks `saved`, saves the result at `out` and its timeline beside it.
+pub(super) fn run(saved: &SavedPlan, tries_max: u64, out: &Path, json: Option<&str>) -> ExitCode {
+    let (plan, mutant) = (&saved.plan, saved.mutant);
     header(
         plan.seed,
         plan.scenario.name(),
@@ -80,7 +95,7 @@ pub(super) fn run(
         report: &report,
     };
     eprint!("{}", finding.lanes());
-    let page = out.with_extension("html");
+    let page = timeline_beside(out);
     let replay = finding.replay();
     let outcome = Outcome {
         plan: out.display().to_string(),
@@ -96,7 +111,7 @@ pub(super) fn run(
         }),
     };
     outcome.tell();
-    if let Err(why) = write_whole(out, &finding.saved().text()) {
+    if let Err(why) = write_whole(out, &finding.saved().made_of(saved).text()) {
         return refused("write", out, &why);
     }
     if let Err(why) = finding.write_timeline(&page) {
@@ -152,4 +167,44 @@ fn found(report: &RunReport) -> Option<Found> {
         checker: violation.checker.to_owned(),
         key: key_of(violation),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::{default_out, timeline_beside};
+    use crate::driver::report::Origin;
+    use crate::plan::saved::SavedPlan;
+    use crate::plan::{Plan, Scenario};
+
+    #[test]
+    fn results_of_other_scenarios_and_seeded_bugs_go_elsewhere() {
+        let folder = Path::new("out");
+        let of_seed = |scenario, mutant| {
+            let saved = SavedPlan {
+                about: String::new(),
+                mutant,
+                undone_by: 0,
+                found: None,
+                plan: Plan::new(7, scenario),
+            };
+            let beside = default_out(&saved, Origin::File(Path::new("my/plan.json")), folder);
+            assert_eq!(beside, Path::new("my/plan.small.json"));
+            default_out(&saved, Origin::Seed, folder)
+        };
+        let plain = of_seed(Scenario::Wal, 0);
+        assert_eq!(plain, Path::new("out/wal-7.small.json"));
+        assert_ne!(plain, of_seed(Scenario::Store, 0));
+        let mutant = of_seed(Scenario::Wal, 3);
+        assert_eq!(mutant, Path::new("out/wal-7-mutant-3.small.json"));
+    }
+
+    #[test]
+    fn a_timeline_never_takes_the_place_of_its_plan() {
+        let page = timeline_beside(Path::new("a/x.small.json"));
+        assert_eq!(page, Path::new("a/x.small.html"));
+        let page = timeline_beside(Path::new("a/x.html"));
+        assert_eq!(page, Path::new("a/x.timeline.html"));
+    }
 }

@@ -21,7 +21,7 @@ use clap::Parser;
 
 use super::campaign::{AGAIN_PER_MILLE, on_all_cores};
 use super::report::key_of;
-use super::{hush_panics, quietly, refused};
+use super::{hush_panics, quietly, refused, write_whole};
 use crate::check::Violation;
 use crate::check::anomaly::anomaly;
 use crate::rng::Rng;
@@ -82,14 +82,17 @@ impl<P: fmt::Debug> fmt::Display for TrialFailure<P> {
 impl<P: fmt::Debug> std::error::Error for TrialFailure<P> {}
 
 impl<P> TrialFailure<P> {
-    /// Writes the timeline into `folder`, as `<name>-<seed>.html`; its path.
+    /// Writes the timeline into `folder`, as `<name>-<seed>.html`; its path. What a name of a file
+    /// had better not hold, such as a separator, becomes a `-`.
     ///
     /// # Errors
     /// What the file system says.
     pub fn write_timeline(&self, folder: &Path) -> io::Result<PathBuf> {
         fs::create_dir_all(folder)?;
-        let path = folder.join(format!("{}-{}.html", self.name, self.seed));
-        fs::write(&path, &self.timeline)?;
+        let is_plain = |c: char| c.is_alphanumeric() || "._-".contains(c);
+        let name = self.name.replace(|c| !is_plain(c), "-");
+        let path = folder.join(format!("{name}-{}.html", self.seed));
+        write_whole(&path, &self.timeline)?;
         Ok(path)
     }
 }
@@ -101,7 +104,7 @@ struct Args {
     #[arg(long)]
     seed: Option<u64>,
     /// Number of seeds.
-    #[arg(long)]
+    #[arg(long, conflicts_with = "seed", value_parser = clap::value_parser!(u64).range(1..))]
     seeds: Option<u64>,
     /// Where the timeline of a failure goes.
     #[arg(long, default_value = "target/tidewater-sim")]

@@ -12,6 +12,9 @@ use serde::{Deserialize, Serialize};
 
 use super::Plan;
 
+/// What is told about a plan that shows nothing.
+pub(crate) const ENDS_WELL: &str = "ends well";
+
 /// A plan and what is known of it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -61,6 +64,19 @@ impl SavedPlan {
         })
     }
 
+    /// With the words and the seeded bug of the plan that it was made of, where somebody gave them.
+    pub(crate) fn made_of(mut self, earlier: &Self) -> Self {
+        self.undone_by = earlier.undone_by;
+        let is_told_by_us = earlier.about.is_empty()
+            || earlier.about == ENDS_WELL
+            || (earlier.found.iter())
+                .any(|found| earlier.about.starts_with(&format!("{}: ", found.checker)));
+        if !is_told_by_us {
+            self.about.clone_from(&earlier.about);
+        }
+        self
+    }
+
     /// The text of its file.
     pub(crate) fn text(&self) -> String {
         let text = serde_json::to_string_pretty(self);
@@ -70,8 +86,32 @@ impl SavedPlan {
 
 #[cfg(test)]
 mod tests {
-    use super::{Found, SavedPlan};
+    use super::{ENDS_WELL, Found, SavedPlan};
     use crate::plan::{Plan, Scenario};
+
+    #[test]
+    fn the_words_and_the_seeded_bug_of_a_plan_stay_with_it() {
+        let found = |key: &str| Found {
+            checker: "log".to_owned(),
+            key: key.to_owned(),
+        };
+        let plan = |about: &str, undone_by, found: Option<Found>| SavedPlan {
+            about: about.to_owned(),
+            mutant: 0,
+            undone_by,
+            found,
+            plan: Plan::new(3, Scenario::Store),
+        };
+        let new = || plan("log: gap", 0, Some(found("log: gap")));
+        let kept = new().made_of(&plan("A fence is missed.", 8, None));
+        assert_eq!((&*kept.about, kept.undone_by), ("A fence is missed.", 8));
+        assert_eq!(kept.found, new().found, "that is of the new run");
+        // What was told by ourselves is told anew.
+        let lost = plan("log: lost", 0, Some(found("log: lost")));
+        for told in [lost, plan(ENDS_WELL, 0, None), plan("", 0, None)] {
+            assert_eq!(new().made_of(&told), new());
+        }
+    }
 
     #[test]
     fn a_saved_plan_and_a_bare_one_are_read_back() {

@@ -2,6 +2,7 @@
 //!
 //! *IO: none*
 
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -71,6 +72,25 @@ fn the_lowest_seed_that_fails_is_made_small_and_shown() {
     let page = found.write_timeline(folder.path()).unwrap();
     assert_eq!(std::fs::read_to_string(page).unwrap(), found.timeline);
     assert_eq!(Trials::new(1000).run(&trial).unwrap_err().to_string(), text);
+}
+
+#[test]
+fn a_name_leads_nowhere_but_into_the_folder() {
+    let trial = Counter { wrong_from: 1 };
+    let mut found = Trials::new(1).run(&trial).unwrap_err();
+    let folder = tempfile::tempdir().unwrap();
+    found.name = "../a b/\\c".to_owned();
+    let page = found.write_timeline(folder.path()).unwrap();
+    assert_eq!(page, folder.path().join("..-a-b--c-1.html"));
+    assert!(page.exists());
+}
+
+#[test]
+fn no_seeds_are_bad_usage() {
+    let trial = Counter { wrong_from: 101 };
+    let main = |args: &[&str]| Trials::new(2).main(&trial, args);
+    assert_eq!(main(&["counter", "--seeds", "0"]), ExitCode::from(2));
+    assert_eq!(main(&["counter", "--seeds", "1"]), ExitCode::SUCCESS);
 }
 
 #[test]
