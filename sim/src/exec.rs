@@ -418,7 +418,6 @@ impl Handle {
     }
 
     /// Completes after `wait`.
-    #[must_use]
     pub fn sleep(&self, wait: Duration) -> impl Future<Output = ()> + use<> {
         Sleep {
             handle: self.clone(),
