@@ -18,7 +18,7 @@
 mod beyond;
 mod detach;
 mod device;
-mod faults;
+pub(crate) mod faults;
 pub(crate) mod image;
 mod ops;
 mod port;

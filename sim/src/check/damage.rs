@@ -11,6 +11,7 @@
 
 use std::fmt::{Debug, Display};
 
+use tidewater_stream_store::StoreError;
 use tidewater_types::ErrorKind;
 use tidewater_wal::WalError;
 
@@ -21,6 +22,8 @@ const CHECKER: &str = "damage";
 /// What became of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Harm {
+    /// None: what was planned never struck.
+    Nothing,
     /// Bytes of it are others; that may hit what nobody needs.
     Altered,
     /// One of the two superblocks is bad.
@@ -53,7 +56,7 @@ pub(crate) fn wrong(what: &dyn Debug, end: &dyn Display) -> Violation {
 /// It opened without what must be missed, or was refused by another name or without a reason.
 pub(crate) fn ended(what: &dyn Debug, harm: Harm, ended: &Opened) -> Result<End, Violation> {
     match (harm, ended) {
-        (Harm::Altered | Harm::OneSlot, Ok(())) => Ok(End::Opened),
+        (Harm::Nothing | Harm::Altered | Harm::OneSlot, Ok(())) => Ok(End::Opened),
         (Harm::Foreign, Ok(())) => Err(wrong(what, &"an open log")),
         (Harm::Lost, Ok(())) => Err(wrong(what, &"an open log without a promised frame")),
         (Harm::Foreign, Err(WalError::Missing { .. } | WalError::ForeignWal { .. })) => {
@@ -99,15 +102,18 @@ pub(crate) fn again(what: &dyn Debug, first: &WalError, ended: &Opened) -> Resul
     }
 }
 
-/// A store without the log that its metadata name was opened, and the loss not accepted.
+/// A store without the log that its metadata name was opened, and the loss not accepted: the log is
+/// missed.
 ///
 /// # Errors
-/// It opened.
-pub(crate) fn without_log(is_open: bool) -> Result<(), Violation> {
-    if !is_open {
-        return Ok(());
-    }
-    let detail = "a store opened without the WAL that its metadata name";
+/// It opened, or was refused for anything else.
+pub(crate) fn without_log<T>(opened: &Result<T, StoreError>) -> Result<(), Violation> {
+    let end = match opened {
+        Err(error) if error.is_damage() => return Ok(()),
+        Err(error) => format!("was refused: {error}"),
+        Ok(_) => "opened".to_owned(),
+    };
+    let detail = format!("a store without the WAL that its metadata name {end}");
     Err(Violation::new(CHECKER, detail))
 }
 

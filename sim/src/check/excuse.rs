@@ -46,13 +46,14 @@ fn unreadable(error: &WalError, facts: Facts) -> bool {
 
 /// A log on a device is not opened.
 pub(crate) fn device_open(error: &WalError, facts: Facts) -> bool {
-    match error.kind() {
-        // A read or a flush that failed: the next life tries again.
-        ErrorKind::Closed | ErrorKind::Retry => facts.disk_fails,
-        // Too many epochs without a trim: a refusal by name, not a loss.
-        ErrorKind::Full => true,
-        _ => unreadable(error, facts),
-    }
+    facts.planned
+        && match error.kind() {
+            // A read or a flush that failed: the next life tries again.
+            ErrorKind::Closed | ErrorKind::Retry => facts.disk_fails,
+            // Too many epochs without a trim: a refusal by name, not a loss.
+            ErrorKind::Full => true,
+            _ => unreadable(error, facts),
+        }
 }
 
 /// A call of an open log on a device fails.

@@ -34,6 +34,11 @@ impl Device {
         self.lock().stale_at
     }
 
+    /// Whether `fault` struck.
+    pub(crate) fn has_struck(&self, fault: Fault) -> bool {
+        self.lock().counts.contains_key(&fault)
+    }
+
     /// What a read gives now.
     pub(crate) fn image(&self) -> Image {
         self.lock().layers.cache.clone()

@@ -53,7 +53,7 @@ pub(crate) fn run(executor: &Executor, plan: &Plan) -> Outcome {
         next_tag: 1,
         created: false,
         lied: false,
-        lied_from: Lsn(0),
+        lied_from: Lsn(u64::MAX),
         num_forks: 0,
         failure: None,
     };
@@ -85,7 +85,6 @@ async fn all_lives(world: Arc<World>) -> Result<(), Violation> {
     match world.plan.damage {
         None => {}
         Some(damage) => {
-            world.handle.strike(damage.fault());
             let stopped = damage::inflict(&world, damage, calm).await?;
             if stopped {
                 return Ok(());

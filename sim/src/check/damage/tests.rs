@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use tidewater_stream_store::StoreError;
 use tidewater_types::{Lsn, WalId};
 use tidewater_wal::WalError;
 
@@ -78,6 +79,14 @@ fn altered_bytes_are_harmless_or_refused_as_corrupt() {
 }
 
 #[test]
+fn a_log_that_nothing_happened_to_opens() {
+    assert_eq!(after(Harm::Nothing, Ok(())), Ok(End::Opened));
+    assert!(complaint(after(Harm::Nothing, corrupt())).contains("Nothing ended in"));
+    assert!(complaint(after(Harm::Nothing, slots())).contains("both superblocks"));
+    assert!(complaint(after(Harm::Nothing, unread())).contains("failed"));
+}
+
+#[test]
 fn one_bad_superblock_of_two_is_no_reason_to_refuse() {
     assert_eq!(after(Harm::OneSlot, Ok(())), Ok(End::Opened));
     assert!(complaint(after(Harm::OneSlot, slots())).contains("both superblocks"));
@@ -124,6 +133,14 @@ fn what_was_refused_once_is_refused_again() {
 
 #[test]
 fn a_store_without_its_log_does_not_open() {
-    without_log(false).unwrap();
-    assert!(complaint(without_log(true)).contains("without the WAL"));
+    let opened = |opened: Opened| without_log(&opened.map_err(StoreError::from));
+    opened(missing()).unwrap();
+    opened(corrupt()).unwrap();
+    opened(slots()).unwrap();
+    assert!(complaint(opened(Ok(()))).contains("name opened"));
+    assert!(complaint(opened(unread())).contains("was refused"));
+    let closed = StoreError::Closed {
+        cause: Arc::from("shut down"),
+    };
+    assert!(complaint(without_log::<()>(&Err(closed))).contains("was refused: "));
 }

@@ -107,6 +107,9 @@ fn a_log_on_a_device_opens_unless_its_disk_fails() {
     assert!(device_open(&slots(), ROUGH));
     assert!(!device_open(&poisoned(), FINE));
     assert!(!device_open(&slots(), FINE));
+    assert!(!device_open(&poisoned(), HEALED));
+    assert!(!device_open(&slots(), HEALED));
+    assert!(!device_open(&full(), HEALED));
     assert!(!device_open(&corrupt(), ROUGH));
     assert!(!device_open(&missing(), ROUGH));
 }

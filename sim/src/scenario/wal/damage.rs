@@ -21,6 +21,7 @@ use super::noticed::{GROUP_MAGIC, RING, is_noticed, open};
 use super::world::{Work, World};
 use crate::check::Violation;
 use crate::check::damage::{self, Harm};
+use crate::disk::faults::Fault;
 use crate::plan::{Damage, End, Life};
 
 /// Byte positions of the superblock slots (docs/formats/wal.md).
@@ -39,10 +40,11 @@ pub(super) async fn inflict(
         end: End::Kill,
         ..calm
     };
+    let mut has_struck = true;
     match damage {
         Damage::BitRot => {
             live(world, killed, Work::Healed).await?;
-            rot(world);
+            has_struck = rot(world);
         }
         Damage::SlotRot => {
             live(world, killed, Work::Healed).await?;
@@ -54,9 +56,12 @@ pub(super) async fn inflict(
         }
         Damage::Misdirected => {
             live(world, killed, Work::Misdirected).await?;
+            world.device.misdirect_next(false);
+            has_struck = world.device.has_struck(Fault::MisdirectedWrite);
             let groups = world.device.heads_since_astray();
-            if world.model.lock().lied && !groups.contains(GROUP_MAGIC) {
+            if has_struck && !groups.contains(GROUP_MAGIC) {
                 sometimes!("the last group of all went astray");
+                world.handle.strike(damage.fault());
                 return Ok(true);
             }
         }
@@ -68,12 +73,11 @@ pub(super) async fn inflict(
         // Of objects.
         Damage::Truncated | Damage::Swapped | Damage::Lost => return Ok(false),
     }
-    world.device.misdirect_next(false);
-    is_noticed(world, damage, || Lsn(u64::MAX)).await
+    is_noticed(world, damage, || has_struck.then_some(Lsn(u64::MAX))).await
 }
 
-/// Flips one bit of a promised frame.
-fn rot(world: &World) {
+/// Flips one bit of a promised frame, if there is one.
+fn rot(world: &World) -> bool {
     let target = {
         let mut model = world.model.lock();
         let places: Vec<_> = model.places.values().cloned().collect();
@@ -93,6 +97,7 @@ fn rot(world: &World) {
     if let Some((position, bit)) = target {
         world.device.rot(position, bit);
     }
+    target.is_some()
 }
 
 /// Flips one bit at the head of one superblock slot; the other is whole.
@@ -130,6 +135,7 @@ async fn unreadable(world: &Arc<World>) -> Result<bool, Violation> {
         }
     };
     world.device.spoil(position);
+    world.handle.strike(Damage::Unreadable.fault());
     world.device.unprotect_all();
     match open(world, world.identity(), OpenMode::Existing).await {
         Ok(served) => {
@@ -149,6 +155,7 @@ async fn unreadable(world: &Arc<World>) -> Result<bool, Violation> {
 async fn foreign(world: &Arc<World>) -> Result<(), Violation> {
     drop(world.open_device().await);
     world.device.wipe();
+    world.handle.strike(Damage::Foreign.fault());
     let mine = world.identity();
     if world.model.lock().rng.chance(500) {
         let other = Identity {

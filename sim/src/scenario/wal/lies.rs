@@ -22,6 +22,7 @@ use super::lives::live;
 use super::noticed::{GROUP_MAGIC, RING, is_noticed};
 use super::world::{Work, World};
 use crate::check::Violation;
+use crate::disk::faults::Fault;
 use crate::disk::image::Image;
 use crate::plan::{Damage, End, Life};
 
@@ -46,7 +47,9 @@ pub(super) async fn tell(
         // What was durable before is: nobody lied about it.
         let known = world.model.lock().lied_from;
         let wal = world.identity().wal;
-        return is_noticed(world, damage, || proven(&there, wal).max(known)).await;
+        let has_lied = world.device.has_struck(Fault::LyingFlush);
+        let proven = || has_lied.then(|| proven(&there, wal).max(known));
+        return is_noticed(world, damage, proven).await;
     }
     let older = world.device.image();
     let killed = Life {
@@ -58,15 +61,15 @@ pub(super) async fn tell(
     world.device.show_older(Some(older.clone()));
     let read = || {
         let mut read = there;
-        let Some(at) = world.device.stale_at() else {
-            return Lsn(u64::MAX);
-        };
-        sometimes!("a stale read went unnoticed");
+        let at = world.device.stale_at()?;
         let block = world.plan.disk.block_bytes;
         read.write(at, &older.bytes(at, block));
-        proven(&read, world.identity().wal)
+        Some(proven(&read, world.identity().wal))
     };
     let noticed = is_noticed(world, damage, read).await;
+    if noticed == Ok(false) && world.device.stale_at().is_some() {
+        sometimes!("a stale read went unnoticed");
+    }
     world.device.show_older(None);
     noticed
 }
@@ -92,3 +95,6 @@ fn stated_at(image: &Image, position: u64, wal: Option<WalId>) -> Option<Lsn> {
     let is_whole = group.len() == len && crc32c(&[&group[..8], &group[12..]]) == half(8);
     (is_ours && is_whole).then(|| Lsn(word(48)))
 }
+
+#[cfg(test)]
+mod tests;

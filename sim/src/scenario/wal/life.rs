@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::world::{Work, World, open_mode};
 use crate::check::watermarks::{self, WatermarkModel};
-use crate::check::{Violation, excuse, payload, read, value_of};
+use crate::check::{Violation, excuse, liveness, payload, read, value_of};
 use crate::disk::SimDisk;
 use crate::env::SimEnv;
 use crate::exec::Tag;
@@ -204,7 +204,18 @@ impl Node {
     }
 }
 
-async fn writer(node: Node, mut rng: Rng, appends: u64) {
+/// Appends frames until all have their fate; once all is healed nothing may be in the way of that.
+async fn writer(node: Node, rng: Rng, appends: u64) {
+    let done = append_all(&node, rng, appends).await;
+    if node.work == Work::Healed {
+        node.world.check(liveness::done(done, || {
+            "a writer on a disk that is fine did not come to its end".to_owned()
+        }));
+    }
+}
+
+/// Whether the fate of each append was heard.
+async fn append_all(node: &Node, mut rng: Rng, appends: u64) -> bool {
     let plan = &node.world.plan;
     let mut under_way: VecDeque<oneshot::Receiver<()>> = VecDeque::new();
     let mut refusals = 0;
@@ -214,10 +225,10 @@ async fn writer(node: Node, mut rng: Rng, appends: u64) {
             && let Some(oldest) = under_way.pop_front()
             && !node.settled(oldest).await
         {
-            return;
+            return false;
         }
         let len = usize::try_from(rng.between(16, plan.payload_bytes_max)).expect("small");
-        match append(&node, &mut rng, len).await {
+        match append(node, &mut rng, len).await {
             Ok(done) => {
                 under_way.push_back(done);
                 left -= 1;
@@ -229,7 +240,10 @@ async fn writer(node: Node, mut rng: Rng, appends: u64) {
                 let pause = if node.is_slow() { 200_000 } else { 300 };
                 node.world.handle.sleep(Duration::from_micros(pause)).await;
             }
-            Err(error) => return node.refused(&error),
+            Err(error) => {
+                node.refused(&error);
+                return false;
+            }
         }
         if rng.chance(100) {
             let pause = [5, 100, 3000][rng.index(3)];
@@ -239,14 +253,15 @@ async fn writer(node: Node, mut rng: Rng, appends: u64) {
                 .await;
         }
         if rng.chance(60) {
-            read_back(&node, &mut rng).await;
+            read_back(node, &mut rng).await;
         }
     }
     for ack in under_way {
         if !node.settled(ack).await {
-            return;
+            return false;
         }
     }
+    left == 0
 }
 
 /// Appends one frame; the receiver hears when its fate is known.

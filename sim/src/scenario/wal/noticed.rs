@@ -22,28 +22,36 @@ pub(super) const RING: u64 = 64 * 1024;
 pub(super) const GROUP_MAGIC: &[u8; 4] = b"TWgr";
 
 /// Whether a recovery refuses the log as damaged; if not, it serves all that was promised below
-/// `proven`.
+/// what is still `proven`, which tells nothing if the damage never struck.
 pub(super) async fn is_noticed(
     world: &Arc<World>,
     damage: Damage,
-    proven: impl FnOnce() -> Lsn,
+    proven: impl FnOnce() -> Option<Lsn>,
 ) -> Result<bool, Violation> {
     world.device.unprotect_all();
     let identity = world.identity();
-    match open(world, identity, OpenMode::Existing).await {
+    let opened = open(world, identity, OpenMode::Existing).await;
+    let proven = proven();
+    let harm = match damage {
+        _ if proven.is_none() => Harm::Nothing,
+        Damage::SlotRot => Harm::OneSlot,
+        _ => Harm::Altered,
+    };
+    if proven.is_some() {
+        world.handle.strike(damage.fault());
+    }
+    match opened {
         Ok(served) => {
-            sometimes!("damage was harmless");
             let mut model = world.model.lock();
             model.lied = false;
-            model.frames.doubtful_from(proven());
+            if let Some(proven) = proven {
+                sometimes!("damage was harmless");
+                model.frames.doubtful_from(proven);
+            }
             model.frames.recovered(&served)?;
             Ok(false)
         }
         Err(error) => {
-            let harm = match damage {
-                Damage::SlotRot => Harm::OneSlot,
-                _ => Harm::Altered,
-            };
             damage::ended(&damage, harm, &Err(error))?;
             sometimes!("damage was noticed");
             Ok(true)
