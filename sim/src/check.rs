@@ -11,6 +11,7 @@
 //! *IO: none*
 
 pub(crate) mod anomaly;
+pub(crate) mod chain;
 pub(crate) mod commit;
 pub(crate) mod damage;
 pub(crate) mod delay;

@@ -1,6 +1,6 @@
 //! Hands that reach into the store behind everybody's back.
 //!
-//! *Owns*: taking objects away and putting others there.
+//! *Owns*: taking objects away, putting others there, looking at all of them.
 //! *Does not own*: what that damages.
 //!
 //! *IO: none*
@@ -10,6 +10,16 @@ use bytes::Bytes;
 use super::SimBucket;
 
 impl SimBucket {
+    /// All objects whose key begins with `prefix`, by their keys in ascending order.
+    #[must_use]
+    pub fn below(&self, prefix: &str) -> Vec<(String, Bytes)> {
+        let state = self.state.lock();
+        let from = state.objects.range(prefix.to_owned()..);
+        from.take_while(|(key, _)| key.starts_with(prefix))
+            .map(|(key, bytes)| (key.clone(), bytes.clone()))
+            .collect()
+    }
+
     /// Removes every object whose key begins with `prefix`.
     pub fn wipe(&self, prefix: &str) {
         let mut state = self.state.lock();

@@ -32,10 +32,18 @@ pub(crate) fn ended<E: Display>(
     }
 }
 
+/// Whether a finding counts where the objects that streams name were never written: all do, but for the
+/// lack of such an object.
+pub(crate) fn is_of_metadata(finding: &Finding) -> bool {
+    let names_both = finding.stream.is_some() && finding.object.is_some();
+    !(finding.what == FindingKind::Missing && names_both)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::ended;
+    use super::{ended, is_of_metadata};
     use tidewater_s3stream::{Finding, FindingKind, Severity};
+    use tidewater_types::{Offset, OffsetRange, StreamId};
 
     fn finding(severity: Severity, what: FindingKind) -> Finding {
         Finding::new(severity, what, "somewhere".to_owned())
@@ -73,6 +81,27 @@ mod tests {
     #[test]
     fn an_orphan_that_should_be_swept_is_seen() {
         assert!(is_seen(Ok(&[orphan()]), true));
+    }
+
+    #[test]
+    fn of_metadata_alone_everything_is_seen_but_objects_that_streams_lack() {
+        let range = OffsetRange::new(Offset(2), Offset(4)).unwrap();
+        let of_stream = |what| finding(Severity::Error, what).range(StreamId(1), range);
+        let lacks = of_stream(FindingKind::Missing).object("data/1".to_owned());
+        assert!(!is_of_metadata(&lacks));
+        for what in [
+            FindingKind::Hole,
+            FindingKind::Overlap,
+            FindingKind::Checksum,
+            FindingKind::Format,
+        ] {
+            assert!(is_of_metadata(&of_stream(what)), "{what:?}");
+            let at_object = of_stream(what).object("data/1".to_owned());
+            assert!(is_of_metadata(&at_object), "{what:?}");
+        }
+        assert!(is_of_metadata(&of_stream(FindingKind::Missing)));
+        let log_entry = finding(Severity::Error, FindingKind::Missing).object("meta/7".to_owned());
+        assert!(is_of_metadata(&log_entry));
     }
 
     #[test]

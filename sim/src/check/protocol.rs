@@ -4,6 +4,8 @@
 //!
 //! *IO: none*
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use tidewater_protocol::{Message, decode_response_header};
 
@@ -53,25 +55,26 @@ pub(crate) fn answers(partition: i32, found: Option<i32>) -> Result<(), Violatio
     Err(Violation::new(CHECKER, detail))
 }
 
-/// A response has an answer for `partition`, which is among those that were asked for.
+/// A response has an answer for `partition`: what was `asked` of it.
 ///
 /// # Errors
-/// It is not.
-pub(crate) fn was_asked_for(partition: i32, is_asked: bool) -> Result<(), Violation> {
-    if is_asked {
-        return Ok(());
-    }
-    let detail = format!("partition {partition} was not asked for");
-    Err(Violation::new(CHECKER, detail))
+/// Nothing was.
+pub(crate) fn asked_for<T>(partition: i32, asked: &BTreeMap<i32, T>) -> Result<&T, Violation> {
+    asked.get(&partition).ok_or_else(|| {
+        let detail = format!("partition {partition} was not asked for");
+        Violation::new(CHECKER, detail)
+    })
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use bytes::Bytes;
     use tidewater_protocol::Message;
     use tidewater_protocol::messages::{HeartbeatRequest, HeartbeatResponse};
 
-    use super::{answers, decoded, in_turn, was_asked_for};
+    use super::{answers, asked_for, decoded, in_turn};
     use crate::check::Violation;
 
     fn complaint<T: std::fmt::Debug>(result: Result<T, Violation>) -> String {
@@ -96,7 +99,8 @@ mod tests {
         let response = heartbeat(&[0, 0, 0, 0, 0, 27]).unwrap();
         assert_eq!(response.error_code, 27);
         answers(3, Some(3)).unwrap();
-        was_asked_for(3, true).unwrap();
+        let asked = BTreeMap::from([(2, "from 5"), (3, "from 7")]);
+        assert_eq!(asked_for(3, &asked), Ok(&"from 7"));
     }
 
     #[test]
@@ -127,6 +131,9 @@ mod tests {
     fn answers_for_other_partitions_or_none_are_seen() {
         assert!(complaint(answers(3, None)).contains("no answer for partition 3"));
         assert!(complaint(answers(3, Some(4))).contains("no answer for partition 3"));
-        assert!(complaint(was_asked_for(4, false)).contains("4 was not asked for"));
+        let asked = BTreeMap::from([(3, ()), (5, ())]);
+        assert!(complaint(asked_for(4, &asked)).contains("4 was not asked for"));
+        assert!(complaint(asked_for(-1, &asked)).contains("-1 was not asked for"));
+        assert!(complaint(asked_for(3, &BTreeMap::<i32, ()>::new())).contains("3 was not"));
     }
 }

@@ -73,9 +73,22 @@ pub(crate) fn closed(accepted: Lsn, durable: Lsn) -> Result<(), Violation> {
     Err(Violation::new(CHECKER, detail))
 }
 
+/// A reader was told these two of a partition on which nobody has a transaction open.
+///
+/// # Errors
+/// They are not the same.
+pub(crate) fn nothing_open(last_stable: i64, high_watermark: i64) -> Result<(), Violation> {
+    if last_stable == high_watermark {
+        return Ok(());
+    }
+    let detail =
+        format!("last stable offset is {last_stable}, the high watermark {high_watermark}");
+    Err(Violation::new(CHECKER, detail))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{WatermarkModel, closed};
+    use super::{WatermarkModel, closed, nothing_open};
     use crate::check::anomaly::anomaly;
     use tidewater_types::Lsn;
     use tidewater_wal::Watermarks;
@@ -95,6 +108,17 @@ mod tests {
         let mut model = WatermarkModel::default();
         assert_eq!(model.seen(marks([0, 1, 2, 3])), Ok(()));
         assert_eq!(model.seen(marks([1, 1, 2, 9])), Ok(()));
+    }
+
+    #[test]
+    fn a_last_stable_offset_that_is_not_the_high_watermark_is_seen() {
+        nothing_open(7, 7).unwrap();
+        // Behind it, ahead of it, unknown as for brokers without transactions.
+        for last_stable in [6, 0, 8, -1] {
+            let violation = nothing_open(last_stable, 7).unwrap_err();
+            assert_eq!(violation.checker, "watermarks");
+            assert!(violation.detail.contains("the high watermark 7"));
+        }
     }
 
     #[test]

@@ -4,7 +4,9 @@
 //!
 //! *IO: none*
 
+pub(crate) mod kept;
 pub(crate) mod oracle;
+pub(crate) mod served;
 
 use std::sync::Arc;
 use std::time::Duration;

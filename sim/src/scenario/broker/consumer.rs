@@ -22,7 +22,7 @@ use super::conn::{Answer, Client, Lost};
 use super::producer::{self, refused};
 use super::world::{TOPIC, World};
 use crate::check::partition::{Floor, Value};
-use crate::check::{Violation, protocol};
+use crate::check::{Violation, protocol, watermarks};
 use crate::exec::Tag;
 
 /// What clients call this work.
@@ -70,9 +70,10 @@ pub(super) async fn fetch(
         }],
         ..Default::default()
     };
-    let floors: BTreeMap<i32, Floor> = positions
-        .keys()
-        .map(|&index| (index, world.partition(index, |model| model.floor())))
+    let floor = |index| world.partition(index, |model| model.floor());
+    let asked: BTreeMap<i32, (i64, Floor)> = positions
+        .iter()
+        .map(|(&index, &offset)| (index, (offset, floor(index))))
         .collect();
     let answer: Answer<FetchResponse> = client.ask(version, &request).await?;
     if answer.message.error_code != 0 {
@@ -83,11 +84,9 @@ pub(super) async fn fetch(
     let parts = answer.message.responses.into_iter();
     for part in parts.flat_map(|topic| topic.partitions) {
         let index = part.partition_index;
-        let (Some(offset), Some(floor)) = (positions.get(&index), floors.get(&index)) else {
-            world.check(protocol::was_asked_for(index, false));
-            continue;
-        };
-        match look(&world, *offset, *floor, part, answer.life) {
+        let looked = protocol::asked_for(index, &asked)
+            .and_then(|(offset, floor)| look(&world, *offset, *floor, part, answer.life));
+        match looked {
             Ok(Some(look)) => _ = looks.insert(index, look),
             Ok(None) => return Err(Lost),
             Err(violation) => world.fail(violation),
@@ -116,12 +115,7 @@ fn look(
     let bytes = part.records.unwrap_or_default().into_bytes();
     let records = decode(&bytes)?;
     let high_watermark = part.high_watermark;
-    // Nobody has a transaction open.
-    if part.last_stable_offset != high_watermark {
-        let last = part.last_stable_offset;
-        let detail = format!("last stable offset is {last}, the high watermark {high_watermark}");
-        return Err(Violation::new("watermarks", detail));
-    }
+    watermarks::nothing_open(part.last_stable_offset, high_watermark)?;
     world.partition(part.partition_index, |model| {
         let floor = if is_old { Floor::default() } else { floor };
         model.marks(part.log_start_offset.max(0), high_watermark, floor)?;

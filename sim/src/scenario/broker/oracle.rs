@@ -5,7 +5,7 @@
 //! *Does not own*: the models.
 //!
 //! Invariants
-//! 1. At an acknowledgement no lottery: a durable image or an object holds the records.
+//! 1. At an acknowledgement no lottery: a durable image holds the records, or an object that is served.
 //! 2. A fork runs on an executor of its own and changes nothing in the run.
 //!
 //! *IO: none*
@@ -17,7 +17,7 @@ use bytes::Bytes;
 use tidewater_broker::{EmbeddedBroker, OpenError};
 use tidewater_bucket::Bucket;
 use tidewater_stream_store::{StoreError, StreamStore};
-use tidewater_types::{Env, Offset, StreamId};
+use tidewater_types::{Env, StreamId};
 
 use super::batch::{decode, records_of};
 use super::node::{self, Ports};
@@ -28,7 +28,9 @@ use crate::disk::{CrashStyle, Device};
 use crate::env::SimEnv;
 use crate::exec::{Executor, Tag};
 use crate::plan::Plan;
-use crate::scenario::common::oracle::{Scope, fsck_copy, is_in_bucket};
+use crate::scenario::common::kept::{is_in_data, is_in_log};
+use crate::scenario::common::oracle::{Scope, fsck_copy};
+use crate::scenario::common::served::all_of;
 use crate::scenario::common::{LIMITS, failure_of};
 
 /// At so many of 1,000 ends of lives the bucket is checked.
@@ -49,13 +51,13 @@ impl World {
 
     /// The records survive the worst crash: in the write-ahead log, or in an object already.
     fn must_be_durable(&self, batch: &[u8], values: &[Value]) -> Result<(), Violation> {
-        let records = records_of(batch);
+        let (records, seed) = (records_of(batch), self.plan.seed);
         let in_log = if self.plan.broker.object_wal {
-            is_in_bucket(&self.bucket, "wal/", records)
+            is_in_log(&self.bucket, seed, &node::object_config(), records)?
         } else {
             self.oracle.lock().survive_on(&self.devices, records)
         };
-        if in_log || is_in_bucket(&self.bucket, "data/", records) {
+        if in_log || is_in_data(&self.bucket, seed, records)? {
             return Ok(());
         }
         let detail = format!("{values:?} are acknowledged, and a crash now would lose them");
@@ -132,20 +134,14 @@ async fn read_all(store: &StreamStore, partitions: Partitions) -> Result<(), Vio
         };
         let stream = store.open_stream(*stream).await;
         let stream = stream.map_err(|error| fork::refused("open_stream", &error))?;
-        let (mut next, end) = (stream.start(), stream.high_watermark());
+        let all = all_of(&stream).await;
+        let all = all.map_err(|error| fork::refused("fetch", &error))?;
         let mut records = Vec::new();
-        while next < end {
-            let fetched = stream.fetch(Offset(next.0), 1 << 20).await;
-            let fetched = fetched.map_err(|error| fork::refused("fetch", &error))?;
-            let Some(last) = fetched.entries.last() else {
-                break;
-            };
-            next = last.end_offset();
-            for entry in &fetched.entries {
-                records.extend(decode(&entry.payload)?);
-            }
+        for entry in &all {
+            records.extend(decode(&entry.payload)?);
         }
-        model.final_read(&records, i64::try_from(end.0).expect("small"))?;
+        let end = stream.high_watermark().0;
+        model.final_read(&records, i64::try_from(end).expect("small"))?;
     }
     Ok(())
 }

@@ -5,7 +5,8 @@
 //! *Does not own*: the models.
 //!
 //! Invariants
-//! 1. At an acknowledgement no lottery: the place of the frame on the device, or an object, holds it.
+//! 1. At an acknowledgement no lottery: the place of the frame on the device holds it, or an object that
+//!    is served.
 //! 2. A fork runs on an executor of its own and changes nothing in the run.
 //!
 //! *IO: none*
@@ -15,18 +16,20 @@ use std::sync::Arc;
 
 use tidewater_bucket::Bucket;
 use tidewater_stream_store::{StoreConfig, StoreError, Stream, StreamStore};
-use tidewater_types::{Env, Lsn, NodeId, Offset, StreamId};
+use tidewater_types::{Env, Lsn, NodeId, StreamId};
 
 use super::node::Node;
 use super::ports::{Ports, opener};
 use super::world::{World, id_of};
-use crate::check::streams::{Seen, StreamModel};
+use crate::check::streams::StreamModel;
 use crate::check::{Violation, fork};
 use crate::disk::{CrashStyle, Device};
 use crate::env::SimEnv;
 use crate::exec::{Executor, Tag};
 use crate::plan::Plan;
-use crate::scenario::common::oracle::{Scope, fsck_copy, is_in_bucket};
+use crate::scenario::common::kept::{is_in_data, is_in_log};
+use crate::scenario::common::oracle::{Scope, fsck_copy};
+use crate::scenario::common::served::{all_of, seen_of};
 use crate::scenario::common::{LIMITS, failure_of, holds};
 use crate::scenario::store::owners::object_config;
 use crate::scenario::store::world::store_config;
@@ -40,29 +43,32 @@ type Streams = BTreeMap<StreamId, StreamModel>;
 pub(super) fn acked(node: &Node, id: StreamId, value: u64, lsn: Lsn, bytes: &[u8]) {
     let world = &node.world;
     world.check(world.stream(id, |model| model.acked(value)));
-    if !survives(node, lsn, bytes) {
-        let detail =
-            format!("value {value} at lsn {lsn} is acknowledged, and a crash now would lose it");
-        world.fail(Violation::new("durable", detail));
-    }
+    world.check(must_be_durable(node, value, lsn, bytes));
     let drawn = world.oracle.lock().draw(world.plan.forks / 2);
     if let Some(seed) = drawn {
         world.check(fork_and_read(world, seed));
     }
 }
 
-/// Whether the bytes survive the worst crash: in the write-ahead log, or in an object already.
-fn survives(node: &Node, lsn: Lsn, bytes: &[u8]) -> bool {
+/// The bytes survive the worst crash: in the write-ahead log, or in an object already.
+fn must_be_durable(node: &Node, value: u64, lsn: Lsn, bytes: &[u8]) -> Result<(), Violation> {
     let world = &node.world;
-    let in_log = match node.wal.lock().as_ref() {
+    let (bucket, seed) = (&world.bucket, world.plan.seed);
+    let wal = node.wal.lock().clone();
+    let in_log = match wal {
         Some(wal) => wal.locate(lsn).is_some_and(|range| {
             let len = usize::try_from(range.end - range.start).unwrap_or(0);
             let durable = world.devices[node.node].durable_bytes(range.start, len);
             holds(&durable, bytes)
         }),
-        None => is_in_bucket(&world.bucket, "wal/", bytes),
+        None => is_in_log(bucket, seed, &object_config(&world.plan), bytes)?,
     };
-    in_log || is_in_bucket(&world.bucket, "data/", bytes)
+    if in_log || is_in_data(bucket, seed, bytes)? {
+        return Ok(());
+    }
+    let detail =
+        format!("value {value} at lsn {lsn} is acknowledged, and a crash now would lose it");
+    Err(Violation::new("durable", detail))
 }
 
 impl World {
@@ -86,10 +92,10 @@ impl World {
 /// Power fails everywhere and the nodes are opened again: everything that was acknowledged or shown is
 /// served by whoever has it.
 fn fork_and_read(world: &World, seed: u64) -> Result<(), Violation> {
+    fsck_copy(&world.bucket, seed, world.scope())?;
     let Some(streams) = world.promised() else {
         return Ok(());
     };
-    fsck_copy(&world.bucket, seed, world.scope())?;
     let style = match seed >> 32 & 1 {
         0 => CrashStyle::Sectors,
         _ => CrashStyle::None,
@@ -123,9 +129,10 @@ impl Fork {
         for (id, mut model) in streams {
             let stream = self.stream(id).await;
             let stream = stream.map_err(|error| fork::refused("open", &error))?;
-            let seen = seen_of(&stream).await;
-            let seen = seen.map_err(|error| fork::refused("fetch", &error))?;
-            model.final_read(stream.start().0, &seen, stream.high_watermark().0)?;
+            let all = all_of(&stream).await;
+            let all = all.map_err(|error| fork::refused("fetch", &error))?;
+            let (start, end) = (stream.start().0, stream.high_watermark().0);
+            model.final_read(start, &seen_of(&all), end)?;
         }
         Ok(())
     }
@@ -165,21 +172,25 @@ impl Fork {
     }
 }
 
-/// Everything that the stream serves.
-async fn seen_of(stream: &Stream) -> Result<Vec<Seen>, StoreError> {
-    let (mut next, end) = (stream.start(), stream.high_watermark());
-    let mut seen = Vec::new();
-    while next < end {
-        let fetched = stream.fetch(Offset(next.0), 1 << 20).await?;
-        let Some(last) = fetched.entries.last() else {
-            break;
-        };
-        next = last.end_offset();
-        seen.extend(fetched.entries.iter().map(|entry| Seen {
-            base: entry.base_offset.0,
-            count: entry.record_count.into(),
-            bytes: entry.payload.to_vec(),
-        }));
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::fork_and_read;
+    use crate::exec::Executor;
+    use crate::plan::{Plan, Scenario};
+    use crate::scenario::cluster::world::{Thief, World};
+
+    #[test]
+    fn a_bad_bucket_is_seen_while_the_thief_opens() {
+        let plan = Plan::new(1, Scenario::Cluster);
+        let world = World::new(Executor::new(1).handle(), &plan);
+        world.thief_is(Thief::Opening);
+        assert_eq!(fork_and_read(&world, 1), Ok(()));
+        // An object of which no metadata are left to tell.
+        let key = "data/00/1-1-1-0000000000000007";
+        world.bucket.put(key, Some(Bytes::from_static(b"lost")));
+        let violation = fork_and_read(&world, 2).unwrap_err();
+        assert_eq!(violation.checker, "fsck");
     }
-    Ok(seen)
 }

@@ -15,6 +15,7 @@ use super::oracle;
 use crate::check::payload;
 use crate::check::streams::Seen;
 use crate::rng::Rng;
+use crate::scenario::common::served::seen_of;
 use crate::scenario::progress::tell_read;
 
 /// Starts the writers and readers of a life.
@@ -170,15 +171,7 @@ async fn read(
         },
     );
     let fetched = stream.fetch(Offset(offset), bytes_max).await?;
-    let seen: Vec<Seen> = fetched
-        .entries
-        .iter()
-        .map(|entry| Seen {
-            base: entry.base_offset.0,
-            count: entry.record_count.into(),
-            bytes: entry.payload.to_vec(),
-        })
-        .collect();
+    let seen = seen_of(&fetched.entries);
     node.tell_progress();
     tell_read(&world.handle, "node", id, &seen);
     let high_watermark = fetched.high_watermark.0;

@@ -1,8 +1,8 @@
 //! What is asked beside a run about what is promised, wherever it lies, and about the bucket as it is now.
 //!
-//! *Owns*: the search for bytes through what the worst crash leaves of devices, and through a bucket;
-//! fsck of a copy; the draws of when a copy is looked at.
-//! *Does not own*: what a copy must serve (the scenarios).
+//! *Owns*: the search for bytes through what the worst crash leaves of devices; fsck of a copy; the draws
+//! of when a copy is looked at.
+//! *Does not own*: what a copy must serve (the scenarios), bytes that lie in a bucket (kept.rs).
 //!
 //! Invariants
 //! 1. Whoever asks changes nothing in the run: copies live on executors of their own, and draws come
@@ -84,17 +84,10 @@ fn find_on(device: &Device, bytes: &[u8], from: u64) -> Option<u64> {
     steps(from..end).chain(steps(0..from)).find_map(step)
 }
 
-/// Whether an object whose key begins with `prefix` holds `bytes`; the newest are looked at first.
-pub(crate) fn is_in_bucket(bucket: &SimBucket, prefix: &str, bytes: &[u8]) -> bool {
-    let keys = bucket.keys();
-    let mut keys = keys.iter().rev().filter(|key| key.starts_with(prefix));
-    keys.any(|key| (bucket.object(key)).is_some_and(|object| find(&object, bytes).is_some()))
-}
-
 /// How much of a bucket is looked at.
 #[derive(Clone, Debug)]
 pub(crate) enum Scope {
-    /// The metadata log alone: what it names need not be there.
+    /// The metadata log alone: the objects that it names need not be there.
     Metadata,
     /// Metadata and objects.
     Objects,
@@ -116,7 +109,7 @@ pub(crate) fn fsck_copy(bucket: &SimBucket, seed: u64, scope: Scope) -> Result<(
     };
     let outcome = executor.run(LIMITS, async move {
         let report = check.run().await.map(|mut report| {
-            let is_asked = |finding: &FsckFinding| names_objects || finding.stream.is_none();
+            let is_asked = |finding: &FsckFinding| names_objects || fsck::is_of_metadata(finding);
             report.findings.retain(is_asked);
             report.findings
         });

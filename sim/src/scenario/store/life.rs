@@ -47,9 +47,8 @@ pub(super) async fn body(world: Arc<World>, began: Began, life: Life) {
     let outcome = StreamStore::open(env, bucket, opener, config).await;
     guard.over();
     let store = match outcome {
-        Err(error) if work == Work::Wiped && error.is_damage() => return,
-        Ok(_) if work == Work::Wiped => {
-            return world.check(damage::without_log(true));
+        opened if work == Work::Wiped => {
+            return world.check(damage::without_log(&opened));
         }
         Ok(store) => store,
         Err(error) => {

@@ -17,6 +17,7 @@ use crate::check::excuse::{self, Facts};
 use crate::check::streams::Seen;
 use crate::exec::Tag;
 use crate::scenario::common::reads_fail;
+use crate::scenario::common::served::seen_of;
 use crate::scenario::progress::tell_read;
 
 /// What the tasks of a life share.
@@ -97,15 +98,7 @@ pub(super) async fn read_checked(
         floor
     };
     let fetched = stream.fetch(Offset(offset), bytes_max).await?;
-    let seen: Vec<Seen> = fetched
-        .entries
-        .iter()
-        .map(|entry| Seen {
-            base: entry.base_offset.0,
-            count: entry.record_count.into(),
-            bytes: entry.payload.to_vec(),
-        })
-        .collect();
+    let seen = seen_of(&fetched.entries);
     let world = &node.world;
     world.progress.tell(&world.handle, node.store.metadata());
     tell_read(&world.handle, "store", stream.id(), &seen);

@@ -15,20 +15,21 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tidewater_stream_store::{Stream, StreamStore, WalOpener};
-use tidewater_types::{Env, Lsn, Offset, StreamId, sometimes};
+use tidewater_types::{Env, Lsn, StreamId, sometimes};
 
 use super::node::{Node, read_checked};
 use super::opener::SimOpener;
 use super::owners;
 use super::world::{World, store_config};
 use crate::bucket::SimBucket;
-use crate::check::streams::{Seen, StreamModel};
+use crate::check::streams::StreamModel;
 use crate::check::{Violation, durable, fork, liveness};
 use crate::disk::{CrashStyle, Device};
 use crate::env::SimEnv;
 use crate::exec::{Executor, Tag};
 use crate::plan::Plan;
 use crate::scenario::common::oracle::{Scope, all_let_go, fsck_copy};
+use crate::scenario::common::served::{all_of, seen_of};
 use crate::scenario::common::{self, LIMITS, failure_of, wal_config};
 
 type Streams = BTreeMap<StreamId, StreamModel>;
@@ -153,21 +154,8 @@ fn fork_and_read(
         for (id, mut model) in streams {
             let stream = store.open_stream(id).await.map_err(wrong)?;
             let (start, end) = (stream.start().0, stream.high_watermark().0);
-            let mut seen: Vec<Seen> = Vec::new();
-            let mut next = start;
-            while next < end {
-                let fetched = stream.fetch(Offset(next), 1 << 20).await.map_err(wrong)?;
-                let Some(last) = fetched.entries.last() else {
-                    break;
-                };
-                next = last.end_offset().0;
-                seen.extend(fetched.entries.iter().map(|entry| Seen {
-                    base: entry.base_offset.0,
-                    count: entry.record_count.into(),
-                    bytes: entry.payload.to_vec(),
-                }));
-            }
-            fork::after(&style, model.final_read(start, &seen, end))?;
+            let all = all_of(&stream).await.map_err(wrong)?;
+            fork::after(&style, model.final_read(start, &seen_of(&all), end))?;
         }
         Ok(())
     });

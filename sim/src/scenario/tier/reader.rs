@@ -26,6 +26,7 @@ use crate::check::{Violation, excuse, gone, read};
 use crate::env::SimEnv;
 use crate::exec::Tag;
 use crate::rng::Rng;
+use crate::scenario::common::served::seen_of;
 use crate::scenario::progress::tell_read;
 
 pub(super) async fn read(world: Arc<World>, tag: Tag, number: u64) {
@@ -121,13 +122,7 @@ pub(super) fn check(
 }
 
 pub(super) fn seen(fetched: &Fetched) -> Vec<Seen> {
-    let entries = fetched.entries.iter();
-    let seen = entries.map(|entry| Seen {
-        base: entry.base_offset.0,
-        count: entry.record_count.into(),
-        bytes: entry.payload.to_vec(),
-    });
-    seen.collect()
+    seen_of(&fetched.entries)
 }
 
 fn refused(world: &World, error: &TierError) {
