@@ -27,9 +27,6 @@ use crate::scenario::gate::Gate;
 use crate::scenario::store::world::store_config;
 use crate::scenario::told::told;
 
-/// After so many uploads that nothing disturbs no byte waits any more.
-const LET_GO_FLUSHES: u32 = 5;
-
 /// What a life is given.
 pub(super) struct Began {
     pub(super) tag: Tag,
@@ -269,18 +266,20 @@ impl Node {
         self.held.lock().remove(&id);
     }
 
-    /// What was appended to a stream that is deleted waits for the next upload; nothing waits for longer.
+    /// Behind one upload that nothing disturbs no byte waits, what was appended to streams that are
+    /// deleted included. It takes what is durable, and nobody waited for that of a deleted stream.
     async fn let_go(&self) {
-        for _ in 0..LET_GO_FLUSHES {
-            if let Err(error) = self.store.flush().await {
-                return self.excuse("flush", &error);
-            }
-            if all_let_go(&self.store).is_ok() {
-                return;
-            }
-            self.world.handle.sleep(Duration::from_millis(50)).await;
+        let is_durable = || {
+            let watermarks = self.store.counters().watermarks;
+            watermarks.durable == watermarks.accepted
+        };
+        while !is_durable() {
+            self.world.handle.sleep(Duration::from_millis(1)).await;
         }
-        self.world.check(all_let_go(&self.store));
+        match self.store.flush().await {
+            Ok(()) => self.world.check(all_let_go(&self.store)),
+            Err(error) => self.excuse("flush", &error),
+        }
     }
 
     async fn give_all_up(&self) {
