@@ -80,7 +80,7 @@ enum Command {
     /// Runs many seeds on all cores; tells failures, and writes a summary.
     Campaign {
         /// How long it runs, in minutes.
-        #[arg(long, conflicts_with = "seeds", required_unless_present = "seeds")]
+        #[arg(long, conflicts_with = "seeds", required_unless_present_any = ["seeds", "mutants"])]
         minutes: Option<f64>,
         /// How many seeds it runs.
         #[arg(long, value_parser = at_least_one())]
@@ -90,7 +90,7 @@ enum Command {
         seed: u64,
         #[command(flatten)]
         which: Which,
-        /// Hunts every seeded bug too.
+        /// Hunts every seeded bug too; without a budget nothing else, as `mutants` does.
         #[arg(long)]
         mutants: bool,
         /// Seeds after which a seeded bug counts as survivor.
@@ -202,6 +202,9 @@ pub fn main() -> ExitCode {
             strict,
             page,
         } => {
+            if minutes.is_none() && seeds.is_none() {
+                return commands::mutants(&[], seed, max_seeds, &out);
+            }
             let Some((budget, options)) = budget(minutes, seeds) else {
                 eprintln!("--minutes is a number above 0");
                 return ExitCode::from(2);
