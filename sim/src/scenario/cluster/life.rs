@@ -276,6 +276,8 @@ impl Node {
         while !is_durable() {
             self.world.handle.sleep(Duration::from_millis(1)).await;
         }
+        // The streams hear of it a moment after the log.
+        self.world.handle.sleep(Duration::from_millis(1)).await;
         match self.store.flush().await {
             Ok(()) => self.world.check(all_let_go(&self.store)),
             Err(error) => self.excuse("flush", &error),
