@@ -59,7 +59,7 @@ pub(crate) fn device_open(error: &WalError, facts: Facts) -> bool {
 /// A call of an open log on a device fails.
 pub(crate) fn device_call(error: &WalError, facts: Facts) -> bool {
     let is_poisoned = matches!(error, WalError::Poisoned { .. } | WalError::Io { .. });
-    !is_poisoned || facts.planned && facts.disk_fails
+    facts.planned && (!is_poisoned || facts.disk_fails)
 }
 
 /// A log on a device does not close in order.

@@ -52,6 +52,7 @@ pub(crate) fn run(executor: &Executor, plan: &Plan) -> Outcome {
         next_value: 1,
         next_tag: 1,
         created: false,
+        began: false,
         lied: false,
         lied_from: Lsn(u64::MAX),
         num_forks: 0,

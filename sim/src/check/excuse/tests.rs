@@ -117,7 +117,9 @@ fn a_log_on_a_device_opens_unless_its_disk_fails() {
 #[test]
 fn a_log_is_poisoned_by_a_disk_that_fails_alone() {
     assert!(device_call(&poisoned(), ROUGH));
-    assert!(device_call(&full(), HEALED));
+    assert!(device_call(&full(), FINE));
+    assert!(!device_call(&full(), HEALED));
+    assert!(!device_call(&WalError::Closed, HEALED));
     assert!(!device_call(&poisoned(), FINE));
     assert!(!device_call(&poisoned(), HEALED));
     let io = WalError::Io {

@@ -61,8 +61,10 @@ pub(super) async fn inflict(
             let groups = world.device.heads_since_astray();
             if has_struck && !groups.contains(GROUP_MAGIC) {
                 sometimes!("the last group of all went astray");
-                world.handle.strike(damage.fault());
-                return Ok(true);
+                // Nothing was written behind it that would tell of it.
+                let there = world.device.image();
+                let proven = || Some(lies::proven(&there, world.identity().wal));
+                return is_noticed(world, damage, proven).await;
             }
         }
         Damage::Foreign => {
@@ -144,9 +146,15 @@ async fn unreadable(world: &Arc<World>) -> Result<bool, Violation> {
             Ok(false)
         }
         Err(error) => {
-            damage::bad_sector(position, promised, &Err(error))?;
+            damage::bad_sector(position, promised, &Err(error.clone()))?;
             sometimes!("a bad sector was refused");
-            Ok(true)
+            match open(world, world.identity(), OpenMode::Existing).await {
+                Ok(_) => Err(damage::wrong(
+                    &Damage::Unreadable,
+                    &format!("an open log, after {error}"),
+                )),
+                Err(again) => damage::bad_sector(position, promised, &Err(again)).map(|_| true),
+            }
         }
     }
 }
@@ -166,11 +174,9 @@ async fn foreign(world: &Arc<World>) -> Result<(), Violation> {
         created
             .map_err(|error| damage::wrong(&format_args!("the creation of another log"), &error))?;
     }
-    let opened = open(world, mine, OpenMode::Existing).await.map(drop);
-    damage::ended(
-        &format_args!("a missing or foreign log"),
-        Harm::Foreign,
-        &opened,
-    )
-    .map(drop)
+    for what in ["a missing or foreign log", "one that was refused before"] {
+        let opened = open(world, mine, OpenMode::Existing).await.map(drop);
+        damage::ended(&format_args!("{what}"), Harm::Foreign, &opened)?;
+    }
+    Ok(())
 }

@@ -47,7 +47,10 @@ pub(super) async fn body(world: Arc<World>, tag: Tag, life: Life, work: Work, di
         )
         .with_clock(world.plan.clock),
     );
-    let created = world.model.lock().created;
+    let (created, began) = {
+        let mut model = world.model.lock();
+        (model.created, std::mem::replace(&mut model.began, true))
+    };
     let served = Arc::new(Mutex::new(Vec::new()));
     let sink = Arc::clone(&served);
     let on_frame = Box::new(move |lsn: Lsn, bytes: Bytes| sink.lock().push((lsn, bytes.to_vec())));
@@ -65,7 +68,9 @@ pub(super) async fn body(world: Arc<World>, tag: Tag, life: Life, work: Work, di
     guard.over();
     let wal = match outcome {
         Ok((wal, _report)) => Arc::new(wal),
-        Err(error) => return open_failed(&world, work, &error, created),
+        Err(error) if created || !began => return open_failed(&world, work, &error, created),
+        // A crash cut the creation short.
+        Err(_) => return world.start_over(),
     };
     let served = std::mem::take(&mut *served.lock());
     world
@@ -96,9 +101,7 @@ fn open_failed(world: &World, work: Work, error: &WalError, created: bool) {
     world.handle.line(|| format!("wal   open failed: {error}"));
     sometimes!("wal open failed");
     if !created {
-        // A crash cut the creation short. Nothing was promised, so the operator starts over.
-        world.device.wipe();
-        return;
+        world.start_over();
     }
     if !excuse::device_open(error, world.facts(work)) {
         world.fail(Violation::new(

@@ -23,7 +23,7 @@ pub(super) async fn live(world: &Arc<World>, life: Life, work: Work) -> Result<(
     let disk = world.open_device().await;
     if work != Work::Planned && !world.model.lock().created {
         // No life came as far as creating the log; a torn creation is in the way.
-        world.device.wipe();
+        world.start_over();
     }
     let tag = world.next_tag();
     let (sender, done) = oneshot::channel();

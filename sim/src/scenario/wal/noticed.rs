@@ -44,6 +44,9 @@ pub(super) async fn is_noticed(
         Ok(served) => {
             let mut model = world.model.lock();
             model.lied = false;
+            if damage == Damage::StaleRead && proven.is_some() {
+                sometimes!("a stale read went unnoticed");
+            }
             if let Some(proven) = proven {
                 sometimes!("damage was harmless");
                 model.frames.doubtful_from(proven);
@@ -52,11 +55,26 @@ pub(super) async fn is_noticed(
             Ok(false)
         }
         Err(error) => {
-            damage::ended(&damage, harm, &Err(error))?;
+            damage::ended(&damage, harm, &Err(error.clone()))?;
             sometimes!("damage was noticed");
-            Ok(true)
+            again(world, damage, &error).await
         }
     }
+}
+
+/// Whoever tries once more is refused once more: nothing was cut off meanwhile. What was read as it
+/// had been is read as it is, and then everything is there.
+async fn again(world: &Arc<World>, damage: Damage, first: &WalError) -> Result<bool, Violation> {
+    let opened = open(world, world.identity(), OpenMode::Existing).await;
+    if damage != Damage::StaleRead {
+        return damage::again(&damage, first, &opened.map(drop)).map(|()| true);
+    }
+    let served = opened.map_err(|error| damage::wrong(&damage, &error))?;
+    sometimes!("a log that was refused for a stale read opens");
+    let mut model = world.model.lock();
+    model.lied = false;
+    model.frames.recovered(&served)?;
+    Ok(false)
 }
 
 pub(super) type Served = Vec<(Lsn, Vec<u8>)>;

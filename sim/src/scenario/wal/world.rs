@@ -40,6 +40,8 @@ pub(super) struct Model {
     pub(super) next_tag: u32,
     /// Whether an open ever succeeded: from then on the WAL must be there.
     pub(super) created: bool,
+    /// Whether a creation began that may have left something.
+    pub(super) began: bool,
     /// The disk broke its contract: acknowledgements prove nothing until the next open.
     pub(super) lied: bool,
     /// What was durable when a flush was told to lie.
@@ -67,6 +69,12 @@ impl World {
     /// Opens the device as soon as its lock is free.
     pub(super) async fn open_device(&self) -> SimDisk {
         open_when_free(&self.device, &self.handle).await
+    }
+
+    /// What is left of a creation goes: nothing was promised, and the operator starts over.
+    pub(super) fn start_over(&self) {
+        self.device.wipe();
+        self.model.lock().began = false;
     }
 
     pub(super) fn next_tag(&self) -> Tag {
