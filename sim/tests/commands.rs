@@ -256,6 +256,7 @@ fn no_seeds_are_bad_usage() {
         &["run", "--seeds", "0"],
         &["mutants", "--max-seeds", "0"],
         &["campaign", "--minutes", "0"],
+        &["campaign", "--mutants", "--scenario", "wal"],
     ] {
         let output = sim(folder.path(), args);
         assert_eq!(output.status.code(), Some(2), "{args:?}");

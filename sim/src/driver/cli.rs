@@ -203,6 +203,13 @@ pub fn main() -> ExitCode {
             page,
         } => {
             if minutes.is_none() && seeds.is_none() {
+                let is_of_seeds = which.scenario.is_some() || which.mutant.is_some();
+                if is_of_seeds || strict || page.is_some() {
+                    eprintln!(
+                        "a hunt alone takes no --scenario, --mutant, --strict or --page: give --minutes or --seeds"
+                    );
+                    return ExitCode::from(2);
+                }
                 return commands::mutants(&[], seed, max_seeds, &out);
             }
             let Some((budget, options)) = budget(minutes, seeds) else {
