@@ -52,6 +52,9 @@ impl RegisterModel {
             begun,
             ..Append::default()
         };
+        for list in &append.lists {
+            self.seen.entry(list.clone()).or_default();
+        }
         self.appends.insert(id, append);
     }
 
@@ -95,6 +98,25 @@ impl RegisterModel {
             }
             None => Ok(()),
         }
+    }
+
+    /// All lists were read at once, as [`RegisterModel::read`] says; one that is not among them is
+    /// empty.
+    ///
+    /// # Errors
+    /// Those of [`RegisterModel::read`].
+    pub(crate) fn read_all(
+        &mut self,
+        lists: &BTreeMap<String, Vec<u64>>,
+        begun: Option<Moment>,
+    ) -> Result<(), Violation> {
+        let known = self.seen.keys().filter(|list| !lists.contains_key(*list));
+        let absent: Vec<String> = known.cloned().collect();
+        for list in absent {
+            self.read(&list, &[], begun)?;
+        }
+        let mut lists = lists.iter();
+        lists.try_for_each(|(list, ids)| self.read(list, ids, begun))
     }
 
     /// Everything is over, and these are all the lists.

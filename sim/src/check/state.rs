@@ -7,6 +7,8 @@
 
 use std::collections::BTreeMap;
 
+use tidewater_types::Epoch;
+
 use super::Violation;
 
 const CHECKER: &str = "state";
@@ -51,9 +53,25 @@ pub(crate) fn holds_own(id: u64, is_there: bool) -> Result<(), Violation> {
     Err(Violation::new(CHECKER, detail))
 }
 
+/// The range `id` was granted to an owner of epoch `own` and is not in its state, in which the stream
+/// has epoch `current`: it is dropped if somebody took the stream over.
+///
+/// # Errors
+/// Nobody did.
+pub(crate) fn dropped(id: u64, own: Epoch, current: Option<Epoch>) -> Result<(), Violation> {
+    if current.is_some_and(|current| current > own) {
+        return Ok(());
+    }
+    let detail =
+        format!("{id} is acknowledged and dropped, its stream has epoch {current:?} still");
+    Err(Violation::new(CHECKER, detail))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{StateModel, holds_own};
+    use tidewater_types::Epoch;
+
+    use super::{StateModel, dropped, holds_own};
     use crate::check::anomaly::anomaly;
 
     type State = Vec<(&'static str, u64)>;
@@ -102,6 +120,15 @@ mod tests {
         model.shown(3, &vec![]).unwrap_err();
         model.shown(3, &vec![]).unwrap_err();
         model.shown(3, &vec![("a", 1), ("b", 2)]).unwrap();
+    }
+
+    #[test]
+    fn a_range_of_an_owner_that_nobody_replaced_is_not_dropped() {
+        dropped(4, Epoch(2), Some(Epoch(3))).unwrap();
+        for current in [Some(Epoch(2)), Some(Epoch(1)), None] {
+            let violation = dropped(4, Epoch(2), current).unwrap_err();
+            assert_eq!(anomaly(&violation), Some("lost-write"));
+        }
     }
 
     #[test]

@@ -155,3 +155,23 @@ fn a_fresh_read_sees_what_was_acknowledged_before() {
         "stale"
     );
 }
+
+#[test]
+fn a_list_that_is_gone_is_read_as_an_empty_one() {
+    let mut fresh = RegisterModel::default();
+    let begun = fresh.now();
+    fresh.begins(1, ["a".to_owned()]);
+    fresh.acked(1);
+    // Nothing was acknowledged before; and whoever does not look may show what is old.
+    fresh.read_all(&lists(&[]), Some(begun)).unwrap();
+    fresh.read_all(&lists(&[]), None).unwrap();
+    let mut model = model();
+    let begun = model.now();
+    model
+        .read_all(&lists(&[("a", &[1, 2]), ("b", &[2])]), Some(begun))
+        .unwrap();
+    for blank in [lists(&[]), lists(&[("a", &[1, 2])]), lists(&[("b", &[2])])] {
+        let violation = model.read_all(&blank, Some(begun)).unwrap_err();
+        assert_eq!(violation.checker, "stale");
+    }
+}

@@ -18,11 +18,14 @@ use tidewater_types::{Env, Epoch, ErrorKind, NodeId, Offset, sometimes};
 
 use super::process::Process;
 use super::world::{KEYS, STREAM, World, ids, lists};
-use crate::check::Violation;
 use crate::check::excuse::{self, Facts};
-use crate::check::state::holds_own;
+use crate::check::state::{dropped, holds_own};
 use crate::check::watch::told;
+use crate::check::{Violation, liveness};
 use crate::rng::Rng;
+
+/// What each writer of a life without faults does.
+const HEALED_OPS: u64 = 12;
 
 /// What a process does after it opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,11 +115,36 @@ impl Life {
             let rng = Rng::new(rng.next_u64() ^ number, "writer");
             let count = match self.work {
                 Work::Planned => most / 2 + number,
-                Work::Healed | Work::ReadAll => 12,
+                Work::Healed | Work::ReadAll => HEALED_OPS,
             };
             self.writer(rng, count, owner.filter(|_| number == 0))
         });
         join_all(writers.collect::<Vec<_>>()).await;
+        if self.work == Work::Healed {
+            match self.write(&mut rng, owner).await {
+                Ok(()) => self.show(None),
+                Err(error) => refused(&self.world, self.work, "proposal", &error),
+            }
+        }
+    }
+
+    /// One more id and one more range, which nothing but late requests of dead lives stand in the way of.
+    async fn write(&self, rng: &mut Rng, owner: Option<(Epoch, Epoch)>) -> Result<(), MetaError> {
+        let mut is_appended = false;
+        for _ in 0..20 {
+            is_appended = is_appended || self.append(rng, None).await?;
+        }
+        let is_committed = match owner {
+            Some(epochs) => self.upload(epochs, HEALED_OPS + 1).await?,
+            None => false,
+        };
+        self.world.check(liveness::done(is_appended, || {
+            "no id is acknowledged though nothing fails".to_owned()
+        }));
+        self.world.check(liveness::done(is_committed, || {
+            "no range is committed though nothing fails".to_owned()
+        }));
+        Ok(())
     }
 
     /// Registers the node anew and takes the stream over. The epochs, if that went well.
@@ -163,11 +191,11 @@ impl Life {
             let done = match (rng.below(10), owner) {
                 (0..=2, Some(epochs)) => {
                     counter += 1;
-                    self.upload(epochs, counter).await
+                    self.upload(epochs, counter).await.map(drop)
                 }
                 (3, _) => self.look().await,
                 (4, _) => self.put().await,
-                _ => self.append(&mut rng, watch.as_mut()).await,
+                _ => self.append(&mut rng, watch.as_mut()).await.map(drop),
             };
             self.show(None);
             if let Err(error) = done {
@@ -186,10 +214,15 @@ impl Life {
         let begun = self.world.model.lock().registers.now();
         match self.metadata.refresh().await {
             Ok(()) => self.show(Some(begun)),
-            Err(error) if error.kind() == ErrorKind::Retry => {}
+            Err(error) if self.may_try_again(&error) => {}
             Err(error) => return Err(error),
         }
         Ok(())
+    }
+
+    /// Requests may fail still, and this one did.
+    fn may_try_again(&self, error: &MetaError) -> bool {
+        self.work == Work::Planned && error.kind() == ErrorKind::Retry
     }
 
     /// Sets a key whatever its version: applied twice, the version would tell.
@@ -200,13 +233,13 @@ impl Life {
             expected_version: None,
         };
         match self.metadata.propose(vec![put]).await {
-            Err(error) if error.kind() != ErrorKind::Retry => Err(error),
+            Err(error) if !self.may_try_again(&error) => Err(error),
             _ => Ok(()),
         }
     }
 
-    /// Appends an id to one or two lists by compare-and-set.
-    async fn append(&self, rng: &mut Rng, watch: Option<&mut Watch>) -> Result<(), MetaError> {
+    /// Appends an id to one or two lists by compare-and-set; whether that was granted.
+    async fn append(&self, rng: &mut Rng, watch: Option<&mut Watch>) -> Result<bool, MetaError> {
         let id = self.next_id();
         let first = rng.below(KEYS);
         let mut of = vec![format!("list/{first}")];
@@ -231,20 +264,20 @@ impl Life {
         });
         let txn = ops.collect();
         self.begins(id, &of);
-        self.decided(id, &of, self.metadata.propose(txn).await)?;
+        let is_granted = self.decided(id, &of, None, self.metadata.propose(txn).await)?;
         if let (Some(watch), true) = (watch, self.holds(id, &of)) {
             let changes = watch.next().await?;
             self.world.check(told(id, &of, &changes));
         }
-        Ok(())
+        Ok(is_granted)
     }
 
-    /// Commits a range whose object has the id for its nonce.
+    /// Commits a range whose object has the id for its nonce; whether it is there.
     async fn upload(
         &self,
         (node_epoch, epoch): (Epoch, Epoch),
         counter: u64,
-    ) -> Result<(), MetaError> {
+    ) -> Result<bool, MetaError> {
         let id = self.next_id();
         let node = NodeId(self.process.node);
         let state = self.state();
@@ -278,7 +311,8 @@ impl Life {
             ranges: vec![range],
             snapshots: vec![],
         };
-        self.decided(id, &of, self.metadata.propose(vec![commit]).await)
+        let verdict = self.metadata.propose(vec![commit]).await;
+        self.decided(id, &of, Some(epoch), verdict)
     }
 
     fn next_id(&self) -> u64 {
@@ -301,36 +335,42 @@ impl Life {
             .all(|list| lists.get(list).is_some_and(|ids| ids.contains(&id)))
     }
 
-    /// The verdict on `id` came. An error that ends the life is passed on.
+    /// The verdict on `id` came, a range of an owner of `epoch` if there is one: whether it was granted
+    /// and is there. An error that ends the life is passed on.
     fn decided(
         &self,
         id: u64,
         of: &[String],
+        epoch: Option<Epoch>,
         verdict: Result<(), MetaError>,
-    ) -> Result<(), MetaError> {
+    ) -> Result<bool, MetaError> {
         let registers =
             || parking_lot::MutexGuard::map(self.world.model.lock(), |model| &mut model.registers);
         match verdict {
-            // A range of a stream that went on is dropped, and its upload granted all the same.
-            Ok(()) if of[0] == "stream" && !self.holds(id, of) => {
-                sometimes!("metadata: a stale range is dropped");
-                registers().refused(id);
-                Ok(())
-            }
             Ok(()) => {
-                match holds_own(id, self.holds(id, of)) {
-                    Ok(()) => self.world.acked(id, of),
-                    Err(violation) => self.world.fail(violation),
+                let is_there = self.holds(id, of);
+                match epoch {
+                    // A range of a stream that went on is dropped, and its upload granted all the same.
+                    Some(epoch) if !is_there => {
+                        sometimes!("metadata: a stale range is dropped");
+                        let current = self.state().stream(STREAM).map(|stream| stream.epoch);
+                        registers().refused(id);
+                        self.world.check(dropped(id, epoch, current));
+                    }
+                    _ => match holds_own(id, is_there) {
+                        Ok(()) => self.world.acked(id, of),
+                        Err(violation) => self.world.fail(violation),
+                    },
                 }
-                Ok(())
+                Ok(is_there)
             }
             Err(MetaError::Rejected { .. }) => {
                 registers().refused(id);
-                Ok(())
+                Ok(false)
             }
-            Err(error) if error.kind() == ErrorKind::Retry => {
+            Err(error) if self.may_try_again(&error) => {
                 registers().refused(id);
-                Ok(())
+                Ok(false)
             }
             // Held up for too long: the outcome is not known.
             Err(error) => Err(error),

@@ -174,10 +174,8 @@ impl World {
     /// A process shows its state; `begun` if it looked at the store since that moment.
     pub(super) fn shown(&self, state: &MetaState, begun: Option<u64>) {
         let mut model = self.model.lock();
-        let mut result = model.states.shown(state.seq(), state);
-        for (list, ids) in lists(state) {
-            result = result.and_then(|()| model.registers.read(&list, &ids, begun));
-        }
+        let result = model.states.shown(state.seq(), state);
+        let result = result.and_then(|()| model.registers.read_all(&lists(state), begun));
         drop(model);
         self.check(result);
     }
