@@ -23,7 +23,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::{Either, join_all, select};
-use tidewater_types::sometimes;
+use tidewater_types::{StreamId, sometimes};
 use tokio::sync::oneshot;
 
 use crate::bucket::BucketFaults;
@@ -35,7 +35,7 @@ use crate::rng::Rng;
 use crate::scenario::common::{LIMITS, fsck, open_when_free};
 use crate::scenario::gate::{Cut, Gate};
 use life::Began;
-use world::{Thief, Work, World};
+use world::{Thief, Work, World, id_of};
 
 /// How long a life may take once nothing fails, in virtual time.
 const HEALED_TIME_MAX: Duration = Duration::from_secs(300);
@@ -83,8 +83,7 @@ async fn all(world: Arc<World>) -> Result<(), Violation> {
     }
     calm(&world, 0, Work::ReadAll).await?;
     // What dead lives sent arrives before their logs are taken away.
-    let late = Duration::from_nanos(10 * world.plan.bucket.timeout_ns);
-    world.handle.sleep(late).await;
+    world.handle.sleep(all_arrived(&world)).await;
     for device in &world.devices {
         device.wipe();
     }
@@ -190,6 +189,27 @@ async fn theft(world: &Arc<World>, victim: usize) {
     if world.thief() != Thief::AtWork {
         world.thief_is(Thief::Idle);
     }
+    if let Some(loot) = world.loot() {
+        let fate = loot_found(Arc::clone(world), loot);
+        world.handle.spawn(Tag(0), "loot", Box::pin(fate));
+    }
+}
+
+/// The thief died before it was told whether it has `loot`: once its requests arrived the metadata say.
+async fn loot_found(world: Arc<World>, loot: StreamId) {
+    world.handle.sleep(all_arrived(&world)).await;
+    match oracle::owner_now(&world, loot) {
+        Ok((owner, end)) => {
+            let is_taken = owner == Some(id_of(world.thief_node()));
+            world.theft_ends(loot, is_taken.then_some(end));
+        }
+        Err(violation) => world.fail(violation),
+    }
+}
+
+/// After this time what dead lives sent has arrived.
+fn all_arrived(world: &World) -> Duration {
+    Duration::from_nanos(10 * world.plan.bucket.timeout_ns)
 }
 
 /// A life that nothing disturbs.

@@ -6,18 +6,20 @@
 //! *IO: none*
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use futures_util::future::{Either, select};
 use tidewater_bucket::Bucket;
-use tidewater_stream_store::{StoreConfig, StoreError, StreamStore};
-use tidewater_types::{Env, StreamId, sometimes};
+use tidewater_stream_store::{StoreConfig, StoreError, Stream, StreamStore};
+use tidewater_types::{Env, Offset, StreamId, sometimes};
 use tokio::sync::oneshot;
 
 use super::node::{Node, OpenedWal, excuse};
 use super::ports::{Ports, opener};
 use super::work;
 use super::world::{Thief, Work, World, id_of};
+use crate::check::liveness;
 use crate::env::SimEnv;
 use crate::exec::Tag;
 use crate::plan::ClusterLife;
@@ -67,7 +69,10 @@ pub(super) async fn body(
     };
     let store = match StreamStore::open(env, bucket, wal, config).await {
         Ok(store) => store,
-        Err(error) => return excuse(&world, (node, tag), work, "open", &error),
+        Err(error) => {
+            let life = (node, tag, false);
+            return excuse(&world, life, work, "open", &error);
+        }
     };
     let node = Node {
         world,
@@ -77,8 +82,10 @@ pub(super) async fn body(
         node,
         work,
         held: Arc::default(),
+        closing: Arc::default(),
     };
     node.work(stop).await;
+    node.closing.store(true, Ordering::Relaxed);
     if let Err(error) = node.store.close().await {
         node.excuse("close", &error);
     }
@@ -98,15 +105,10 @@ impl Node {
                 });
                 drop(select(asked, Box::pin(self.trade())).await);
             }
-            Work::Healed => {
-                self.take_own().await;
-                self.delete_new().await;
-                work::append_some(self).await;
-                self.give_all_up().await;
-                self.let_go().await;
-            }
+            Work::Healed => self.healed().await,
             Work::Steal(victim) => self.steal(victim).await,
             Work::ReadAll | Work::ReadAllWithoutWal => {
+                self.world.lists(self.listed());
                 let all: Vec<StreamId> = self.world.known().into_iter().collect();
                 for id in all {
                     self.take(id).await;
@@ -114,6 +116,62 @@ impl Node {
                 work::read_all(self).await;
             }
         }
+    }
+
+    /// All that a node does once nothing fails any more.
+    async fn healed(&self) {
+        self.world.lists(self.listed());
+        self.take_own().await;
+        if self.node == self.world.thief_node()
+            && let Some(loot) = self.world.loot()
+        {
+            // Whatever earlier lives of the thief sent, this one has fenced it.
+            self.world.theft_ends(loot, None);
+        }
+        if self.held.lock().is_empty() {
+            self.take_any().await;
+        }
+        self.delete_new().await;
+        let num_acked = work::append_some(self).await;
+        self.world.check(liveness::done(num_acked > 0, || {
+            let node = self.node;
+            format!("no append of node {node} is acknowledged though nothing fails")
+        }));
+        self.give_all_up().await;
+        self.let_go().await;
+    }
+
+    /// The streams in the metadata, as this node knows them.
+    fn listed(&self) -> Vec<StreamId> {
+        let metadata = self.store.metadata();
+        metadata.read(|state| state.streams().map(|(id, _)| id).collect())
+    }
+
+    /// Takes a stream that nobody has, or a new one.
+    async fn take_any(&self) {
+        let free = self.store.metadata().read(|state| {
+            let mut streams = state.streams();
+            let is_free = |id, owner: Option<_>| owner.is_none() && !self.world.may_be_gone(id);
+            let free = streams.find(|(id, stream)| is_free(*id, stream.owner));
+            free.map(|(id, _)| id)
+        });
+        if let Some(id) = free {
+            match self.store.open_stream(id).await {
+                Ok(stream) => return self.holds(stream),
+                // What a dead node had sent was faster.
+                Err(StoreError::Owned { .. }) => {}
+                Err(error) => return self.excuse("take", &error),
+            }
+        }
+        match self.store.create().await {
+            Ok(id) => self.take(id).await,
+            Err(error) => self.excuse("create", &error),
+        }
+    }
+
+    fn holds(&self, stream: Stream) {
+        self.world.opened(self.node, &stream);
+        self.held.lock().insert(stream.id(), stream);
     }
 
     /// Takes streams that nobody has and gives some up, until the life ends or is asked to close.
@@ -175,10 +233,7 @@ impl Node {
 
     async fn take(&self, id: StreamId) {
         match self.store.open_stream(id).await {
-            Ok(stream) => {
-                self.world.opened(self.node, &stream);
-                self.held.lock().insert(id, stream);
-            }
+            Ok(stream) => self.holds(stream),
             Err(StoreError::Owned { owner, .. })
                 if self.work == Work::Planned && owner != id_of(self.node) =>
             {
@@ -192,23 +247,20 @@ impl Node {
     async fn steal(&self, victim: usize) {
         self.world.thief_is(Thief::AtWork);
         let owner = Some(id_of(victim));
-        let loot: Vec<StreamId> = self.store.metadata().read(|state| {
+        let loot: Vec<(StreamId, Offset)> = self.store.metadata().read(|state| {
             let streams = state.streams();
             let loot = streams
                 .filter(|(id, stream)| stream.owner == owner && !self.world.may_be_gone(*id));
-            loot.map(|(id, _)| id).collect()
+            loot.map(|(id, stream)| (id, stream.end)).collect()
         });
         if loot.is_empty() {
             return self.world.thief_is(Thief::Done);
         }
         let bound = u64::try_from(loot.len()).expect("few");
-        let id = loot[usize::try_from(self.world.below(bound)).expect("few")];
-        self.world.steals(id);
+        let (id, committed) = loot[usize::try_from(self.world.below(bound)).expect("few")];
+        self.world.steals(id, committed);
         match self.store.open_stream(id).await {
-            Ok(stream) => {
-                self.world.opened(self.node, &stream);
-                self.held.lock().insert(id, stream);
-            }
+            Ok(stream) => self.holds(stream),
             Err(error) => return self.excuse("steal", &error),
         }
         if self.world.below(2) == 0 {
@@ -249,7 +301,10 @@ impl Node {
         };
         work::append_to_lose(self, &stream).await;
         match self.store.delete(stream.id()).await {
-            Ok(()) => sometimes!("cluster: a stream is deleted with what it holds"),
+            Ok(()) => {
+                sometimes!("cluster: a stream is deleted with what it holds");
+                self.world.has_deleted(stream.id());
+            }
             Err(error) => self.excuse("delete", &error),
         }
     }

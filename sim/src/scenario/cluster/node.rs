@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use parking_lot::Mutex;
 use tidewater_stream_store::{StoreError, Stream, StreamStore};
@@ -33,11 +34,15 @@ pub(super) struct Node {
     pub(super) work: Work,
     /// The streams that it has.
     pub(super) held: Arc<Mutex<BTreeMap<StreamId, Stream>>>,
+    /// Whether it is closing.
+    pub(super) closing: Arc<AtomicBool>,
 }
 
 impl Node {
     pub(super) fn excuse(&self, what: &'static str, error: &StoreError) {
-        excuse(&self.world, (self.node, self.tag), self.work, what, error);
+        let closing = self.closing.load(Ordering::Relaxed);
+        let life = (self.node, self.tag, closing);
+        excuse(&self.world, life, self.work, what, error);
     }
 
     /// How far streams are committed, as this node knows.
@@ -55,10 +60,11 @@ impl Node {
     }
 }
 
-/// A refusal that the faults of the plan do not explain is a violation.
+/// A refusal that the faults of the plan do not explain is a violation; told by the life `tag` of
+/// `node`, which is closing or not.
 pub(super) fn excuse(
     world: &World,
-    (node, tag): (usize, Tag),
+    (node, tag, closing): (usize, Tag, bool),
     work: Work,
     what: &'static str,
     error: &StoreError,
@@ -71,7 +77,10 @@ pub(super) fn excuse(
     let facts = Facts {
         planned,
         contested,
+        disk_fails: !world.plan.disk_faults.are_harmless(),
         reads_fail: reads_fail(&world.plan.disk_faults),
+        bucket_fails: !world.bucket_is_fine(),
+        closing,
         ..Facts::default()
     };
     if !excuse::cluster_call(error, facts) {

@@ -14,9 +14,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tidewater_bucket::Bucket;
+use tidewater_s3stream::Metadata;
 use tidewater_stream_store::{StoreConfig, StoreError, Stream, StreamStore};
-use tidewater_types::{Env, Lsn, NodeId, StreamId};
+use tidewater_types::{Env, Lsn, NodeId, Offset, StreamId};
 
 use super::node::Node;
 use super::ports::{Ports, opener};
@@ -87,6 +89,33 @@ impl World {
             Scope::Objects
         }
     }
+}
+
+/// Who has the stream, and where it is committed to, as the metadata in the bucket say now.
+pub(super) fn owner_now(
+    world: &World,
+    id: StreamId,
+) -> Result<(Option<NodeId>, Offset), Violation> {
+    let seed = world.plan.seed;
+    let executor = Executor::new(seed);
+    let handle = executor.handle();
+    let bucket: Arc<dyn Bucket> = Arc::new(world.bucket.fork(handle.clone(), seed));
+    let env: Arc<dyn Env> = Arc::new(SimEnv::new(handle, seed, Tag(1), 0));
+    let config = store_config(&world.plan, false).tier.meta;
+    let found = Arc::new(Mutex::new(None));
+    let sink = Arc::clone(&found);
+    let outcome = executor.run(LIMITS, async move {
+        let metadata = Metadata::open(bucket, env, config).await;
+        let metadata = metadata.map_err(|error| fork::refused("opening", &error))?;
+        *sink.lock() = metadata.read(|state| {
+            let stream = state.stream(id);
+            stream.map(|stream| (stream.owner, stream.end))
+        });
+        Ok(())
+    });
+    failure_of(outcome).map_or(Ok(()), Err)?;
+    let found = found.lock().take();
+    found.ok_or_else(|| fork::refused("opening", &format_args!("no stream {id}")))
 }
 
 /// Power fails everywhere and the nodes are opened again: everything that was acknowledged or shown is

@@ -13,11 +13,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use parking_lot::Mutex;
 use tidewater_stream_store::Stream;
-use tidewater_types::{Epoch, NodeId, StreamId, sometimes};
+use tidewater_types::{Epoch, NodeId, Offset, StreamId, sometimes};
 
-use crate::bucket::SimBucket;
-use crate::check::Violation;
+use crate::bucket::{BucketFaults, SimBucket};
+use crate::check::deleted::DeletedModel;
 use crate::check::streams::StreamModel;
+use crate::check::{Violation, theft};
 use crate::disk::{CrashStyle, Device};
 use crate::exec::{Handle, Tag};
 use crate::plan::{End, Plan};
@@ -57,8 +58,7 @@ struct Model {
     streams: BTreeMap<StreamId, StreamModel>,
     /// The highest epoch under which each stream was opened, and by which node.
     owners: BTreeMap<StreamId, (Epoch, usize)>,
-    /// Streams that somebody set out to delete.
-    deleted: BTreeSet<StreamId>,
+    deleted: DeletedModel,
     rng: Rng,
     next_value: u64,
     next_tag: u32,
@@ -68,8 +68,9 @@ struct Model {
     /// Nodes of which some life was ever stopped.
     slept: BTreeSet<usize>,
     thief: Thief,
-    /// What the thief set out to take and has not opened, as far as anybody was told.
-    loot: Option<StreamId>,
+    /// What the thief set out to take and has not opened, as far as anybody was told, and where it was
+    /// committed to before.
+    loot: Option<(StreamId, Offset)>,
     healed: bool,
     failure: Option<Violation>,
 }
@@ -115,7 +116,7 @@ impl World {
             model: Mutex::new(Model {
                 streams: BTreeMap::new(),
                 owners: BTreeMap::new(),
-                deleted: BTreeSet::new(),
+                deleted: DeletedModel::default(),
                 rng: Rng::new(seed, "workload"),
                 next_value: 0,
                 next_tag: 0,
@@ -129,6 +130,19 @@ impl World {
             }),
             handle,
         }
+    }
+
+    /// Whether no request to the bucket is planned to fail.
+    pub(super) fn bucket_is_fine(&self) -> bool {
+        let planned = self.plan.bucket;
+        let fine = BucketFaults {
+            way_ns: planned.way_ns,
+            page_keys: planned.page_keys,
+            completion_replaces: planned.completion_replaces,
+            parts_equal: planned.parts_equal,
+            ..BucketFaults::default()
+        };
+        planned == fine
     }
 
     pub(super) fn num_nodes(&self) -> usize {
@@ -161,19 +175,33 @@ impl World {
         self.model.lock().thief = thief;
     }
 
-    /// The thief takes `stream` by force; whether it has may be told by a later life of it alone.
-    pub(super) fn steals(&self, stream: StreamId) {
-        self.model.lock().loot = Some(stream);
+    /// The thief takes `stream`, which is committed up to `committed`, by force; whether it has may be
+    /// told by a later life of it, or the metadata.
+    pub(super) fn steals(&self, stream: StreamId, committed: Offset) {
+        self.model.lock().loot = Some((stream, committed));
     }
 
-    /// `stream` was taken by force: what its objects do not hold is lost.
-    fn stolen(&self, stream: &Stream) {
+    /// What the thief set out to take and may have.
+    pub(super) fn loot(&self) -> Option<StreamId> {
+        self.model.lock().loot.map(|(stream, _)| stream)
+    }
+
+    /// It is known what became of `stream`: where it ends for the thief, or that the thief never gets it.
+    pub(super) fn theft_ends(&self, stream: StreamId, end: Option<Offset>) {
+        let loot = self.model.lock().loot.take_if(|(loot, _)| *loot == stream);
+        if let (Some((_, committed)), Some(end)) = (loot, end) {
+            self.stolen(stream, committed, end);
+        }
+    }
+
+    /// A stream was taken by force: what its objects do not hold is lost.
+    fn stolen(&self, id: StreamId, committed: Offset, end: Offset) {
         sometimes!("cluster: a stream is taken by force");
         self.handle.strike("theft");
-        let (id, end) = (stream.id(), stream.high_watermark().0);
         self.handle
             .line(|| format!("node  stream={id} is stolen, lost from {end} on"));
-        self.stream(id, |model| model.lost_from(end));
+        self.check(theft::taken(id, committed, end));
+        self.stream(id, |model| model.lost_from(end.0));
     }
 
     pub(super) fn fault_counts(&self) -> Vec<(&'static str, u64)> {
@@ -278,9 +306,8 @@ impl World {
     /// `node` has opened `stream`: it shows everything that was acknowledged, by whatever node.
     pub(super) fn opened(&self, node: usize, stream: &Stream) {
         let (id, epoch) = (stream.id(), stream.epoch());
-        if node == self.thief_node() && self.model.lock().loot.take_if(|loot| *loot == id).is_some()
-        {
-            self.stolen(stream);
+        if node == self.thief_node() {
+            self.theft_ends(id, Some(stream.high_watermark()));
         }
         let (start, high_watermark) = (stream.start().0, stream.high_watermark().0);
         let result = {
@@ -323,8 +350,8 @@ impl World {
         let model = self.model.lock();
         let all = model.streams.iter();
         let promised = all.filter(|(id, _)| {
-            let is_there = model.owners.contains_key(id) && !model.deleted.contains(id);
-            is_there && model.loot != Some(**id)
+            let is_there = model.owners.contains_key(id) && !model.deleted.may_be_gone(**id);
+            is_there && model.loot.is_none_or(|(loot, _)| loot != **id)
         });
         let promised = promised.map(|(id, known)| (*id, known.clone()));
         (model.thief != Thief::Opening).then(|| promised.collect())
@@ -332,18 +359,29 @@ impl World {
 
     /// Somebody sets out to delete a stream: from now on it may be there or not.
     pub(super) fn deletes(&self, id: StreamId) {
-        self.model.lock().deleted.insert(id);
+        self.model.lock().deleted.begins(id);
+    }
+
+    /// The deletion was answered.
+    pub(super) fn has_deleted(&self, id: StreamId) {
+        self.model.lock().deleted.done(id);
+    }
+
+    /// Whoever just read the metadata lists these streams.
+    pub(super) fn lists(&self, streams: Vec<StreamId>) {
+        let result = self.model.lock().deleted.listed(streams);
+        self.check(result);
     }
 
     /// Whether the stream may be gone.
     pub(super) fn may_be_gone(&self, id: StreamId) -> bool {
-        self.model.lock().deleted.contains(&id)
+        self.model.lock().deleted.may_be_gone(id)
     }
 
     /// The streams that anybody has opened and nobody deleted.
     pub(super) fn known(&self) -> BTreeSet<StreamId> {
         let model = self.model.lock();
-        let there = model.owners.keys().filter(|id| !model.deleted.contains(id));
-        there.copied().collect()
+        let there = model.owners.keys().copied();
+        there.filter(|id| !model.deleted.may_be_gone(*id)).collect()
     }
 }
