@@ -83,8 +83,12 @@ impl PartitionModel {
     /// `values` were acknowledged at `base` and behind.
     ///
     /// # Errors
-    /// These offsets have shown something else, or the values show elsewhere.
+    /// The base is no offset, these offsets have shown something else, or the values show elsewhere.
     pub(crate) fn acked(&mut self, base: i64, values: &[Value]) -> Result<(), Violation> {
+        if base < 0 {
+            let detail = format!("{values:?} are acknowledged at {base}, which is no offset");
+            return Err(Violation::new(LOG, detail));
+        }
         let mut offset = base;
         for value in values {
             self.show(offset, *value)?;
@@ -325,6 +329,12 @@ mod tests {
         let mut seen = model();
         seen.read(2, &[(2, value(2))], 3).unwrap();
         assert!(complaint(seen.acked(2, &[value(3)])).contains("now shows"));
+    }
+
+    #[test]
+    fn an_acknowledgement_without_an_offset_is_seen() {
+        assert!(complaint(model().acked(-1, &[value(2)])).contains("no offset"));
+        assert!(complaint(model().acked(i64::MIN, &[value(2)])).contains("no offset"));
     }
 
     #[test]
