@@ -81,6 +81,7 @@ pub(super) async fn fetch(
         return Err(Lost);
     }
     let mut looks = BTreeMap::new();
+    let mut failed = false;
     let parts = answer.message.responses.into_iter();
     for part in parts.flat_map(|topic| topic.partitions) {
         let index = part.partition_index;
@@ -88,11 +89,12 @@ pub(super) async fn fetch(
             .and_then(|(offset, floor)| look(&world, *offset, *floor, part, answer.life));
         match looked {
             Ok(Some(look)) => _ = looks.insert(index, look),
-            Ok(None) => return Err(Lost),
+            // What the others show counts all the same.
+            Ok(None) => failed = true,
             Err(violation) => world.fail(violation),
         }
     }
-    Ok(looks)
+    if failed { Err(Lost) } else { Ok(looks) }
 }
 
 /// What a partition's answer shows; `None` if it is an error to try again after.
