@@ -1,10 +1,12 @@
 //! What was promised can be read.
 //!
-//! *Owns*: the verdict on the read of one promised frame, and on an answer without records.
+//! *Owns*: the verdict on the read of one promised frame, on an answer without records, and on an
+//! answer to a question below the start.
 //! *Does not own*: what the records of an answer may be (`streams`, `keyed`).
 //!
 //! *IO: none*
 
+use tidewater_stream_store::StoreError;
 use tidewater_types::{Lsn, Offset, StreamId};
 use tidewater_wal::WalError;
 
@@ -49,11 +51,31 @@ pub(crate) fn something(
     Err(Violation::new(CHECKER, detail))
 }
 
+/// A reader asked for `offset` and knew that the stream starts at `start`.
+///
+/// # Errors
+/// The offset lies below that, and the answer is not that it does.
+pub(crate) fn below_start<T>(
+    offset: Offset,
+    start: Offset,
+    answer: &Result<T, StoreError>,
+) -> Result<(), Violation> {
+    let found = match answer {
+        _ if offset >= start => return Ok(()),
+        Err(StoreError::OutOfRange { start: told, .. }) if *told >= start => return Ok(()),
+        Ok(_) => "an answer".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let detail = format!("asked for {offset} below the start, {start}: {found}");
+    Err(Violation::new("trimmed", detail))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{back, something};
+    use super::{back, below_start, something};
     use crate::check::anomaly::anomaly;
     use crate::check::{Violation, payload};
+    use tidewater_stream_store::StoreError;
     use tidewater_types::{Lsn, Offset, StreamId};
     use tidewater_wal::WalError;
 
@@ -112,5 +134,29 @@ mod tests {
         assert!(is_seen(told(4, 5, true)).contains("nothing at 4"));
         assert!(is_seen(told(0, 5, true)).contains("nothing at 0"));
         assert!(is_seen(told(0, 1, true)).contains("ends at 1"));
+    }
+
+    #[test]
+    fn any_answer_below_the_start_but_that_it_is_one_is_seen() {
+        let (offset, end) = (Offset(4), Offset(9));
+        let refused = |start| {
+            Err(StoreError::OutOfRange {
+                stream: StreamId(1),
+                offset,
+                start: Offset(start),
+                end,
+            })
+        };
+        let told =
+            |start, answer: Result<(), StoreError>| below_start(offset, Offset(start), &answer);
+        told(4, Ok(())).unwrap();
+        told(5, refused(5)).unwrap();
+        told(5, refused(6)).unwrap();
+        let stream = StreamId(1);
+        for answer in [Ok(()), refused(4), Err(StoreError::Released { stream })] {
+            let violation = told(5, answer).unwrap_err();
+            assert_eq!(violation.checker, "trimmed");
+            assert!(violation.detail.contains("asked for 4 below the start, 5"));
+        }
     }
 }

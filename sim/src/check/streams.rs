@@ -10,6 +10,7 @@
 //! 3. High watermark and start never go back, over crashes too: visible ≤ durable.
 //! 4. The start never lies above the highest trim asked for.
 //! 5. What was lost with consent never shows again.
+//! 6. What lies below a start that is known never shows again.
 //!
 //! *IO: none*
 
@@ -113,6 +114,26 @@ impl StreamModel {
         Ok(())
     }
 
+    /// As [`StreamModel::fetched`], of a reader who knew that the stream starts at `start`.
+    ///
+    /// # Errors
+    /// As of such a call; what lies below the start.
+    pub fn fetched_above(
+        &mut self,
+        start: u64,
+        offset: u64,
+        entries: &[Seen],
+        (high_watermark, floor): (u64, u64),
+    ) -> Result<(), Violation> {
+        let end = |entry: &Seen| entry.base + entry.count;
+        if let Some(trimmed) = entries.iter().find(|entry| end(entry) <= start) {
+            let (base, count) = (trimmed.base, trimmed.count);
+            let detail = format!("read {base}+{count}, the start was known as {start}");
+            return Err(Violation::new("trimmed", detail));
+        }
+        self.fetched(offset, entries, high_watermark, floor)
+    }
+
     /// As [`StreamModel::read`], of one call that asked for what there is.
     ///
     /// # Errors
@@ -181,6 +202,11 @@ impl StreamModel {
         self.trim = self.trim.max(offset);
     }
 
+    /// The highest trim that was asked for.
+    pub fn trim(&self) -> u64 {
+        self.trim
+    }
+
     /// A trim up to `offset` was answered: the start never lies below it again.
     ///
     /// # Errors
@@ -214,6 +240,11 @@ impl StreamModel {
         self.given.retain(|_, (base, _)| *base < offset);
         self.shown.retain(|base, _| *base < offset);
         self.high_watermark = self.high_watermark.min(offset);
+    }
+
+    /// The highest start that anybody saw or was promised by a trim.
+    pub fn start(&self) -> u64 {
+        self.start
     }
 
     /// The highest high watermark that anybody saw or was promised by an acknowledgement.
@@ -400,6 +431,20 @@ mod tests {
         model.seen_start(1).unwrap();
         assert_eq!(name(model.seen_start(0)), Some("nonmonotonic-poll"));
         assert_eq!(name(model.final_read(0, &[], 0)), Some("nonmonotonic-poll"));
+    }
+
+    #[test]
+    fn what_lies_below_a_start_that_is_known_is_seen() {
+        let all = [seen(1, 0, 2), seen(2, 2, 1)];
+        let read = |start| model().fetched_above(start, 0, &all, (3, 3));
+        read(0).unwrap();
+        // The entry holds what lies above, too.
+        read(1).unwrap();
+        assert!(complaint(read(2)).contains("read 0+2"));
+        assert!(complaint(read(3)).contains("the start was known as 3"));
+        assert!(complaint(model().fetched_above(3, 2, &all[1..], (3, 3))).contains("read 2+1"));
+        // All that any reader must not see counts as ever.
+        assert!(complaint(model().fetched_above(1, 1, &[], (3, 3))).contains("nothing at"));
     }
 
     #[test]

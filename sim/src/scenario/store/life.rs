@@ -84,6 +84,7 @@ pub(super) async fn body(world: Arc<World>, began: Began, life: Life) {
         Work::Planned => workload(&node, life, &streams).await,
         Work::Healed => {
             workload(&node, life, &streams).await;
+            verify::all_acked(&node, &streams);
             verify::upload_all(&node, &streams).await;
             verify::read_all(&node, &streams).await;
         }
@@ -129,7 +130,8 @@ async fn open_streams(node: &Node) -> Result<Vec<Stream>, StoreError> {
     for id in known {
         streams.push(node.store.open_stream(id).await?);
     }
-    while (streams.len() as u64) < node.world.plan.streams && node.work == Work::Planned {
+    let creates = matches!(node.work, Work::Planned | Work::Healed);
+    while creates && (streams.len() as u64) < node.world.plan.streams {
         let id = node.store.create().await?;
         streams.push(node.store.open_stream(id).await?);
     }
@@ -158,9 +160,6 @@ async fn open_streams(node: &Node) -> Result<Vec<Stream>, StoreError> {
 }
 
 async fn workload(node: &Node, life: Life, streams: &[Stream]) {
-    if streams.is_empty() {
-        return;
-    }
     let world = &node.world;
     let plan = &world.plan;
     let mut rng = Rng::new(world.below(u64::MAX), "life");
@@ -190,9 +189,9 @@ async fn workload(node: &Node, life: Life, streams: &[Stream]) {
     let writers = (0..plan.writers).map(|_| {
         let (sender, done) = oneshot::channel();
         let appends = if node.work == Work::Planned {
-            rng.between(3, most)
+            usize::try_from(rng.between(3, most)).expect("small")
         } else {
-            4
+            streams.len().max(4)
         };
         let writer = writer(
             node.clone(),
@@ -224,13 +223,18 @@ async fn workload(node: &Node, life: Life, streams: &[Stream]) {
     }
 }
 
-async fn writer(node: Node, streams: Vec<Stream>, mut rng: Rng, appends: u64) {
+async fn writer(node: Node, streams: Vec<Stream>, mut rng: Rng, appends: usize) {
     let world = Arc::clone(&node.world);
     let depth = usize::try_from(world.plan.depth).expect("small");
     let mut under_way = Vec::new();
-    for _ in 0..appends {
-        let stream = &streams[rng.index(streams.len())];
-        match append(&node, stream, &mut rng).await {
+    for number in 0..appends {
+        // Once all is healed, no stream is left out.
+        let index = if node.work == Work::Healed {
+            number % streams.len()
+        } else {
+            rng.index(streams.len())
+        };
+        match append(&node, &streams[index], &mut rng).await {
             Ok(done) => under_way.push(done),
             Err(error) if error.kind() == ErrorKind::Full && node.work == Work::Planned => {
                 world.handle.sleep(Duration::from_millis(2)).await;
@@ -313,7 +317,12 @@ async fn reader(node: Node, streams: Vec<Stream>, mut rng: Rng) {
             .await;
         let stream = &streams[rng.index(streams.len())];
         let (start, end) = (stream.start().0, stream.high_watermark().0);
-        let offset = rng.between(start, end.max(start));
+        let offset = if start > 0 && rng.chance(50) {
+            sometimes!("store: asked below the start");
+            rng.below(start)
+        } else {
+            rng.between(start, end.max(start))
+        };
         let bytes_max = [100, 2_000, 20_000][rng.index(3)];
         let read = Box::pin(read_checked(&node, stream, offset, bytes_max));
         let read = if rng.chance(100) {

@@ -12,9 +12,9 @@ use tidewater_types::{Offset, sometimes};
 use tidewater_wal::DeviceWal;
 
 use super::world::{Work, World};
-use crate::check::Violation;
 use crate::check::excuse::{self, Facts};
 use crate::check::streams::Seen;
+use crate::check::{Violation, read};
 use crate::exec::Tag;
 use crate::scenario::common::reads_fail;
 use crate::scenario::common::served::seen_of;
@@ -85,26 +85,31 @@ pub(super) async fn read_checked(
     bytes_max: usize,
 ) -> Result<Vec<Seen>, StoreError> {
     let is_owner = node.is_owner();
-    let floor = {
+    let (floor, start) = {
         let mut model = node.world.model.lock();
         if !is_owner && !model.streams.contains_key(&stream.id()) {
             return Ok(Vec::new());
         }
         let known = model.streams.entry(stream.id()).or_default();
+        let start = if is_owner { known.start() } else { 0 };
         let floor = if is_owner { known.high_watermark() } else { 0 };
         if let Err(violation) = known.seen_high_watermark(stream.high_watermark().0, floor) {
             model.failure.get_or_insert(violation);
         }
-        floor
+        (floor, start.max(stream.start().0))
     };
-    let fetched = stream.fetch(Offset(offset), bytes_max).await?;
+    let answer = stream.fetch(Offset(offset), bytes_max).await;
+    let result = read::below_start(Offset(offset), Offset(start), &answer);
+    node.world.check(result);
+    let fetched = answer?;
     let seen = seen_of(&fetched.entries);
     let world = &node.world;
     world.progress.tell(&world.handle, node.store.metadata());
     tell_read(&world.handle, "store", stream.id(), &seen);
     let mut model = node.world.model.lock();
     let known = model.streams.entry(stream.id()).or_default();
-    let result = known.fetched(offset, &seen, fetched.high_watermark.0, floor);
+    let marks = (fetched.high_watermark.0, floor);
+    let result = known.fetched_above(start, offset, &seen, marks);
     if let Err(violation) = result {
         model.failure.get_or_insert(violation);
     }

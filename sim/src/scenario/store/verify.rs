@@ -20,7 +20,7 @@ use tidewater_types::{Env, Lsn, StreamId, sometimes};
 use super::node::{Node, read_checked};
 use super::opener::SimOpener;
 use super::owners;
-use super::world::{World, store_config};
+use super::world::{Work, World, store_config};
 use crate::bucket::SimBucket;
 use crate::check::streams::StreamModel;
 use crate::check::{Violation, durable, fork, liveness};
@@ -41,6 +41,9 @@ pub(super) fn acked(node: &Node, stream: StreamId, value: u64, lsn: Lsn, bytes: 
         .handle
         .line(|| format!("store ack stream={stream} value={value}"));
     world.progress.tell(&world.handle, node.store.metadata());
+    if node.work == Work::Healed {
+        world.model.lock().healed_acks.insert(stream);
+    }
     if world.plan.object_wal {
         return acked_in_bucket(node, stream, value, lsn, bytes);
     }
@@ -160,6 +163,17 @@ fn fork_and_read(
         Ok(())
     });
     failure_of(outcome).map_or(Ok(()), Err)
+}
+
+/// Every stream there is acknowledged an append of the healed life, which wrote to each.
+pub(super) fn all_acked(node: &Node, streams: &[Stream]) {
+    let acked = node.world.model.lock().healed_acks.clone();
+    for stream in streams {
+        let id = stream.id();
+        node.world.check(liveness::done(acked.contains(&id), || {
+            format!("stream {id} acknowledged nothing in the healed life")
+        }));
+    }
 }
 
 /// Everything written is uploaded and committed, and the store says so.

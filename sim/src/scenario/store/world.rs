@@ -5,7 +5,7 @@
 //!
 //! *IO: none*
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -51,6 +51,8 @@ pub(super) struct World {
 pub(super) struct Model {
     pub(super) streams: BTreeMap<StreamId, StreamModel>,
     pub(super) rng: Option<Rng>,
+    /// Those that acknowledged an append since all was healed.
+    pub(super) healed_acks: BTreeSet<StreamId>,
     pub(super) next_value: u64,
     pub(super) next_tag: u32,
     pub(super) num_forks: u64,

@@ -65,10 +65,12 @@ pub(super) async fn live(world: &Arc<World>, life: Life, work: Work) -> Result<(
         End::Kill => {
             let ways = world.below([1, 6, 60, 600][usize::try_from(tag.0 % 4).expect("small")]);
             let sleep = Duration::from_nanos(ways * world.plan.bucket.way_ns);
-            world.handle.strike("zombie");
-            world
-                .handle
-                .line(|| format!("life  {} is a zombie, sleeping {sleep:?}", tag.0));
+            if !ended {
+                world.handle.strike("zombie");
+                world
+                    .handle
+                    .line(|| format!("life  {} is a zombie, sleeping {sleep:?}", tag.0));
+            }
             gate.sleep(sleep);
             world.model.lock().zombies.push(tag);
         }
