@@ -1,6 +1,7 @@
-//! No owner is told that a frame is durable once a later owner has begun without it.
+//! No owner is told that a frame is durable once a later owner has begun without it, and no epoch is
+//! two owners'.
 //!
-//! *Owns*: the verdict on an acknowledgement by an owner of whatever epoch.
+//! *Owns*: the verdict on an opening and on an acknowledgement by an owner of whatever epoch.
 //! *Does not own*: the fate of the frames (`frames`), who owns what.
 //!
 //! *IO: none*
@@ -27,9 +28,22 @@ pub(crate) fn acked(
     Err(Violation::new("fence", detail))
 }
 
+/// An owner is told that the log is its own under `epoch`, and `latest` is the greatest epoch that
+/// anybody was told of; it `is_last` if nobody takes over any more once it has begun.
+///
+/// # Errors
+/// The epoch is another's too, or the last owner's is not the greatest.
+pub(crate) fn opened(epoch: Epoch, latest: Epoch, is_last: bool) -> Result<(), Violation> {
+    if epoch > latest || epoch < latest && !is_last {
+        return Ok(());
+    }
+    let detail = format!("opened under epoch {epoch}, and epoch {latest} was opened before");
+    Err(Violation::new("epoch", detail))
+}
+
 #[cfg(test)]
 mod tests {
-    use super::acked;
+    use super::{acked, opened};
     use crate::check::anomaly::anomaly;
     use crate::check::frames::FrameModel;
     use crate::check::payload;
@@ -89,5 +103,24 @@ mod tests {
         recovered(&mut model, &[1, 5]);
         acked(&model, Epoch(3), 5, Lsn(50)).unwrap();
         is_seen(&model, 2);
+    }
+
+    #[test]
+    fn an_owner_who_hears_late_of_its_opening_passes_while_others_take_over() {
+        opened(Epoch(1), Epoch(0), true).unwrap();
+        opened(Epoch(3), Epoch(1), false).unwrap();
+        opened(Epoch(2), Epoch(3), false).unwrap();
+    }
+
+    #[test]
+    fn an_epoch_of_two_owners_and_a_last_owner_who_is_not_the_latest_are_seen() {
+        for (epoch, latest, is_last) in [(2, 2, false), (2, 2, true), (1, 2, true), (0, 0, true)] {
+            let violation = opened(Epoch(epoch), Epoch(latest), is_last).unwrap_err();
+            assert_eq!(violation.checker, "epoch");
+            assert!(
+                violation.detail.contains("opened under epoch"),
+                "{violation}"
+            );
+        }
     }
 }

@@ -110,10 +110,12 @@ async fn live(world: &Arc<World>, life: Life, work: Work) -> Result<(), Violatio
         End::PowerLoss | End::Close => world.handle.kill(tag),
         End::Kill => {
             let sleep = world.draw_pause();
-            world.handle.strike("zombie");
-            world
-                .handle
-                .line(|| format!("life  {} is a zombie, sleeping {sleep:?}", tag.0));
+            if !is_done {
+                world.handle.strike("zombie");
+                world
+                    .handle
+                    .line(|| format!("life  {} is a zombie, sleeping {sleep:?}", tag.0));
+            }
             gate.sleep(sleep);
         }
     }

@@ -85,6 +85,9 @@ async fn strike(world: &World, damage: Damage) -> Result<bool, Violation> {
         Damage::Swapped => {
             let pair = [victim(world, &keys), victim(world, &keys)];
             let [one, two] = pair.each_ref().map(|key| bucket.object(key));
+            if one == two {
+                return Ok(false);
+            }
             world.handle.line(|| format!("swapped: {pair:?}"));
             bucket.put(&pair[0], two);
             bucket.put(&pair[1], one);

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use super::world::{World, identity};
 use crate::check::excuse::{self, Facts};
 use crate::check::watermarks::{self, WatermarkModel};
-use crate::check::{Violation, payload, read, value_of};
+use crate::check::{Violation, liveness, payload, read, value_of};
 use crate::env::SimEnv;
 use crate::exec::Tag;
 use crate::plan::{End, Life};
@@ -51,7 +51,7 @@ pub(super) async fn body(world: Arc<World>, tag: Tag, life: Life, work: Work, ga
     let (seed, shift) = (world.plan.seed, life.wall_shift_ms);
     let env: Arc<dyn Env> =
         Arc::new(SimEnv::new(world.handle.clone(), seed, tag, shift).with_clock(world.plan.clock));
-    let opened = open(&world, env, gate).await;
+    let opened = open(&world, env, gate, work).await;
     world.model.lock().opening.remove(&tag);
     let wal = match opened {
         Ok(wal) => Arc::new(wal),
@@ -82,7 +82,12 @@ pub(super) async fn body(world: Arc<World>, tag: Tag, life: Life, work: Work, ga
     }
 }
 
-async fn open(world: &Arc<World>, env: Arc<dyn Env>, gate: Gate) -> Result<ObjectWal, WalError> {
+async fn open(
+    world: &Arc<World>,
+    env: Arc<dyn Env>,
+    gate: Gate,
+    work: Work,
+) -> Result<ObjectWal, WalError> {
     let first = world.model.lock().owner.0 == 0;
     let modes: &[OpenMode] = if first {
         &[OpenMode::Create, OpenMode::Existing]
@@ -101,7 +106,7 @@ async fn open(world: &Arc<World>, env: Arc<dyn Env>, gate: Gate) -> Result<Objec
                 let served = std::mem::take(&mut *served.lock());
                 let epoch = wal.epoch();
                 world.model.lock().wal = Some(wal.wal_id());
-                world.opened(epoch, &served);
+                world.opened(epoch, &served, work);
                 return Ok(wal);
             }
             Err(error @ WalError::Exists { .. }) => last = Some(error),
@@ -174,11 +179,23 @@ impl Node {
     }
 }
 
-async fn writer(node: Node, mut rng: Rng, appends: u64) {
+/// Appends frames until all have their fate; once all is healed each must be acknowledged.
+async fn writer(node: Node, rng: Rng, appends: u64) {
+    let done = append_all(&node, rng, appends).await;
+    if node.work == Work::Healed {
+        node.world.check(liveness::done(done, || {
+            "a writer on a healed bucket did not come to its end".to_owned()
+        }));
+    }
+}
+
+/// Whether each append was accepted and its fate heard.
+async fn append_all(node: &Node, mut rng: Rng, appends: u64) -> bool {
     let plan = &node.world.plan;
     let mut under_way: VecDeque<oneshot::Receiver<()>> = VecDeque::new();
     let mut refusals = 0;
     let mut left = appends;
+    let mut is_heard = true;
     // While takers are asleep, whoever writes all the time is soon at the barrier.
     let pauses = if plan.lives.iter().any(|life| life.naps) {
         4
@@ -189,10 +206,10 @@ async fn writer(node: Node, mut rng: Rng, appends: u64) {
         if under_way.len() as u64 >= plan.depth
             && let Some(oldest) = under_way.pop_front()
         {
-            drop(oldest.await);
+            is_heard &= oldest.await.is_ok();
         }
         let len = usize::try_from(rng.between(16, plan.payload_bytes_max)).expect("small");
-        match append(&node, &mut rng, len).await {
+        match append(node, &mut rng, len).await {
             Ok(done) => {
                 under_way.push_back(done);
                 left -= 1;
@@ -201,7 +218,10 @@ async fn writer(node: Node, mut rng: Rng, appends: u64) {
                 sometimes!("object wal: full");
                 refusals += 1;
             }
-            Err(error) => return node.refused(&error),
+            Err(error) => {
+                node.refused(&error);
+                return false;
+            }
         }
         if rng.chance(300) {
             let pause = [200, 3_000, 12_000, 100_000][rng.index(pauses)];
@@ -209,12 +229,13 @@ async fn writer(node: Node, mut rng: Rng, appends: u64) {
             node.world.handle.sleep(pause).await;
         }
         if rng.chance(60) {
-            read_back(&node, &mut rng).await;
+            read_back(node, &mut rng).await;
         }
     }
     for done in under_way {
-        drop(done.await);
+        is_heard &= done.await.is_ok();
     }
+    is_heard && left == 0
 }
 
 /// Appends one frame; the receiver hears when its fate is known.

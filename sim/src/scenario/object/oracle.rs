@@ -16,6 +16,7 @@ use parking_lot::Mutex;
 use tidewater_types::{Env, Epoch, Lsn, sometimes};
 use tidewater_wal::{ObjectWal, OpenMode};
 
+use super::life::Work;
 use super::world::{World, identity};
 use crate::check::frames::FrameModel;
 use crate::check::{Violation, durable, fence, fork};
@@ -27,10 +28,15 @@ use crate::scenario::progress::served_word;
 type Served = Vec<(Lsn, Vec<u8>)>;
 
 impl World {
-    /// The owner of `epoch` was told that the log is its own, and was served these frames.
-    pub(super) fn opened(&self, epoch: Epoch, served: &Served) {
+    /// The owner of `epoch` was told that the log is its own, and was served these frames. It is the
+    /// last one for sure if it is there to do what follows the healing.
+    pub(super) fn opened(&self, epoch: Epoch, served: &Served, work: Work) {
         let result = {
             let mut model = self.model.lock();
+            if let Err(violation) = fence::opened(epoch, model.owner, work != Work::Planned) {
+                drop(model);
+                return self.fail(violation);
+            }
             if epoch < model.owner {
                 // A later owner was told first: what this one was served says nothing any more.
                 sometimes!("object wal: opened after a later owner");
