@@ -17,6 +17,7 @@
 
 mod queue;
 mod stop;
+mod trouble;
 
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::future::Future;
@@ -34,11 +35,6 @@ use crate::rng::Rng;
 use crate::trace::{Event, Keep, Line, Trace};
 use queue::{Due, Ready, Scheduled, TaskKey, TaskWaker};
 pub use stop::{Limits, Stop};
-
-/// How a host that is slow runs: so long not, and so long again, and how long at most.
-const SLOW_PAUSE: Duration = Duration::from_micros(300);
-const SLOW_TURN: Duration = Duration::from_micros(30);
-const SLOW_TIME_MAX: Duration = Duration::from_millis(200);
 
 /// Whose tasks die together: one life of one node. 0 is the world, which never dies.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -395,19 +391,6 @@ impl Handle {
         let waiting = self.core.state.lock().stopped.remove(&tag);
         let mut ready = self.core.ready.queue.lock();
         ready.extend(waiting.unwrap_or_default());
-    }
-
-    /// Lets the tasks of `tag` run in short turns alone, for `time`: a host that is slow.
-    pub(crate) async fn slow_down(&self, tag: Tag, time: Duration) {
-        self.strike("slow_node");
-        self.line(|| format!("slow  node={} for {time:?}", tag.0));
-        let end = self.now().after(time.min(SLOW_TIME_MAX));
-        while self.now() < end {
-            self.stop(tag);
-            self.sleep(SLOW_PAUSE).await;
-            self.resume(tag);
-            self.sleep(SLOW_TURN).await;
-        }
     }
 
     /// Calls `call` after `wait`, whatever becomes of the tasks.

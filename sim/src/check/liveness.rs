@@ -8,7 +8,7 @@
 use tidewater_types::{Offset, StreamId};
 
 use super::Violation;
-use crate::exec::Stop;
+use crate::exec::{Stop, Tag};
 
 const CHECKER: &str = "liveness";
 
@@ -30,6 +30,17 @@ pub(crate) fn stopped(stop: &Stop) -> Violation {
         Stop::Deadlock { .. } | Stop::Endless { .. } => CHECKER,
     };
     Violation::new(checker, stop.to_string())
+}
+
+/// The life `serving` is the only one, and `in_charge` is the one whose answers count.
+///
+/// # Errors
+/// They are two: all that the serving one says would pass as old.
+pub(crate) fn in_charge(serving: Tag, in_charge: Tag) -> Result<(), Violation> {
+    done(serving == in_charge, || {
+        let (serving, other) = (serving.0, in_charge.0);
+        format!("life {serving} serves alone, and life {other} opened the streams behind it")
+    })
 }
 
 /// So many bytes wait for their upload behind a flush that nobody disturbed.
@@ -71,9 +82,9 @@ pub(crate) fn compacted(num_done: u64) -> Result<(), Violation> {
 
 #[cfg(test)]
 mod tests {
-    use super::{committed, compacted, done, nothing_waits, stopped};
+    use super::{committed, compacted, done, in_charge, nothing_waits, stopped};
     use crate::check::Violation;
-    use crate::exec::Stop;
+    use crate::exec::{Stop, Tag};
     use tidewater_types::{Offset, StreamId};
 
     fn is_seen(result: Result<(), Violation>) -> bool {
@@ -99,6 +110,13 @@ mod tests {
         assert!(upload(None, 5));
         // Nor may it be committed beyond what was acknowledged.
         assert!(upload(Some(6), 5));
+    }
+
+    #[test]
+    fn a_life_that_serves_and_is_not_in_charge_is_seen() {
+        assert!(!is_seen(in_charge(Tag(3), Tag(3))));
+        assert!(is_seen(in_charge(Tag(3), Tag(2))));
+        assert!(is_seen(in_charge(Tag(3), Tag(0))));
     }
 
     #[test]

@@ -51,10 +51,33 @@ impl TopicModel {
             _ => Ok(()),
         }
     }
+
+    /// The broker in charge says that there is no such topic; `may_be_gone` if an earlier request may
+    /// have deleted it.
+    ///
+    /// # Errors
+    /// It was created, and nobody can have deleted it.
+    pub(crate) fn unknown(&self, name: &str, may_be_gone: bool) -> Result<(), Violation> {
+        if may_be_gone {
+            return Ok(());
+        }
+        self.listed(name, 0)
+    }
+
+    /// The broker in charge, asked for all topics, lists these, each with its number of partitions.
+    ///
+    /// # Errors
+    /// One of which something is known is not as [`TopicModel::listed`] asks.
+    pub(crate) fn all_listed(&self, found: &BTreeMap<String, usize>) -> Result<(), Violation> {
+        let mut names = self.partitions.keys();
+        names.try_for_each(|name| self.listed(name, found.get(name).copied().unwrap_or(0)))
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::TopicModel;
 
     /// `a` was created, `b` created and grown, `c` created and deleted.
@@ -104,5 +127,33 @@ mod tests {
         assert!(!model.is_known("a") && model.is_known("c"));
         model.listed("a", 1).unwrap();
         model.listed("a", 0).unwrap();
+    }
+
+    fn all(found: &[(&str, usize)]) -> Result<(), String> {
+        let found: BTreeMap<String, usize> = found
+            .iter()
+            .map(|(name, count)| ((*name).to_owned(), *count))
+            .collect();
+        model()
+            .all_listed(&found)
+            .map_err(|violation| violation.detail)
+    }
+
+    #[test]
+    fn a_list_of_all_topics_holds_what_was_created_and_nothing_that_was_deleted() {
+        all(&[("a", 1), ("b", 3), ("never heard of", 4)]).unwrap();
+        let lost = all(&[("b", 3)]).unwrap_err();
+        assert!(lost.contains("topic a has 0 partitions"), "{lost}");
+        let shrunk = all(&[("a", 1), ("b", 1)]).unwrap_err();
+        assert!(shrunk.contains("topic b has 1"), "{shrunk}");
+        let came_back = all(&[("a", 1), ("b", 3), ("c", 1)]).unwrap_err();
+        assert!(came_back.contains("topic c has 1"), "{came_back}");
+    }
+
+    #[test]
+    fn a_topic_that_nobody_deleted_may_not_be_unknown() {
+        model().unknown("a", true).unwrap();
+        model().unknown("c", false).unwrap();
+        assert!(model().unknown("a", false).is_err());
     }
 }

@@ -7,7 +7,8 @@
 //!
 //! Invariants
 //! 1. Clients outlive the broker; every request has an answer or is sent again.
-//! 2. Every run ends: heal, let every client finish, read everything, restart, read it again, fsck.
+//! 2. Every run ends: heal, let every client finish, write to every partition and read everything,
+//!    restart, do so again, fsck.
 //!
 //! *IO: none*
 
@@ -40,7 +41,7 @@ use crate::rng::Rng;
 use crate::scenario::common::{LIMITS, fsck};
 use crate::scenario::gate::Cut;
 use lives::{
-    CLOSE_TIME_MAX, HEALED_TIME_MAX, begin, calm_life, falls_asleep, heal, leave, read_all, within,
+    CLOSE_TIME_MAX, HEALED_TIME_MAX, begin, falls_asleep, heal, leave, read_all, serving, within,
 };
 use node::Leave;
 use world::{NODE, World};
@@ -77,11 +78,11 @@ async fn all(world: Arc<World>) -> Result<(), Violation> {
         world.failed()?;
     }
     heal(&world, &zombies);
-    let running = begin(&world, 0, calm_life(&world), false).await;
+    let running = serving(&world, 0, false).await?;
     within(&world, HEALED_TIME_MAX, world.all_ended()).await?;
     read_all(&world).await?;
     leave(&world, running, Leave::Close).await?;
-    let running = begin(&world, 0, calm_life(&world), false).await;
+    let running = serving(&world, 0, false).await?;
     read_all(&world).await?;
     leave(&world, running, Leave::Flush).await?;
     let tag = world.next_tag();
@@ -168,28 +169,26 @@ async fn troubles(world: Arc<World>) {
         if world.is_healed() {
             return;
         }
-        let client = world.some_client();
+        let (client, life) = (world.some_client(), world.latest(0));
         let time = Duration::from_micros(rng.latency(mean));
         match rng.below(8) {
             0 => world.net.block(client, NODE),
             1 => world.net.block(NODE, client),
             2 => world.net.part(client, NODE),
+            // What follows disturbs nobody but a life that runs.
+            _ if !world.handle.is_running(life) => continue,
             3 => {
                 let what = [Cut::Requests, Cut::Answers, Cut::Both][rng.index(3)];
                 world.cut_from_bucket(0, what, time);
                 continue;
             }
             4 => {
-                world.handle.slow_down(world.latest(0), time).await;
+                world.handle.slow_down(life, time).await;
                 continue;
             }
             _ => {
                 sometimes!("broker: a life is paused");
-                world.handle.strike("pause");
-                let life = world.latest(0);
-                world.handle.stop(life);
-                world.handle.sleep(time).await;
-                world.handle.resume(life);
+                world.handle.pause(life, time).await;
                 continue;
             }
         }

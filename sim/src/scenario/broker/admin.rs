@@ -1,10 +1,11 @@
 //! Administration: the topic of everybody, and topics that come, grow and go.
 //!
-//! *Owns*: what must be listed after which answer.
+//! *Owns*: what must be listed after which answer, and once all is healed.
 //! *Does not own*: what is written to topics.
 //!
 //! *IO: none*
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +22,7 @@ use tidewater_types::sometimes;
 use super::conn::{Answer, Client, Lost};
 use super::producer::refused;
 use super::world::{TOPIC, World};
+use crate::check::Violation;
 use crate::check::topics::TopicModel;
 
 /// What clients call this work.
@@ -73,6 +75,7 @@ async fn delete(client: &mut Client, name: &str) {
         timeout_ms: 10_000,
         ..Default::default()
     };
+    let mut may_be_gone = false;
     loop {
         let answer: Result<Answer<DeleteTopicsResponse>, Lost> = client.ask(4, &request).await;
         let in_charge = client.world.life();
@@ -82,11 +85,17 @@ async fn delete(client: &mut Client, name: &str) {
             Some((code, answer.life == in_charge))
         });
         match answer {
-            Some((ErrorCode::NONE, _) | (ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, true)) => return,
+            Some((ErrorCode::NONE, _)) => return,
+            Some((ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, true)) => {
+                return check(&client.world, |topics| topics.unknown(name, may_be_gone));
+            }
             // One that was replaced may not have heard of the topic.
             Some((ErrorCode::UNKNOWN_TOPIC_OR_PARTITION, false)) => client.hang_up(),
-            Some((code, _)) => again(client, "delete topic", code),
-            None => {}
+            Some((code, _)) => {
+                may_be_gone = true;
+                again(client, "delete topic", code);
+            }
+            None => may_be_gone = true,
         }
         client.pause(Duration::from_millis(20)).await;
     }
@@ -118,13 +127,17 @@ async fn grow(client: &mut Client, name: &str, count: i32) {
     }
 }
 
-/// The number of partitions of a topic, 0 if there is none; asks until the broker in charge tells.
-async fn count(client: &mut Client, name: &str) -> usize {
-    let request = MetadataRequest {
-        topics: Some(vec![MetadataRequestTopic {
+/// The topics that there are, each with its number of partitions: all, or the one of this name; asks
+/// until the broker in charge tells.
+async fn list(client: &mut Client, name: Option<&str>) -> BTreeMap<String, usize> {
+    let topics = name.map(|name| {
+        vec![MetadataRequestTopic {
             name: Some(name.to_owned()),
             ..Default::default()
-        }]),
+        }]
+    });
+    let request = MetadataRequest {
+        topics,
         allow_auto_topic_creation: false,
         ..Default::default()
     };
@@ -132,8 +145,11 @@ async fn count(client: &mut Client, name: &str) -> usize {
         let answer: Result<Answer<MetadataResponse>, Lost> = client.ask(8, &request).await;
         match answer {
             Ok(Answer { message, life }) if life == client.world.life() => {
-                let found = message.topics.first().filter(|topic| topic.error_code == 0);
-                return found.map_or(0, |topic| topic.partitions.len());
+                let found = message.topics.into_iter();
+                let found = found.filter(|topic| topic.error_code == 0);
+                return found
+                    .map(|topic| (topic.name.unwrap_or_default(), topic.partitions.len()))
+                    .collect();
             }
             Ok(_) => {
                 sometimes!("broker: administration asks a broker that was replaced");
@@ -150,18 +166,37 @@ pub(super) async fn prepare(world: &Arc<World>) {
     let mut client = Client::new(world, "admin");
     let partitions = i32::try_from(world.plan.broker.partitions).expect("few");
     create(&mut client, TOPIC, partitions).await;
-    let mut topics = TopicModel::default();
-    topics.has(TOPIC, usize::try_from(partitions).expect("few"));
-    look(&mut client, &topics, TOPIC).await;
+    has(world, TOPIC, usize::try_from(partitions).expect("few"));
+    look(&mut client, TOPIC).await;
     world.prepared();
 }
 
+fn has(world: &World, name: &str, num_partitions: usize) {
+    world.model.lock().topics.has(name, num_partitions);
+}
+
+fn check(world: &World, found: impl FnOnce(&TopicModel) -> Result<(), Violation>) {
+    let result = found(&world.model.lock().topics);
+    world.check(result);
+}
+
 /// Looks at a topic of which something is expected.
-async fn look(client: &mut Client, topics: &TopicModel, name: &str) {
-    if topics.is_known(name) {
-        let found = count(client, name).await;
-        client.world.check(topics.listed(name, found));
+async fn look(client: &mut Client, name: &str) {
+    let is_known = client.world.model.lock().topics.is_known(name);
+    if is_known {
+        let found = list(client, Some(name)).await;
+        let count = found.get(name).copied().unwrap_or(0);
+        check(&client.world, |topics| topics.listed(name, count));
     }
+}
+
+/// Looks at every topic that ever was, once nobody administers any.
+pub(super) async fn look_at_all(world: &Arc<World>) {
+    world.begins(WORK);
+    let mut client = Client::new(world, "admin");
+    let found = list(&mut client, None).await;
+    check(world, |topics| topics.all_listed(&found));
+    world.ends(WORK);
 }
 
 /// Topics come, grow and go.
@@ -171,24 +206,24 @@ pub(super) async fn run(world: Arc<World>) {
     client.patience = Duration::from_secs(10);
     let rounds = 4 * world.plan.broker.rounds;
     let pause = world.pause_of(rounds);
-    let mut topics = TopicModel::default();
     for number in 0..rounds {
         let name = format!("topic-{number}");
         let may_come_late = create(&mut client, &name, 1).await;
-        topics.has(&name, 1);
-        look(&mut client, &topics, &name).await;
+        has(&world, &name, 1);
+        look(&mut client, &name).await;
         if client.rng.chance(200) {
             grow(&mut client, &name, 3).await;
-            topics.has(&name, 3);
-            look(&mut client, &topics, &name).await;
+            has(&world, &name, 3);
+            look(&mut client, &name).await;
         }
         let healed = world.is_healed();
         let pause = if healed { HEALED_PAUSE } else { pause };
         client.pause(pause).await;
         if client.rng.chance(800) {
+            look(&mut client, &name).await;
             delete(&mut client, &name).await;
-            topics.deleted(&name, may_come_late);
-            look(&mut client, &topics, &name).await;
+            world.model.lock().topics.deleted(&name, may_come_late);
+            look(&mut client, &name).await;
         }
     }
     world.ends(WORK);

@@ -15,9 +15,9 @@ use tokio::sync::oneshot;
 use super::conn::Client;
 use super::node::{self, Began, Leave, Opened};
 use super::world::World;
-use super::{consumer, offsets, stray};
+use super::{admin, consumer, offsets, producer, stray};
 use crate::bucket::BucketFaults;
-use crate::check::Violation;
+use crate::check::{Violation, liveness};
 use crate::disk::DiskFaults;
 use crate::exec::Tag;
 use crate::net::NetFaults;
@@ -104,6 +104,39 @@ pub(super) async fn begin(
     }
 }
 
+/// How the opening of a life that nothing disturbs ended; one that serves is in charge.
+pub(super) async fn opened(world: &World, running: &mut Running) -> Result<Opened, Violation> {
+    let time = Box::pin(world.handle.sleep(HEALED_TIME_MAX));
+    let opened = match select(&mut running.opened, time).await {
+        Either::Left((Ok(opened), _)) => Ok(opened),
+        _ => Err(Violation::new(
+            "liveness",
+            "a broker neither opens nor is refused",
+        )),
+    };
+    world.failed()?;
+    if opened == Ok(Opened::Serves) {
+        liveness::in_charge(running.tag, world.life())?;
+    }
+    opened
+}
+
+/// A life that nothing disturbs, and that must serve.
+pub(super) async fn serving(
+    world: &Arc<World>,
+    node: usize,
+    by_force: bool,
+) -> Result<Running, Violation> {
+    let mut running = begin(world, node, calm_life(world), by_force).await;
+    match opened(world, &mut running).await? {
+        Opened::Serves => Ok(running),
+        opened => {
+            let detail = format!("node {node} does not serve once all is healed: {opened:?}");
+            Err(Violation::new("liveness", detail))
+        }
+    }
+}
+
 /// The life is stopped, and wakes up in a later one.
 pub(super) fn falls_asleep(world: &Arc<World>, node: usize, tag: Tag, life: BrokerLife) {
     world.handle.strike("zombie");
@@ -149,9 +182,24 @@ pub(super) async fn within(
     world.failed()
 }
 
-/// Reads every partition from start to end, and every committed offset.
+/// Writes to every partition, reads each from start to end, and every committed offset, and looks at
+/// every topic.
 pub(super) async fn read_all(world: &Arc<World>) -> Result<(), Violation> {
+    within(world, HEALED_TIME_MAX, producer::fresh(world)).await?;
     let mut client = Client::new(world, "final read");
+    read_partitions(&mut client).await?;
+    if world.plan.broker.members > 0 {
+        let all: Vec<i32> = consumer::partitions(world).collect();
+        while offsets::committed(&mut client, &all).await.is_none() {
+            world.failed()?;
+            client.pause(Duration::from_millis(10)).await;
+        }
+    }
+    within(world, HEALED_TIME_MAX, admin::look_at_all(world)).await
+}
+
+async fn read_partitions(client: &mut Client) -> Result<(), Violation> {
+    let world = &Arc::clone(&client.world);
     let mut positions: BTreeMap<i32, i64> = consumer::partitions(world)
         .map(|index| (index, 0))
         .collect();
@@ -163,7 +211,7 @@ pub(super) async fn read_all(world: &Arc<World>) -> Result<(), Violation> {
             let detail = format!("the final read does not get beyond {positions:?}");
             return Err(Violation::new("liveness", detail));
         }
-        let Ok(looks) = consumer::fetch(&mut client, &positions, Duration::ZERO).await else {
+        let Ok(looks) = consumer::fetch(client, &positions, Duration::ZERO).await else {
             client.pause(Duration::from_millis(10)).await;
             continue;
         };
@@ -179,13 +227,6 @@ pub(super) async fn read_all(world: &Arc<World>) -> Result<(), Violation> {
                     model.final_read(records, look.high_watermark)
                 })?;
             }
-        }
-    }
-    if world.plan.broker.members > 0 {
-        let all: Vec<i32> = consumer::partitions(world).collect();
-        while offsets::committed(&mut client, &all).await.is_none() {
-            world.failed()?;
-            client.pause(Duration::from_millis(10)).await;
         }
     }
     world.failed()

@@ -23,7 +23,7 @@ use super::batch::{decode, records_of};
 use super::node::{self, Ports};
 use super::world::{TOPIC, World};
 use crate::check::partition::{PartitionModel, Value};
-use crate::check::{Violation, fork};
+use crate::check::{Violation, excuse, fork};
 use crate::disk::{CrashStyle, Device};
 use crate::env::SimEnv;
 use crate::exec::{Executor, Tag};
@@ -95,20 +95,28 @@ impl World {
         let devices: Vec<_> = self.devices.iter().map(forked).collect();
         let env: Arc<dyn Env> = Arc::new(SimEnv::new(handle, seed, Tag(1), 0));
         let (plan, partitions) = (self.plan.clone(), self.model.lock().partitions.clone());
+        let facts = excuse::Facts {
+            logs_lost: self.logs_are_lost(),
+            ..excuse::Facts::default()
+        };
         let outcome = executor.run(LIMITS, async move {
             let ports = devices.into_iter().map(|device| Ports {
                 env: Arc::clone(&env),
                 bucket: Arc::clone(&bucket),
                 device,
             });
-            let broker = first_that_serves(&plan, ports.collect()).await?;
+            let broker = first_that_serves(&plan, ports.collect(), facts).await?;
             read_all(broker.store(), partitions).await
         });
         fork::after(&style, failure_of(outcome).map_or(Ok(()), Err))
     }
 }
 
-async fn first_that_serves(plan: &Plan, ports: Vec<Ports>) -> Result<EmbeddedBroker, Violation> {
+async fn first_that_serves(
+    plan: &Plan,
+    ports: Vec<Ports>,
+    facts: excuse::Facts,
+) -> Result<EmbeddedBroker, Violation> {
     let mut told = Vec::new();
     let sync = plan.broker.lives[0].sync;
     for (node, ports) in ports.into_iter().enumerate() {
@@ -116,6 +124,8 @@ async fn first_that_serves(plan: &Plan, ports: Vec<Ports>) -> Result<EmbeddedBro
         match EmbeddedBroker::open(parts).await {
             Ok(broker) => return Ok(broker),
             Err(OpenError::Store(StoreError::Owned { owner, .. })) => told.push(owner),
+            // Whoever misses its log is refused, and another one has taken the streams by force.
+            Err(OpenError::Store(error)) if excuse::broker_call(&error, facts) => {}
             Err(error) => return Err(fork::refused("open", &error)),
         }
     }

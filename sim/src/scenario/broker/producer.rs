@@ -24,12 +24,17 @@ use tidewater_types::sometimes;
 
 use super::batch::{Stamp, encode};
 use super::conn::{Answer, Client, Lost};
+use super::consumer;
 use super::world::{TOPIC, World};
 use crate::check::partition::Value;
 use crate::check::{Violation, excuse, protocol};
 
 /// What clients call this work.
 pub(super) const WORK: &str = "producer";
+/// What a producer does that comes when all others are done.
+const FRESH: &str = "fresh producer";
+/// Numbers of other producers stay below.
+const FIRST_FRESH: u32 = 2_000_000;
 
 /// A batch that is not acknowledged.
 struct Batch {
@@ -59,32 +64,24 @@ enum Outcome {
 }
 
 pub(super) async fn run(world: Arc<World>, number: u32, idempotent: bool) {
-    let client = Client::new(&world, "producer");
-    let batches = world.plan.broker.batches;
-    let mut producer = Producer {
-        client,
-        number,
-        idempotent,
-        id: -1,
-        next_sequence: 0,
-        sequences: BTreeMap::new(),
-        unacked: VecDeque::new(),
-        acks: -1,
-        hasty: false,
-        pause: world.pause_of(batches),
-    };
+    let mut producer = Producer::new(&world, number, idempotent);
     producer.hasty = producer.client.rng.chance(500);
     if idempotent {
         producer.id = producer.init().await;
     } else if producer.client.rng.chance(500) {
         producer.acks = 1;
     }
-    let mut left = batches;
+    let mut left = world.plan.broker.batches;
     while left > 0 || !producer.unacked.is_empty() {
         if producer.unacked.is_empty() {
-            while left > 0 && producer.unacked.len() < world.plan.broker.depth {
-                let batch = producer.next_batch();
-                producer.unacked.push_back(batch);
+            if left == 1 {
+                // Whoever serves in the end is written to as well.
+                world.until_healed().await;
+            }
+            let held_back = u32::from(!world.is_healed());
+            while left > held_back && producer.unacked.len() < world.plan.broker.depth {
+                let partition = producer.some_partition();
+                producer.makes_batch(partition);
                 left -= 1;
             }
         }
@@ -99,7 +96,37 @@ pub(super) async fn run(world: Arc<World>, number: u32, idempotent: bool) {
     world.ends(WORK);
 }
 
+/// A producer that nobody knows yet has a record acknowledged on each partition, by whoever serves.
+pub(super) async fn fresh(world: &Arc<World>) {
+    let number = FIRST_FRESH + world.next_tag().0;
+    world.begins(FRESH);
+    let mut producer = Producer::new(world, number, true);
+    producer.id = producer.init().await;
+    consumer::partitions(world).for_each(|partition| producer.makes_batch(partition));
+    while !producer.unacked.is_empty() && world.failed().is_ok() {
+        if producer.round().await.is_err() {
+            producer.client.pause(Duration::from_millis(5)).await;
+        }
+    }
+    world.ends(FRESH);
+}
+
 impl Producer {
+    fn new(world: &Arc<World>, number: u32, idempotent: bool) -> Self {
+        Self {
+            client: Client::new(world, "producer"),
+            number,
+            idempotent,
+            id: -1,
+            next_sequence: 0,
+            sequences: BTreeMap::new(),
+            unacked: VecDeque::new(),
+            acks: -1,
+            hasty: false,
+            pause: world.pause_of(world.plan.broker.batches),
+        }
+    }
+
     /// A producer id; asks until it has one.
     async fn init(&mut self) -> i64 {
         let request = InitProducerIdRequest {
@@ -125,10 +152,15 @@ impl Producer {
         }
     }
 
-    fn next_batch(&mut self) -> Batch {
+    fn some_partition(&mut self) -> i32 {
+        let partitions = self.client.world.plan.broker.partitions;
+        i32::try_from(self.client.rng.below(partitions.into())).expect("few")
+    }
+
+    /// The next batch, which nobody has acknowledged.
+    fn makes_batch(&mut self, partition: i32) {
         let world = Arc::clone(&self.client.world);
         let rng = &mut self.client.rng;
-        let partition = i32::try_from(rng.below(world.plan.broker.partitions.into())).expect("few");
         let count = u32::try_from(rng.between(1, 3)).expect("few");
         let num_bytes = usize::try_from(rng.between(16, 200)).expect("few");
         let values: Vec<Value> = (0..count)
@@ -162,11 +194,11 @@ impl Producer {
         });
         let now_ms = i64::try_from(world.handle.now().0 / 1_000_000).unwrap_or(0);
         let bytes = encode(stamp, 1_793_491_200_000 + now_ms, &values, num_bytes);
-        Batch {
+        self.unacked.push_back(Batch {
             partition,
             values,
             bytes,
-        }
+        });
     }
 
     /// Sends everything that is not acknowledged, in order, and hears what becomes of it.

@@ -20,6 +20,10 @@ pub(super) async fn run(world: Arc<World>, number: u32) {
     let batches = world.plan.broker.batches;
     let pause = world.pause_of(batches);
     for sequence in 0..batches {
+        if sequence + 1 == batches {
+            // Whoever serves in the end is written to as well.
+            world.until_healed().await;
+        }
         let partitions = u64::from(world.plan.broker.partitions);
         let partition = i32::try_from(client.rng.below(partitions)).expect("few");
         let num_bytes = usize::try_from(client.rng.between(16, 200)).expect("few");

@@ -21,6 +21,7 @@ use crate::check::group::GroupModel;
 use crate::check::partition::{PartitionModel, Value};
 use crate::check::processed::ProcessedModel;
 use crate::check::producers::ProducerIds;
+use crate::check::topics::TopicModel;
 use crate::check::{Violation, values_word};
 use crate::disk::{CrashStyle, Device};
 use crate::exec::{Handle, Tag};
@@ -53,8 +54,8 @@ pub(super) struct World {
     shown: Mutex<Vec<Weak<EmbeddedBroker>>>,
     progress: Progress,
     pub(super) oracle: Mutex<Oracle>,
-    /// A client ended.
-    ended: Notify,
+    /// A client ended, all is healed, or something is wrong.
+    changed: Notify,
 }
 
 pub(super) struct Model {
@@ -63,6 +64,7 @@ pub(super) struct Model {
     /// How far the group has processed each partition.
     pub(super) processed: ProcessedModel,
     pub(super) producer_ids: ProducerIds,
+    pub(super) topics: TopicModel,
     pub(super) next_commit: u64,
     /// The latest life of each node that listens, and how it reaches the bucket.
     latest: BTreeMap<usize, (Tag, Gate)>,
@@ -101,6 +103,7 @@ impl World {
                 group: GroupModel::default(),
                 processed: ProcessedModel::default(),
                 producer_ids: ProducerIds::default(),
+                topics: TopicModel::default(),
                 next_commit: 0,
                 latest: BTreeMap::new(),
                 rng: Rng::new(seed, "workload"),
@@ -117,7 +120,7 @@ impl World {
             }),
             shown: Mutex::default(),
             progress: Progress::default(),
-            ended: Notify::new(),
+            changed: Notify::new(),
             handle,
         }
     }
@@ -235,6 +238,18 @@ impl World {
 
     pub(super) fn heal(&self) {
         self.model.lock().healed = true;
+        self.changed.notify_waiters();
+    }
+
+    /// Completes once all is healed, or something is wrong.
+    pub(super) async fn until_healed(&self) {
+        loop {
+            let changed = self.changed.notified();
+            if self.is_healed() || self.failed().is_err() {
+                return;
+            }
+            changed.await;
+        }
     }
 
     /// The write-ahead logs are gone; whoever had one misses it.
@@ -276,7 +291,7 @@ impl World {
             model.working.remove(work);
         }
         drop(model);
-        self.ended.notify_waiters();
+        self.changed.notify_waiters();
     }
 
     /// Whether anybody does `work`.
@@ -298,14 +313,14 @@ impl World {
     /// Completes once no client is at work, or something is wrong.
     pub(super) async fn all_ended(&self) {
         loop {
-            let ended = self.ended.notified();
+            let changed = self.changed.notified();
             {
                 let model = self.model.lock();
                 if model.working.is_empty() || model.failure.is_some() {
                     return;
                 }
             }
-            ended.await;
+            changed.await;
         }
     }
 
@@ -334,7 +349,10 @@ impl World {
             End::PowerLoss => {
                 self.net.power_loss(Self::host_of(node), tag);
                 self.handle.kill(tag);
-                device.power_loss(style);
+                // A log in the bucket leaves the device alone.
+                if !self.plan.broker.object_wal {
+                    device.power_loss(style);
+                }
             }
             End::Kill | End::Close => {
                 device.kill();
@@ -373,7 +391,7 @@ impl World {
     pub(super) fn fail(&self, violation: Violation) {
         self.handle.line(|| format!("FAIL  {violation}"));
         self.model.lock().failure.get_or_insert(violation);
-        self.ended.notify_waiters();
+        self.changed.notify_waiters();
     }
 
     pub(super) fn check(&self, result: Result<(), Violation>) {
