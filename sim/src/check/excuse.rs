@@ -37,6 +37,8 @@ pub(crate) struct Facts {
     pub(crate) logs_lost: bool,
     /// Objects may go while they are read.
     pub(crate) impatient: bool,
+    /// A trim beyond what is read was asked for.
+    pub(crate) trimmed: bool,
 }
 
 /// Reads that failed explain that both superblocks look damaged.
@@ -84,7 +86,7 @@ pub(crate) fn object_call(error: &WalError, facts: Facts) -> bool {
     match error {
         WalError::Fenced { .. } => facts.planned,
         WalError::Poisoned { .. } => facts.planned && facts.bucket_fails,
-        _ => true,
+        _ => facts.planned,
     }
 }
 
@@ -119,8 +121,11 @@ pub(crate) fn cluster_call(error: &StoreError, facts: Facts) -> bool {
     match error.kind() {
         // Whoever used a stream that was given up at that moment.
         _ if matches!(error, StoreError::Released { .. }) => planned,
-        // The WAL is poisoned by a disk that fails, somebody took it, or the life closes.
-        ErrorKind::Retry | ErrorKind::Full | ErrorKind::Closed => planned,
+        ErrorKind::Retry | ErrorKind::Full => planned,
+        // The WAL is poisoned by a disk or a bucket that fails, somebody took it, or the life closes.
+        ErrorKind::Closed => {
+            facts.contested || planned && (facts.disk_fails || facts.bucket_fails || facts.closing)
+        }
         ErrorKind::Fenced => facts.contested,
         ErrorKind::Corrupt => planned && is_unreadable_wal(error, facts),
         // One that releases a stream while its release is under way.
@@ -189,9 +194,9 @@ pub(crate) fn tier_call(error: &TierError, facts: Facts) -> bool {
 pub(crate) fn tier_read(error: &TierError, facts: Facts) -> bool {
     match error {
         // A trim that this reader learned of while it read.
-        TierError::OutOfRange { .. } => true,
+        TierError::OutOfRange { .. } => facts.trimmed,
         TierError::Missing { .. } => facts.impatient,
-        error => error.kind() == ErrorKind::Retry,
+        error => facts.planned && error.kind() == ErrorKind::Retry,
     }
 }
 

@@ -112,18 +112,28 @@ async fn all_lives(world: Arc<World>) -> Result<(), Violation> {
 async fn live(world: &Arc<World>, node: NodeId, life: Life) {
     let tag = world.next_tag();
     let gate = Gate::new(world.handle.clone(), world.bucket.clone());
+    let (sender, mut done) = oneshot::channel();
     let body = life::body(Arc::clone(world), tag, node, gate.clone());
     world
         .handle
         .line(|| format!("life  {} node {node} {life:?}", tag.0));
-    world.handle.spawn(tag, "life", Box::pin(body));
+    world.handle.spawn(
+        tag,
+        "life",
+        Box::pin(async move {
+            body.await;
+            _ = sender.send(());
+        }),
+    );
     let ways = 60 + life.after_ops.min(2_000) * 2;
     let time = Duration::from_nanos(ways * world.plan.bucket.way_ns);
     world.handle.sleep(time).await;
     match life.end {
         End::PowerLoss | End::Close => world.handle.kill(tag),
         End::Kill => {
-            world.handle.strike("zombie");
+            if done.try_recv().is_err() {
+                world.handle.strike("zombie");
+            }
             gate.sleep(world.draw_pause());
         }
     }

@@ -27,6 +27,7 @@ const HEALED: Facts = Facts {
     outpaced: true,
     logs_lost: false,
     impatient: false,
+    trimmed: false,
 };
 /// A plan without any fault.
 const FINE: Facts = Facts {
@@ -43,6 +44,7 @@ const ROUGH: Facts = Facts {
     contested: true,
     closing: true,
     impatient: true,
+    trimmed: true,
     ..HEALED
 };
 
@@ -155,7 +157,9 @@ fn a_log_in_a_bucket_is_taken_over_unless_others_do_or_requests_fail() {
 fn an_owner_goes_on_unless_it_is_fenced_or_requests_fail() {
     assert!(object_call(&fenced(), FINE));
     assert!(object_call(&poisoned(), ROUGH));
-    assert!(object_call(&full(), HEALED));
+    assert!(object_call(&full(), FINE));
+    assert!(!object_call(&full(), HEALED));
+    assert!(!object_call(&WalError::Closed, HEALED));
     assert!(!object_call(&fenced(), HEALED));
     assert!(!object_call(&poisoned(), FINE));
     assert!(!object_call(&poisoned(), HEALED));
@@ -197,6 +201,31 @@ fn a_node_keeps_its_streams_unless_others_take_them() {
     assert!(cluster_call(&StoreError::Released { stream }, FINE));
     assert!(cluster_call(&StoreError::NoStream { stream }, FINE));
     assert!(cluster_call(&StoreError::Wal(fenced()), ROUGH));
+    assert!(cluster_call(&StoreError::Wal(poisoned()), ROUGH));
+    for fact in [
+        Facts {
+            disk_fails: true,
+            ..FINE
+        },
+        Facts {
+            bucket_fails: true,
+            ..FINE
+        },
+        Facts {
+            contested: true,
+            ..FINE
+        },
+        Facts {
+            closing: true,
+            ..FINE
+        },
+    ] {
+        assert!(cluster_call(&StoreError::Wal(WalError::Closed), fact));
+    }
+    assert!(!cluster_call(&StoreError::Wal(WalError::Closed), FINE));
+    assert!(!cluster_call(&StoreError::Wal(poisoned()), FINE));
+    assert!(!cluster_call(&StoreError::Wal(poisoned()), HEALED));
+    assert!(!cluster_call(&StoreError::Meta(OUTPACED), FINE));
     assert!(!cluster_call(&StoreError::Released { stream }, HEALED));
     assert!(!cluster_call(&StoreError::Wal(fenced()), FINE));
     assert!(!cluster_call(&StoreError::Wal(corrupt()), ROUGH));
@@ -261,8 +290,11 @@ fn the_tier_works_unless_faults_are_planned() {
         start: Offset(2),
         end: Offset(3),
     };
-    assert!(tier_read(&trimmed, FINE));
-    assert!(tier_read(&TierError::Unavailable(throttled()), HEALED));
+    let unavailable = || TierError::Unavailable(throttled());
+    assert!(tier_read(&trimmed, ROUGH));
+    assert!(!tier_read(&trimmed, FINE));
+    assert!(tier_read(&unavailable(), FINE));
+    assert!(!tier_read(&unavailable(), HEALED));
     assert!(tier_read(&missing(), ROUGH));
     assert!(!tier_read(&missing(), FINE));
     assert!(!tier_read(&corrupt(), ROUGH));

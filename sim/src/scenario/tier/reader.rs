@@ -21,8 +21,10 @@ use tidewater_types::{BoxFuture, Env, Offset, StreamId};
 
 use super::world::World;
 use crate::bucket::SimBucket;
+use crate::check::excuse::{self, Facts};
+use crate::check::snapshot::Newest;
 use crate::check::streams::Seen;
-use crate::check::{Violation, excuse, gone, read};
+use crate::check::{Violation, gone, read};
 use crate::env::SimEnv;
 use crate::exec::Tag;
 use crate::rng::Rng;
@@ -50,49 +52,115 @@ pub(super) async fn read(world: Arc<World>, tag: Tag, number: u64) {
     let mut last: Option<(StreamId, Offset)> = None;
     while num_healed(&world, number) < 2 {
         pause(&mut rng).await;
-        if tier.metadata().refresh().await.is_err() {
-            continue;
-        }
-        let is_healed = world.model.lock().is_healed;
         let (stream, place) = match last.filter(|_| rng.chance(800)) {
             Some((stream, next)) => (stream, Some(next)),
             None => (StreamId(rng.between(1, world.num_streams)), None),
         };
-        let (start, end) = tier.metadata().read(|state| {
-            let known = state.stream(stream).expect("never deleted");
-            (known.start, known.end)
-        });
+        let asked = Asked::now(&world, stream);
+        if tier.metadata().refresh().await.is_err() {
+            continue;
+        }
+        let (start, end) = known(&tier, stream);
         let any = Offset(start.0 + rng.below(end.0.saturating_sub(start.0) + 1));
         let offset = place
             .filter(|next| (start..end).contains(next))
             .unwrap_or(any);
         let bytes_max = usize::try_from(rng.between(1, 6_000)).expect("small");
-        let fetch = tier.fetch(stream, offset, bytes_max);
-        let fetched = if rng.chance(200) {
-            let soon = rng.below(4 * world.plan.bucket.way_ns);
-            let soon = world.handle.sleep(Duration::from_nanos(soon));
-            // A consumer that goes away, while another wants the same.
-            let gone = Box::pin(tier.fetch(stream, offset, bytes_max));
-            let gone = async { drop(select(gone, Box::pin(soon)).await) };
-            join(gone, fetch).await.1
-        } else {
-            fetch.await
-        };
-        match fetched {
+        // Trimmed ahead of what is committed: a refusal is the right answer.
+        let is_empty = start > end;
+        let is_answered = match fetch(&world, &tier, &mut rng, (stream, offset, bytes_max)).await {
             Ok(fetched) => {
                 let next = fetched.entries.last().map(Entry::end_offset);
                 last = next.map(|next| (stream, next));
                 check(&world, stream, (offset, end), &fetched, env.wall_ms());
+                true
             }
-            Err(error) => refused(&world, &error),
-        }
-        if let Err(error) = tier.snapshot(stream).await {
-            refused(&world, &error);
-        }
-        if is_healed {
+            Err(error) => {
+                let trimmed = is_empty || offset.0 < highest_trim(&world, stream);
+                asked.refused(&world, trimmed, &error);
+                is_empty
+            }
+        };
+        let has_state = asked.snapshot(&world, &tier, stream).await;
+        if asked.is_healed && is_answered && has_state {
             *world.model.lock().healed_reads.entry(number).or_default() += 1;
         }
     }
+}
+
+/// A fetch; now and then with a consumer that goes away while this one wants the same.
+async fn fetch(
+    world: &World,
+    tier: &Tier,
+    rng: &mut Rng,
+    (stream, offset, bytes_max): (StreamId, Offset, usize),
+) -> Result<Fetched, TierError> {
+    let fetch = tier.fetch(stream, offset, bytes_max);
+    if !rng.chance(200) {
+        return fetch.await;
+    }
+    let soon = rng.below(4 * world.plan.bucket.way_ns);
+    let soon = world.handle.sleep(Duration::from_nanos(soon));
+    let gone = Box::pin(tier.fetch(stream, offset, bytes_max));
+    let gone = async { drop(select(gone, Box::pin(soon)).await) };
+    join(gone, fetch).await.1
+}
+
+/// Where the stream starts and ends, as far as its metadata is read.
+pub(super) fn known(tier: &Tier, stream: StreamId) -> (Offset, Offset) {
+    tier.metadata().read(|state| {
+        let known = state.stream(stream).expect("never deleted");
+        (known.start, known.end)
+    })
+}
+
+/// What held before a reader read the metadata.
+struct Asked {
+    is_healed: bool,
+    /// The state that it must find, or a newer one.
+    newest: Newest,
+}
+
+impl Asked {
+    fn now(world: &World, stream: StreamId) -> Self {
+        let model = world.model.lock();
+        Self {
+            is_healed: model.is_healed,
+            newest: model.streams[&stream].states,
+        }
+    }
+
+    /// Whether the state beside the stream was read.
+    async fn snapshot(&self, world: &World, tier: &Tier, stream: StreamId) -> bool {
+        match tier.snapshot(stream).await {
+            Ok(state) => {
+                let state = state.as_ref().map(|found| (found.as_of, &found.bytes[..]));
+                let (_, end) = known(tier, stream);
+                world.check(self.newest.read(end, state));
+                true
+            }
+            Err(error) => {
+                self.refused(world, false, &error);
+                false
+            }
+        }
+    }
+
+    /// What is refused now is held against the faults there were when it was asked for.
+    fn refused(&self, world: &World, trimmed: bool, error: &TierError) {
+        let facts = Facts {
+            planned: !self.is_healed,
+            trimmed,
+            ..world.facts()
+        };
+        if !excuse::tier_read(error, facts) {
+            world.fail(Violation::new("read", error.to_string()));
+        }
+    }
+}
+
+fn highest_trim(world: &World, stream: StreamId) -> u64 {
+    world.model.lock().streams[&stream].model.trim()
 }
 
 fn num_healed(world: &World, number: u64) -> u64 {
@@ -123,12 +191,6 @@ pub(super) fn check(
 
 pub(super) fn seen(fetched: &Fetched) -> Vec<Seen> {
     seen_of(&fetched.entries)
-}
-
-fn refused(world: &World, error: &TierError) {
-    if !excuse::tier_read(error, world.facts()) {
-        world.fail(Violation::new("read", error.to_string()));
-    }
 }
 
 /// The bucket as a reader sees it; tells of objects that are gone.

@@ -10,11 +10,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tidewater_bucket::{Bucket, Purpose};
-use tidewater_s3stream::{FsckOptions, MetaState, TierError};
+use tidewater_s3stream::{FsckOptions, MetaState, Tier, TierError};
 use tidewater_types::{Env, NodeId, Offset, StreamId};
 
 use super::life::{Node, open};
-use super::reader::seen;
+use super::reader::{known, seen};
 use super::world::World;
 use crate::check::{Violation, fsck, liveness, swept};
 use crate::env::SimEnv;
@@ -43,10 +43,20 @@ pub(super) async fn body(world: Arc<World>, tag: Tag) -> Result<(), Violation> {
     compact().await.map_err(wrong)?;
     liveness::compacted(compact().await.map_err(wrong)?)?;
     sweep(&world, &node).await?;
-    for stream in streams {
-        read_all(&world, &node, stream).await.map_err(wrong)??;
-    }
-    Ok(())
+    let clock = Arc::clone(&node.tail.env);
+    read_all(&world, &node.tier, &*clock, &streams).await?;
+    // What the writer has in memory may hide what is missing from the bucket.
+    drop(node);
+    let fresh = fresh(&world).await.map_err(wrong)?;
+    read_all(&world, &fresh, &*clock, &streams).await
+}
+
+/// A process that wrote nothing and knows nothing but what lies in the bucket.
+async fn fresh(world: &World) -> Result<Tier, TierError> {
+    let tag = world.next_tag();
+    let env: Arc<dyn Env> = Arc::new(SimEnv::new(world.handle.clone(), world.plan.seed, tag, 0));
+    let bucket = Arc::new(world.bucket.clone());
+    Tier::open(bucket, env, world.config.clone()).await
 }
 
 /// A stream is taken from a node whose upload of it is under way: that is dropped, and all else of
@@ -97,42 +107,56 @@ async fn sweep(world: &Arc<World>, node: &Node) -> Result<(), Violation> {
     swept::compare(&found, &alive)
 }
 
+/// Every stream from start to end, and the state beside it.
 async fn read_all(
     world: &World,
-    node: &Node,
+    tier: &Tier,
+    clock: &dyn Env,
+    streams: &[StreamId],
+) -> Result<(), Violation> {
+    let wrong = |error: TierError| Violation::new("healed", error.to_string());
+    for stream in streams {
+        read_stream(world, tier, clock, *stream)
+            .await
+            .map_err(wrong)??;
+    }
+    Ok(())
+}
+
+async fn read_stream(
+    world: &World,
+    tier: &Tier,
+    clock: &dyn Env,
     stream: StreamId,
 ) -> Result<Result<(), Violation>, TierError> {
-    let (start, end) = node.tier.metadata().read(|state| {
-        let known = state.stream(stream).expect("never deleted");
-        (known.start.0, known.end.0)
-    });
+    let (start, end) = known(tier, stream);
     let (mut all, mut next) = (Vec::new(), start);
     while next < end {
-        let fetched = node.tier.fetch(stream, Offset(next), 20_000).await?;
+        let fetched = tier.fetch(stream, next, 20_000).await?;
         let part = seen(&fetched);
         let Some(last) = part.last() else {
             break;
         };
-        next = last.base + last.count;
+        next = Offset(last.base + last.count);
         tell_read(&world.handle, "tier", stream, &part);
         all.extend(part);
     }
-    let state = node.tier.snapshot(stream).await?;
+    let state = tier.snapshot(stream).await?;
     let state = state.as_ref().map(|found| (found.as_of, &found.bytes[..]));
     let mut model = world.model.lock();
     let log = model.streams.get_mut(&stream).expect("created before");
-    if let Err(violation) = log.states.read(Offset(end), state) {
+    if let Err(violation) = log.states.read(end, state) {
         return Ok(Err(violation));
     }
-    let told = (end, node.tail.env.wall_ms(), cleaned(node, stream));
-    Ok(log.final_read(start, &all, told))
+    let told = (end.0, clock.wall_ms(), cleaned(tier, stream));
+    Ok(log.final_read(start.0, &all, told))
 }
 
 /// Below what the stream's mark says that it is compacted by key (docs/formats/key-compaction.md).
-fn cleaned(node: &Node, stream: StreamId) -> u64 {
+fn cleaned(tier: &Tier, stream: StreamId) -> u64 {
     let key = format!("s3stream/cleaned/{stream}");
     let mark = |state: &MetaState| state.key(&key).map(|(value, _)| value.clone());
-    let mark = node.tier.metadata().read(mark);
+    let mark = tier.metadata().read(mark);
     let end = mark
         .as_ref()
         .and_then(|mark| mark.get(8..16)?.first_chunk());
