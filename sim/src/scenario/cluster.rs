@@ -41,6 +41,8 @@ use world::{Thief, Work, World, id_of};
 const HEALED_TIME_MAX: Duration = Duration::from_secs(300);
 /// How long a life that is asked to close may take before it is killed.
 const CLOSE_TIME_MAX: Duration = Duration::from_secs(2);
+/// Half of the thieves are killed within so many ways to the bucket.
+const THEFT_WAYS_MAX: u64 = 100;
 
 type Outcome = (
     Result<Result<(), Violation>, Stop>,
@@ -183,7 +185,9 @@ async fn planned(world: &Arc<World>, node: usize, life: ClusterLife) {
 async fn theft(world: &Arc<World>, victim: usize) {
     let (thief, life) = (world.thief_node(), a_life(world, 0));
     let running = begin(world, thief, life, Work::Steal(victim)).await;
-    let time = Box::pin(world.handle.sleep(CLOSE_TIME_MAX));
+    let soon = Duration::from_nanos(world.below(THEFT_WAYS_MAX * world.plan.bucket.way_ns));
+    let time = [soon, CLOSE_TIME_MAX][usize::from(world.below(2) == 0)];
+    let time = Box::pin(world.handle.sleep(time));
     drop(select(running.done, time).await);
     world.end(thief, running.tag, End::Kill);
     if world.thief() != Thief::AtWork {
@@ -249,8 +253,8 @@ async fn troubles(world: Arc<World>) {
             return;
         }
         let (tag, gate) = match world.running(rng.index(world.num_nodes())) {
-            Some(running) => running,
-            None => continue,
+            Some((tag, gate)) if world.handle.is_running(tag) => (tag, gate),
+            _ => continue,
         };
         let time = Duration::from_micros(rng.latency(mean));
         match rng.below(5) {
@@ -259,10 +263,7 @@ async fn troubles(world: Arc<World>) {
             2 => gate.cut(Cut::Both, time),
             3 => {
                 sometimes!("cluster: a node is paused");
-                world.handle.strike("pause");
-                world.handle.stop(tag);
-                world.handle.sleep(time).await;
-                world.handle.resume(tag);
+                world.handle.pause(tag, time).await;
             }
             _ => world.handle.slow_down(tag, time).await,
         }

@@ -385,3 +385,52 @@ impl World {
         there.filter(|id| !model.deleted.may_be_gone(*id)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tidewater_types::{Offset, StreamId};
+
+    use super::World;
+    use crate::exec::Executor;
+    use crate::plan::{Plan, Scenario};
+
+    const STREAM: StreamId = StreamId(1);
+
+    /// A world in which a value is acknowledged at 0..3, and the stream is being stolen.
+    fn world() -> World {
+        let plan = Plan::new(1, Scenario::Cluster);
+        let world = World::new(Executor::new(1).handle(), &plan);
+        world.stream(STREAM, |model| {
+            model.given(1, 0, 3);
+            model.acked(1).unwrap();
+        });
+        world.steals(STREAM, Offset(2));
+        world
+    }
+
+    fn end(world: &World) -> u64 {
+        world.stream(STREAM, |model| model.high_watermark())
+    }
+
+    #[test]
+    fn a_theft_that_never_comes_loses_nothing() {
+        let world = world();
+        world.theft_ends(STREAM, None);
+        assert_eq!((world.loot(), end(&world)), (None, 3));
+        // The thief takes it later as anybody may.
+        world.theft_ends(STREAM, Some(Offset(0)));
+        assert_eq!((world.failed(), end(&world)), (Ok(()), 3));
+    }
+
+    #[test]
+    fn a_theft_loses_what_was_not_committed_alone() {
+        let world = world();
+        world.theft_ends(StreamId(2), Some(Offset(0)));
+        assert_eq!(world.loot(), Some(STREAM));
+        world.theft_ends(STREAM, Some(Offset(2)));
+        assert_eq!((world.failed(), end(&world)), (Ok(()), 2));
+        world.steals(STREAM, Offset(2));
+        world.theft_ends(STREAM, Some(Offset(1)));
+        assert_eq!(world.failed().unwrap_err().checker, "log");
+    }
+}
