@@ -28,6 +28,7 @@ use tokio::net::TcpListener;
 
 use super::wire::{Answer, Asked, asked, failed, page};
 
+const WHY: Purpose = Purpose::Wal;
 pub(crate) const BUCKET: &str = "abc";
 /// S3's rule: every part but the last one has at least 5 MiB.
 const PART_BYTES_MIN: usize = 5 << 20;
@@ -185,9 +186,6 @@ fn stored(answer: Answer) -> Answer {
 
 /// Makes the request; the answer to what was done.
 async fn apply(bucket: &SimBucket, asked: &Asked, body: Bytes) -> Result<Answer, BucketError> {
-    const WHY: Purpose = Purpose::Wal;
-    let id = |upload: &str| MultipartId(upload.to_owned());
-    let document = |text: String| Answer::new(200, format!("<?xml version=\"1.0\"?>{text}"));
     Ok(match asked {
         Asked::List { prefix, after } => {
             page(BUCKET, &bucket.list(WHY, prefix, after.as_deref()).await?)
@@ -215,6 +213,19 @@ async fn apply(bucket: &SimBucket, asked: &Asked, body: Bytes) -> Result<Answer,
             bucket.delete(WHY, key).await?;
             Answer::new(204, "")
         }
+        asked => return apply_in_parts(bucket, asked, body).await,
+    })
+}
+
+/// As [`apply`], of objects in parts.
+async fn apply_in_parts(
+    bucket: &SimBucket,
+    asked: &Asked,
+    body: Bytes,
+) -> Result<Answer, BucketError> {
+    let id = |upload: &str| MultipartId(upload.to_owned());
+    let document = |text: String| Answer::new(200, format!("<?xml version=\"1.0\"?>{text}"));
+    Ok(match asked {
         Asked::Start { key } => {
             let MultipartId(id) = bucket.create_multipart(WHY, key).await?;
             document(format!(
@@ -264,7 +275,7 @@ async fn apply(bucket: &SimBucket, asked: &Asked, body: Bytes) -> Result<Answer,
             bucket.abort_multipart(WHY, key, &id(upload)).await?;
             Answer::new(204, "")
         }
-        Asked::Replace => unreachable!("refused by the rules"),
+        _ => unreachable!("answered before"),
     })
 }
 

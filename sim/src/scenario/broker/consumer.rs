@@ -20,7 +20,7 @@ use tidewater_protocol::messages::{
 use super::batch::decode;
 use super::conn::{Answer, Client, Lost};
 use super::producer::{self, refused};
-use super::world::{TOPIC, World};
+use super::world::{TOPIC, World, partitions};
 use crate::check::partition::{Floor, Value};
 use crate::check::{Violation, protocol, watermarks};
 use crate::exec::Tag;
@@ -172,11 +172,6 @@ pub(super) async fn run(world: Arc<World>) {
         client.pause(Duration::from_millis(20)).await;
     }
     world.ends(WORK);
-}
-
-/// The partitions of the topic.
-pub(super) fn partitions(world: &World) -> impl Iterator<Item = i32> + use<> {
-    0..i32::try_from(world.plan.broker.partitions).expect("few")
 }
 
 /// Asks where the log ends; the answer is not older than what was known.

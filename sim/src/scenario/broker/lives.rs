@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::conn::Client;
 use super::node::{self, Began, Leave, Opened};
-use super::world::World;
+use super::world::{World, partitions};
 use super::{admin, consumer, offsets, producer, stray};
 use crate::bucket::BucketFaults;
 use crate::check::{Violation, liveness};
@@ -189,7 +189,7 @@ pub(super) async fn read_all(world: &Arc<World>) -> Result<(), Violation> {
     let mut client = Client::new(world, "final read");
     read_partitions(&mut client).await?;
     if world.plan.broker.members > 0 {
-        let all: Vec<i32> = consumer::partitions(world).collect();
+        let all: Vec<i32> = partitions(world).collect();
         while offsets::committed(&mut client, &all).await.is_none() {
             world.failed()?;
             client.pause(Duration::from_millis(10)).await;
@@ -200,9 +200,7 @@ pub(super) async fn read_all(world: &Arc<World>) -> Result<(), Violation> {
 
 async fn read_partitions(client: &mut Client) -> Result<(), Violation> {
     let world = &Arc::clone(&client.world);
-    let mut positions: BTreeMap<i32, i64> = consumer::partitions(world)
-        .map(|index| (index, 0))
-        .collect();
+    let mut positions: BTreeMap<i32, i64> = partitions(world).map(|index| (index, 0)).collect();
     let mut read: BTreeMap<i32, Vec<_>> = BTreeMap::new();
     let deadline = world.handle.now().after(HEALED_TIME_MAX);
     while !positions.is_empty() {

@@ -21,10 +21,10 @@ use tidewater_protocol::messages::{
 use tidewater_types::sometimes;
 
 use super::conn::{Answer, Client, Lost};
-use super::consumer::{fetch, partitions};
+use super::consumer::fetch;
 use super::offsets::{commit, committed};
 use super::producer::{self, refused};
-use super::world::{GROUP, World};
+use super::world::{GROUP, World, partitions};
 
 /// What clients call this work.
 pub(super) const WORK: &str = "member";

@@ -24,8 +24,7 @@ use tidewater_types::sometimes;
 
 use super::batch::{Stamp, encode};
 use super::conn::{Answer, Client, Lost};
-use super::consumer;
-use super::world::{TOPIC, World};
+use super::world::{TOPIC, World, partitions};
 use crate::check::partition::Value;
 use crate::check::{Violation, excuse, protocol};
 
@@ -102,7 +101,7 @@ pub(super) async fn fresh(world: &Arc<World>) {
     world.begins(FRESH);
     let mut producer = Producer::new(world, number, true);
     producer.id = producer.init().await;
-    consumer::partitions(world).for_each(|partition| producer.makes_batch(partition));
+    partitions(world).for_each(|partition| producer.makes_batch(partition));
     while !producer.unacked.is_empty() && world.failed().is_ok() {
         if producer.round().await.is_err() {
             producer.client.pause(Duration::from_millis(5)).await;

@@ -12,10 +12,9 @@ use tidewater_protocol::messages::ProduceResponse;
 use tidewater_types::sometimes;
 
 use super::conn::Client;
-use super::consumer::partitions;
 use super::producer::{refused, request};
 use super::unacked::sent_once;
-use super::world::World;
+use super::world::{World, partitions};
 use crate::check::partition::Value;
 use crate::exec::Tag;
 

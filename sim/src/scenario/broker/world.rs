@@ -85,6 +85,11 @@ pub(super) struct Model {
     failure: Option<Violation>,
 }
 
+/// The partitions of the topic.
+pub(super) fn partitions(world: &World) -> impl Iterator<Item = i32> + use<> {
+    0..i32::try_from(world.plan.broker.partitions).expect("few")
+}
+
 impl World {
     pub(super) fn new(handle: Handle, plan: &Plan) -> Self {
         let seed = plan.seed;
