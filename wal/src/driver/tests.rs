@@ -366,14 +366,16 @@ fn missing_and_foreign_wals_are_refused() {
         Err(WalError::Missing { .. })
     ));
     drop(create(&path, WalMode::Portable));
-    let attempt = |identity| {
-        open(
-            &path,
-            config(WalMode::Portable),
-            identity,
-            OpenMode::Existing,
-        )
-        .map(|_| ())
+    let attempt = |identity: Identity| {
+        patiently(|| {
+            open(
+                &path,
+                config(WalMode::Portable),
+                identity,
+                OpenMode::Existing,
+            )
+            .map(|_| ())
+        })
     };
     let other = Identity {
         cluster: ClusterId([2; 16]),
