@@ -229,7 +229,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
         86,
         "a pass that lost an object to another one moves the mark",
     ),
-    store(88, "trim", "a read goes on behind what a trim took away"),
+    tier(88, "trim", "a read goes on behind what a trim took away"),
     tier(36, "trim", "trims more than asked"),
     tier(57, "sweep", "orphan sweep without condemning"),
     producers(41, "out-of-window sequence accepted"),

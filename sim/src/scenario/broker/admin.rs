@@ -190,12 +190,16 @@ async fn look(client: &mut Client, name: &str) {
     }
 }
 
+async fn all_listed(client: &mut Client) {
+    let found = list(client, None).await;
+    check(&client.world, |topics| topics.all_listed(&found));
+}
+
 /// Looks at every topic that ever was, once nobody administers any.
 pub(super) async fn look_at_all(world: &Arc<World>) {
     world.begins(WORK);
     let mut client = Client::new(world, "admin");
-    let found = list(&mut client, None).await;
-    check(world, |topics| topics.all_listed(&found));
+    all_listed(&mut client).await;
     world.ends(WORK);
 }
 
@@ -219,8 +223,9 @@ pub(super) async fn run(world: Arc<World>) {
         let healed = world.is_healed();
         let pause = if healed { HEALED_PAUSE } else { pause };
         client.pause(pause).await;
+        // Whoever took over meanwhile has them all.
+        all_listed(&mut client).await;
         if client.rng.chance(800) {
-            look(&mut client, &name).await;
             delete(&mut client, &name).await;
             world.model.lock().topics.deleted(&name, may_come_late);
             look(&mut client, &name).await;

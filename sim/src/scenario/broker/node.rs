@@ -70,7 +70,7 @@ pub(super) async fn body(world: Arc<World>, began: Began) {
     let listener = world
         .net
         .listen(World::host_of(node), tag, World::address(node));
-    let gate = Gate::new(world.handle.clone(), world.bucket.clone());
+    let gate = gate(&world, tag);
     world.listens(node, tag, gate.clone());
     let env = env(&world, &began);
     let ports = Ports {
@@ -128,6 +128,17 @@ pub(super) async fn body(world: Arc<World>, began: Began) {
     if let Err(error) = broker.close().await {
         excuse(&world, tag, "close", &error);
     }
+}
+
+/// How a life reaches the bucket. One of several brokers may fall asleep between what it knew and what
+/// it asks for: others give up or take over meanwhile.
+fn gate(world: &World, tag: Tag) -> Gate {
+    let gate = Gate::new(world.handle.clone(), world.bucket.clone());
+    let trouble_us = world.plan.broker.trouble_us.min(20_000);
+    if world.num_nodes() == 1 || world.is_healed() || trouble_us == 0 || world.below(3) > 0 {
+        return gate;
+    }
+    gate.with_naps(world.plan.seed ^ u64::from(tag.0), 1_000 * trouble_us)
 }
 
 /// Serves the listener until `stopped` completes; completes once it has ended.

@@ -88,8 +88,29 @@ pub(super) async fn read(world: Arc<World>, tag: Tag, number: u64) {
     }
 }
 
-/// A fetch; now and then with a consumer that goes away while this one wants the same.
+/// A fetch; now and then the process hears of trims and compactions meanwhile.
 async fn fetch(
+    world: &World,
+    tier: &Tier,
+    rng: &mut Rng,
+    asked: (StreamId, Offset, usize),
+) -> Result<Fetched, TierError> {
+    let soon = rng.below(6 * world.plan.bucket.way_ns);
+    let hears = rng.chance(400);
+    let fetch = fetch_beside_another(world, tier, rng, asked);
+    if !hears {
+        return fetch.await;
+    }
+    let refresh = async {
+        world.handle.sleep(Duration::from_nanos(soon)).await;
+        // What is not heard of now is heard of before the next fetch.
+        drop(tier.metadata().refresh().await);
+    };
+    join(refresh, fetch).await.1
+}
+
+/// A fetch; now and then with a consumer that goes away while this one wants the same.
+async fn fetch_beside_another(
     world: &World,
     tier: &Tier,
     rng: &mut Rng,
