@@ -63,6 +63,13 @@ pub(crate) struct Line {
     pub(crate) text: String,
 }
 
+impl Line {
+    /// Whether it is an event that was noted, and nothing that somebody said.
+    pub(crate) fn is_event(&self) -> bool {
+        self.text.starts_with("event ")
+    }
+}
+
 /// The running hash of one run.
 #[derive(Debug, Default)]
 pub(crate) struct Trace {

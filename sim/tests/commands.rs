@@ -361,20 +361,12 @@ fn two_processes_agree_and_an_address_in_the_trace_is_named() {
 #[test]
 fn a_replay_ends_where_it_is_asked_to() {
     let folder = folder("until");
-    let replay = |until: &str| {
-        let args = [
-            "replay",
-            "--seed",
-            "5",
-            "--scenario",
-            "wal",
-            "--trace",
-            "full",
-            "--until",
-            until,
-        ];
+    let traced = |until: &str, trace: &[&str]| {
+        let asked = ["replay", "--seed", "5", "--scenario", "wal"];
+        let args = [&asked, &["--until", until], trace].concat();
         words(&sim(folder.path(), &args).stdout)
     };
+    let replay = |until: &str| traced(until, &["--trace", "full"]);
     let (few, more) = (replay("20"), replay("200"));
     assert!(few.lines().count() < more.lines().count());
     // The lines of a trace line words up; whoever asks does not.
@@ -382,6 +374,20 @@ fn a_replay_ends_where_it_is_asked_to() {
     assert!(acked.lines().count() < all.lines().count(), "{acked}");
     let acks = acked.lines().filter(|line| line.contains("wal   ack"));
     assert_eq!(acks.count(), 1, "{acked}");
+    assert_eq!(
+        traced("20", &[]),
+        few,
+        "who asks where to end asks for the trace"
+    );
+    // Numbered as `diff` numbers them, each up to the one that is asked for.
+    let events = traced("20", &["--trace", "events"]);
+    let numbers = events
+        .lines()
+        .filter_map(|line| line.split("us event ").nth(1));
+    let numbers: Vec<_> = numbers.filter_map(|line| line.split(' ').next()).collect();
+    let expected: Vec<_> = (0..=20).map(|number| number.to_string()).collect();
+    assert_eq!(numbers, expected, "{events}");
+    assert!(few.lines().all(|line| events.contains(line)), "{events}");
 }
 
 #[test]

@@ -4,7 +4,8 @@
 //! them when the error comes.
 //!
 //! Invariants
-//! 1. Once all is healed nothing excuses an error, but for a log that was taken away on purpose.
+//! 1. Once all is healed nothing excuses an error but what the facts name: a log that was taken away on
+//!    purpose, a trim, an object that a slow reader came too late for; and what clients have to try again.
 //! 2. Damage is told by name, and only where a plan does damage, or makes both superblocks unreadable.
 //!
 //! *IO: none*

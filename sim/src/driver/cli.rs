@@ -20,6 +20,7 @@ use super::report::Origin;
 use super::{again, diff, hush_panics, is_known, refused, shrinking};
 use crate::plan::saved::SavedPlan;
 use crate::plan::{Plan, Scenario};
+use crate::trace::Keep;
 
 /// Nothing run is nothing found out: no number of seeds is 0.
 fn at_least_one() -> RangedU64ValueParser {
@@ -60,8 +61,20 @@ struct Which {
 enum TraceArg {
     /// The result alone.
     Off,
-    /// Every event in words.
+    /// All that the parts say, in words.
     Full,
+    /// Each event of the executor, too: every poll, timer and drawn number, as `diff` names them.
+    Events,
+}
+
+impl TraceArg {
+    fn keep(self) -> Keep {
+        match self {
+            Self::Off => Keep::Hash,
+            Self::Full => Keep::Lines,
+            Self::Events => Keep::Events,
+        }
+    }
 }
 
 #[derive(Subcommand)]
@@ -116,11 +129,11 @@ enum Command {
         /// Where to save the plan as JSON.
         #[arg(long)]
         save_plan: Option<PathBuf>,
-        /// What to tell.
-        #[arg(long, default_value = "off")]
-        trace: TraceArg,
+        /// What to tell; `off`, or `full` if `--until` is given.
+        #[arg(long)]
+        trace: Option<TraceArg>,
         /// Tells no more after this event: its number, or words of its line.
-        #[arg(long, requires = "trace")]
+        #[arg(long)]
         until: Option<String>,
         /// Shows swim lanes although nothing failed.
         #[arg(long)]
@@ -251,8 +264,12 @@ fn one_plan(command: Command, out: &Out<'_>) -> ExitCode {
             lanes,
             html,
         } => {
+            let unasked = match until {
+                Some(_) => TraceArg::Full,
+                None => TraceArg::Off,
+            };
             let asked = ReplayOptions {
-                full: trace == TraceArg::Full,
+                told: trace.unwrap_or(unasked).keep(),
                 lanes,
                 until: until.as_deref(),
                 html: html.as_deref(),

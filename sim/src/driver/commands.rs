@@ -158,7 +158,8 @@ pub(super) fn mutants(only: &[u16], seed: u64, max_seeds: u64, out: &Out<'_>) ->
 
 /// What a replay tells, and until where.
 pub(super) struct ReplayOptions<'a> {
-    pub(super) full: bool,
+    /// `Hash`: nothing but the result.
+    pub(super) told: Keep,
     pub(super) lanes: bool,
     /// The number of an event, or words that a line holds.
     pub(super) until: Option<&'a str>,
@@ -176,10 +177,18 @@ pub(super) fn replay(
     let (plan, mutant) = (&saved.plan, saved.mutant);
     hush_panics();
     header(plan.seed, plan.scenario.name(), mutant, "");
-    let result = run_one(plan, mutant, Keep::Lines, false);
+    // A finding is shown by its lines, asked for or not.
+    let keep = match asked.told {
+        Keep::Hash => Keep::Lines,
+        told => told,
+    };
+    let mut result = run_one(plan, mutant, keep, false);
+    if !out.is_quiet() {
+        tell(&result.report, asked);
+    }
+    result.report.lines.retain(|line| !line.is_event());
     let report = &result.report;
     if !out.is_quiet() {
-        tell(report, asked);
         println!("{}", line(&result, mutant, origin));
     }
     let finding = Finding {
@@ -211,7 +220,7 @@ pub(super) fn replay(
 }
 
 fn tell(report: &RunReport, asked: &ReplayOptions<'_>) {
-    if !asked.full {
+    if asked.told == Keep::Hash {
         return;
     }
     let number: Option<u64> = asked.until.and_then(|until| until.parse().ok());
