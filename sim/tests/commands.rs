@@ -363,7 +363,7 @@ fn a_replay_ends_where_it_is_asked_to() {
     let folder = folder("until");
     let traced = |until: &str, trace: &[&str]| {
         let asked = ["replay", "--seed", "5", "--scenario", "wal"];
-        let args = [&asked, &["--until", until], trace].concat();
+        let args = [&asked[..], &["--until", until], trace].concat();
         words(&sim(folder.path(), &args).stdout)
     };
     let replay = |until: &str| traced(until, &["--trace", "full"]);
