@@ -68,11 +68,11 @@ enum TraceArg {
 }
 
 impl TraceArg {
-    fn keep(self) -> Keep {
+    fn told(self) -> Option<Keep> {
         match self {
-            Self::Off => Keep::Hash,
-            Self::Full => Keep::Lines,
-            Self::Events => Keep::Events,
+            Self::Off => None,
+            Self::Full => Some(Keep::Lines),
+            Self::Events => Some(Keep::Events),
         }
     }
 }
@@ -269,7 +269,7 @@ fn one_plan(command: Command, out: &Out<'_>) -> ExitCode {
                 None => TraceArg::Off,
             };
             let asked = ReplayOptions {
-                told: trace.unwrap_or(unasked).keep(),
+                told: trace.unwrap_or(unasked).told(),
                 lanes,
                 until: until.as_deref(),
                 html: html.as_deref(),

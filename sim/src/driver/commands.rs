@@ -158,8 +158,8 @@ pub(super) fn mutants(only: &[u16], seed: u64, max_seeds: u64, out: &Out<'_>) ->
 
 /// What a replay tells, and until where.
 pub(super) struct ReplayOptions<'a> {
-    /// `Hash`: nothing but the result.
-    pub(super) told: Keep,
+    /// Without it the result alone.
+    pub(super) told: Option<Keep>,
     pub(super) lanes: bool,
     /// The number of an event, or words that a line holds.
     pub(super) until: Option<&'a str>,
@@ -178,19 +178,15 @@ pub(super) fn replay(
     hush_panics();
     header(plan.seed, plan.scenario.name(), mutant, "");
     // A finding is shown by its lines, asked for or not.
-    let keep = match asked.told {
-        Keep::Hash => Keep::Lines,
-        told => told,
-    };
+    let keep = asked.told.unwrap_or(Keep::Lines);
     let mut result = run_one(plan, mutant, keep, false);
     if !out.is_quiet() {
         tell(&result.report, asked);
-    }
-    result.report.lines.retain(|line| !line.is_event());
-    let report = &result.report;
-    if !out.is_quiet() {
         println!("{}", line(&result, mutant, origin));
     }
+    // Lanes and timelines show what was said.
+    result.report.lines.retain(|line| !line.is_event());
+    let report = &result.report;
     let finding = Finding {
         plan,
         mutant,
@@ -220,7 +216,7 @@ pub(super) fn replay(
 }
 
 fn tell(report: &RunReport, asked: &ReplayOptions<'_>) {
-    if asked.told == Keep::Hash {
+    if asked.told.is_none() {
         return;
     }
     let number: Option<u64> = asked.until.and_then(|until| until.parse().ok());
