@@ -220,6 +220,13 @@ pub trait Bucket: Send + Sync + 'static {
         after: Option<&'a str>,
     ) -> BoxFuture<'a, Result<ListPage, BucketError>>;
 
+    /// Waits until one more request may begin: at once, unless somebody between limits requests. Only
+    /// who must not count the wait as part of a request asks for a turn; everybody else's requests
+    /// wait for theirs when they are made.
+    fn turn(&self, _purpose: Purpose) -> BoxFuture<'_, ()> {
+        Box::pin(std::future::ready(()))
+    }
+
     /// What the store takes in parts; `None` if it takes objects only whole.
     fn multipart(&self) -> Option<MultipartLimits> {
         None

@@ -46,6 +46,7 @@ pub struct Tier {
 }
 
 struct Inner {
+    paced: Paced,
     bucket: Arc<dyn Bucket>,
     env: Arc<dyn Env>,
     config: TierConfig,
@@ -80,6 +81,7 @@ impl Tier {
         let reads = Arc::new(Reads::new(metadata, sources, &config, counters));
         Ok(Self {
             inner: Arc::new(Inner {
+                paced,
                 bucket,
                 env,
                 config,
@@ -102,6 +104,13 @@ impl Tier {
         let counters = Arc::clone(&reads.counters);
         let cache = DiskCache::start(disk, Arc::clone(env), &config.read, counters);
         reads.loader.attach(cache);
+    }
+
+    /// `bucket` within the limits of this tier (`pace`), where requests go ahead of all others: for a
+    /// write-ahead log in it. Requests never wait there, [`Bucket::turn`] does.
+    #[must_use]
+    pub fn ahead(&self, bucket: Arc<dyn Bucket>) -> Arc<dyn Bucket> {
+        Arc::new(self.inner.paced.ahead(bucket))
     }
 
     /// As after a restart: blocks in memory are forgotten.

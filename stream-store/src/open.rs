@@ -128,7 +128,7 @@ async fn refuse_foreign_wal(
 
 async fn open_wal(
     tier: &Tier,
-    wal: Box<dyn WalOpener>,
+    mut wal: Box<dyn WalOpener>,
     config: &StoreConfig,
     frames: &Arc<Mutex<Frames>>,
 ) -> Result<OpenedWal, WalError> {
@@ -143,6 +143,7 @@ async fn open_wal(
         accept_data_loss: config.accept_data_loss,
     };
     let sink = Arc::clone(frames);
+    wal.limit(&|bucket| tier.ahead(bucket));
     wal.open(
         expect,
         Box::new(move |lsn, frame| sink.lock().push((lsn, frame))),

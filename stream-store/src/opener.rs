@@ -50,6 +50,12 @@ pub type FrameSink = Box<dyn FnMut(Lsn, Bytes) + Send>;
 
 /// Opens the WAL once the store knows which one to expect.
 pub trait WalOpener: Send + Sync + 'static {
+    /// A WAL that makes requests makes them through `limits` of the bucket it was given: there they go
+    /// ahead of all others and count like them. Called before [`WalOpener::open`].
+    fn limit(&mut self, limits: &dyn Fn(Arc<dyn Bucket>) -> Arc<dyn Bucket>) {
+        let _ = limits;
+    }
+
     /// The cluster of the WAL that is there, read without changing or locking anything;
     /// `None` if there is none, or none that can be read.
     fn peek(&self) -> BoxFuture<'_, Result<Option<ClusterId>, WalError>> {
@@ -78,6 +84,10 @@ pub struct ObjectWalOpener {
 }
 
 impl WalOpener for ObjectWalOpener {
+    fn limit(&mut self, limits: &dyn Fn(Arc<dyn Bucket>) -> Arc<dyn Bucket>) {
+        self.bucket = limits(Arc::clone(&self.bucket));
+    }
+
     fn peek(&self) -> BoxFuture<'_, Result<Option<ClusterId>, WalError>> {
         let (bucket, env) = (Arc::clone(&self.bucket), Arc::clone(&self.env));
         Box::pin(ObjectWal::peek(bucket, env, &self.config, self.node))

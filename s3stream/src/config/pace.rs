@@ -26,6 +26,12 @@ pub struct PaceConfig {
     /// Without compaction the metadata grows and reads get dearer, so a tier that is always busy
     /// must not starve it.
     pub compaction_floor_percent: u32,
+    /// What the object WAL gets of each limit at most, in percent. Default 50; 10 to 90.
+    ///
+    /// Its requests wait for each other alone: what they take the others make up for. All that it is
+    /// sent is sent once more, by an upload, so more than half would not last; a log that may send no
+    /// more slows producers.
+    pub wal_percent: u32,
     /// Requests of readers that catch up, under way at a time. Default 32; 1 to 4,096.
     pub catch_up_parallel: usize,
     /// Requests of compaction, deletion and checks, under way at a time. Default 16; 1 to 4,096.
@@ -44,6 +50,7 @@ impl Default for PaceConfig {
             bytes_in_per_s: 0,
             bytes_out_per_s: 0,
             compaction_floor_percent: 10,
+            wal_percent: 50,
             catch_up_parallel: 32,
             compaction_parallel: 16,
             throttle_wait_min: Duration::from_millis(50),
@@ -80,6 +87,11 @@ impl PaceConfig {
             self.compaction_floor_percent <= 50,
             "pace.compaction_floor_percent",
             "0 to 50",
+        )?;
+        check(
+            (10..=90).contains(&self.wal_percent),
+            "pace.wal_percent",
+            "10 to 90",
         )?;
         check(
             parallel.contains(&self.catch_up_parallel),

@@ -8,6 +8,7 @@
 //!    and within a class first come is first served.
 //! 2. Compaction gets its floor of each rate, whoever waits.
 //! 3. Requests at the tail are held back by rates and throttled prefixes alone.
+//! 4. Requests that go ahead stand in no queue: they are held back by each other alone, and count.
 //!
 //! *IO: none*
 
@@ -89,8 +90,8 @@ pub(crate) struct Pace {
 
 impl Pace {
     pub(crate) fn new(config: &PaceConfig) -> Self {
-        let floor = config.compaction_floor_percent;
-        let rate = |per_s: u64| (per_s > 0).then(|| Rate::new(per_s, floor));
+        let (floor, ahead) = (config.compaction_floor_percent, config.wal_percent);
+        let rate = |per_s: u64| (per_s > 0).then(|| Rate::new(per_s, floor, ahead));
         Self {
             requests: rate(config.requests_per_s),
             bytes_in: rate(config.bytes_in_per_s),
@@ -169,6 +170,23 @@ impl Pace {
         self.queues[class].pop_front();
         self.under_way[class] += 1;
         Verdict::Go
+    }
+
+    /// How long until a request that brings bytes may go ahead of all others; zero if it may now.
+    pub(crate) fn wait_ahead(&mut self, now: Instant) -> Duration {
+        let rates = [&mut self.requests, &mut self.bytes_out];
+        let waits = rates.into_iter().flatten().filter_map(|rate| {
+            rate.fill(now);
+            rate.wait(Share::Ahead)
+        });
+        waits.max().unwrap_or_default()
+    }
+
+    /// A request goes ahead of all others.
+    pub(crate) fn take_ahead(&mut self, now: Instant, cost: Cost) {
+        let rates = [&mut self.requests, &mut self.bytes_in, &mut self.bytes_out];
+        rates.into_iter().flatten().for_each(|rate| rate.fill(now));
+        self.take([Share::Ahead; 3], cost);
     }
 
     fn take(&mut self, shares: [Share; 3], cost: Cost) {

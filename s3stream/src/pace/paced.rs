@@ -31,8 +31,18 @@ use crate::config::PaceConfig;
 pub(crate) struct Paced {
     inner: Arc<dyn Bucket>,
     shared: Arc<Shared>,
-    /// Of all requests, whatever their purpose.
-    class: Option<Class>,
+    place: Place,
+}
+
+/// Where requests stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// As their purpose says.
+    Own,
+    /// In this class, whatever their purpose.
+    Of(Class),
+    /// Ahead of all: whoever sends them asks for a turn before, and repeats at a pace of its own.
+    Ahead,
 }
 
 struct Shared {
@@ -66,14 +76,24 @@ impl Paced {
         Self {
             inner,
             shared: Arc::new(shared),
-            class: None,
+            place: Place::Own,
+        }
+    }
+
+    /// The same pace over `inner`, for requests that go ahead of all others. They never wait; what
+    /// waits, before a request is begun, is [`Bucket::turn`].
+    pub(crate) fn ahead(&self, inner: Arc<dyn Bucket>) -> Self {
+        Self {
+            inner,
+            shared: Arc::clone(&self.shared),
+            place: Place::Ahead,
         }
     }
 
     /// The same bucket and pace, where every request is of `class`.
     pub(crate) fn of_class(&self, class: Class) -> Self {
         Self {
-            class: Some(class),
+            place: Place::Of(class),
             ..self.clone()
         }
     }
@@ -86,7 +106,14 @@ impl Paced {
         request: impl Future<Output = Result<T, BucketError>>,
     ) -> Result<T, BucketError> {
         let shared = &*self.shared;
-        let class = self.class.unwrap_or(Class::of(purpose));
+        let class = match self.place {
+            Place::Own => Class::of(purpose),
+            Place::Of(class) => class,
+            Place::Ahead => {
+                shared.pace.lock().take_ahead(shared.env.now(), cost);
+                return request.await;
+            }
+        };
         let mut under_way = shared.turn(class, key, cost).await;
         let outcome = request.await;
         under_way.has_ended = true;
@@ -224,6 +251,23 @@ impl Bucket for Paced {
         Box::pin(self.go(purpose, prefix, Cost::default(), request))
     }
 
+    fn turn(&self, purpose: Purpose) -> BoxFuture<'_, ()> {
+        Box::pin(async move {
+            if self.place != Place::Ahead {
+                return self.inner.turn(purpose).await;
+            }
+            loop {
+                let now = self.shared.env.now();
+                let wait = self.shared.pace.lock().wait_ahead(now);
+                if wait.is_zero() {
+                    return;
+                }
+                sometimes!("s3stream: the object wal waits for the limit");
+                self.shared.env.sleep(wait).await;
+            }
+        })
+    }
+
     fn multipart(&self) -> Option<MultipartLimits> {
         self.inner.multipart()
     }
@@ -301,6 +345,57 @@ mod tests {
         };
         let paced = Paced::new(Arc::new(MemoryBucket::new()), TestEnv::shared(1), &config);
         conformance::run(&paced, "t").await;
+    }
+
+    /// Compaction asks for more than there is, all the time.
+    #[tokio::test(start_paused = true)]
+    async fn the_log_goes_ahead_of_compaction_and_what_it_sends_counts() {
+        let bucket: Arc<dyn Bucket> = Arc::new(MemoryBucket::new());
+        let config = PaceConfig {
+            bytes_out_per_s: 1 << 20,
+            ..PaceConfig::default()
+        };
+        let paced = Paced::new(Arc::clone(&bucket), TestEnv::shared(1), &config);
+        let log = paced.ahead(bucket);
+        let begun = tokio::time::Instant::now();
+        let body = |kib: usize| vec![Bytes::from(vec![0; kib << 10])];
+        let sent = Arc::new(Mutex::new(0));
+        for n in 0..4 {
+            let (paced, sent) = (paced.clone(), Arc::clone(&sent));
+            tokio::spawn(async move {
+                for m in 0.. {
+                    let key = format!("c/{n}-{m}");
+                    let create = paced.create(Purpose::Compaction, &key, body(8 << 10));
+                    create.await.unwrap();
+                    *sent.lock() += 8 << 20;
+                }
+            });
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+        // Seconds' worth of compaction have just gone out, and nobody of the log waits for them.
+        for n in 0..4 {
+            let asked = begun.elapsed();
+            log.turn(Purpose::Wal).await;
+            assert_eq!(begun.elapsed(), asked);
+            log.create(Purpose::Wal, &format!("w/{n}"), body(8))
+                .await
+                .unwrap();
+        }
+        // As much as may go ahead, and then no more than that in any time.
+        for n in 4..=640 {
+            log.turn(Purpose::Wal).await;
+            log.create(Purpose::Wal, &format!("w/{n}"), body(8))
+                .await
+                .unwrap();
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        assert!(
+            (9.5..10.5).contains(&seconds),
+            "half of a MiB a second: {seconds}"
+        );
+        // Together they stay within the limit, but for what compaction began last.
+        let compacted = f64::from(*sent.lock()) / f64::from(1 << 20);
+        assert!(compacted <= 0.5 * seconds + 16.5, "{compacted}");
     }
 
     #[tokio::test(start_paused = true)]

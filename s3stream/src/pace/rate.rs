@@ -1,11 +1,13 @@
-//! A rate that classes share, with a floor for the last of them.
+//! A rate that classes share, with a floor for the last of them and a pass for the first.
 //!
 //! *Owns*: how many tokens there are. *Does not own*: who is next (`core.rs`).
 //!
 //! Invariants
 //! 1. Over any time, what is taken is at most the rate times that time, a burst of a tenth of a
-//!    second, and the last thing taken from each share.
+//!    second for each share, and the last thing taken from each.
 //! 2. What the floor does not need goes to the others.
+//! 3. Who goes ahead takes from everybody's share, whatever is left of it, and waits for nothing but
+//!    what went ahead before: the others make up for it.
 //!
 //! *IO: none*
 
@@ -25,6 +27,8 @@ pub(crate) enum Share {
     Main,
     /// Kept for compaction.
     Floor,
+    /// Everybody's, without waiting for what the others took.
+    Ahead,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -39,6 +43,8 @@ struct Tokens {
 pub(crate) struct Rate {
     main: Tokens,
     floor: Tokens,
+    /// How much may go ahead.
+    ahead: Tokens,
     filled: Instant,
 }
 
@@ -62,13 +68,16 @@ impl Tokens {
 }
 
 impl Rate {
-    /// `per_s` tokens a second, `floor_percent` of them for the floor.
-    pub(crate) fn new(per_s: u64, floor_percent: u32) -> Self {
+    /// `per_s` tokens a second, `floor_percent` of them for the floor; `ahead_percent` of them may go
+    /// ahead.
+    pub(crate) fn new(per_s: u64, floor_percent: u32, ahead_percent: u32) -> Self {
         let per_s = i128::from(per_s);
-        let floor = per_s * i128::from(floor_percent) / 100;
+        let share = |percent: u32| per_s * i128::from(percent) / 100;
         Self {
-            main: Tokens::new(per_s - floor),
-            floor: Tokens::new(floor),
+            main: Tokens::new(per_s - share(floor_percent)),
+            floor: Tokens::new(share(floor_percent)),
+            // Of the least rates, too, one goes ahead some day.
+            ahead: Tokens::new(share(ahead_percent).max(1)),
             filled: Instant::default(),
         }
     }
@@ -78,6 +87,7 @@ impl Rate {
         self.filled = now;
         let spare = self.floor.add(ns * self.floor.per_s);
         self.main.add(ns * self.main.per_s + spare);
+        self.ahead.add(ns * self.ahead.per_s);
     }
 
     /// How long until something can be taken from a share; zero if it can now, `None` if never.
@@ -85,6 +95,7 @@ impl Rate {
         let tokens = match share {
             Share::Main => &self.main,
             Share::Floor => &self.floor,
+            Share::Ahead => &self.ahead,
         };
         if share == Share::Floor && tokens.per_s == 0 {
             return None;
@@ -98,11 +109,15 @@ impl Rate {
     }
 
     pub(crate) fn take(&mut self, share: Share, count: u64) {
-        let tokens = match share {
-            Share::Main => &mut self.main,
-            Share::Floor => &mut self.floor,
-        };
-        tokens.parts -= i128::from(count) * PARTS;
+        let parts = i128::from(count) * PARTS;
+        match share {
+            Share::Main => self.main.parts -= parts,
+            Share::Floor => self.floor.parts -= parts,
+            Share::Ahead => {
+                self.main.parts -= parts;
+                self.ahead.parts -= parts;
+            }
+        }
     }
 
     /// Less was needed than was taken.
@@ -135,7 +150,7 @@ mod tests {
     #[test]
     fn what_is_taken_follows_the_rate_whatever_its_size() {
         for (per_s, count) in [(1, 1), (10, 3), (1_000_000, 1), (1_000_000, 5_000_000)] {
-            let sum = taken(&mut Rate::new(per_s, 0), Share::Main, count, 100);
+            let sum = taken(&mut Rate::new(per_s, 0, 50), Share::Main, count, 100);
             let most = per_s * 100 + per_s / 10 + 1 + count;
             assert!(
                 (per_s * 100..=most).contains(&sum),
@@ -145,13 +160,28 @@ mod tests {
     }
 
     #[test]
+    fn what_goes_ahead_waits_for_itself_alone_and_the_others_make_up_for_it() {
+        let mut rate = Rate::new(1_000, 10, 50);
+        // Somebody took ten seconds' worth.
+        rate.take(Share::Main, 10_000);
+        assert_eq!(rate.wait(Share::Ahead), Some(Duration::ZERO));
+        let ahead = taken(&mut rate, Share::Ahead, 10, 10);
+        assert!((4_990..=5_070).contains(&ahead), "{ahead}");
+        // 15,000 went in 10 s: at 1000 a second, with what was saved up, 5 s are owed and the floor's
+        // share of them.
+        let wait = rate.wait(Share::Main).unwrap().as_secs_f64();
+        assert!((4.5..6.0).contains(&wait), "{wait}");
+        assert!(Rate::new(1, 0, 10).wait(Share::Ahead).unwrap().is_zero());
+    }
+
+    #[test]
     fn the_floor_is_there_and_what_it_does_not_need_goes_to_all() {
-        let mut rate = Rate::new(1_000, 10);
+        let mut rate = Rate::new(1_000, 10, 50);
         let main = taken(&mut rate, Share::Main, 10, 100);
         assert!((99_900..100_300).contains(&main), "{main}");
-        let mut rate = Rate::new(1_000, 10);
+        let mut rate = Rate::new(1_000, 10, 50);
         let floor = taken(&mut rate, Share::Floor, 10, 100);
         assert!((9_990..10_050).contains(&floor), "{floor}");
-        assert_eq!(Rate::new(1_000, 0).wait(Share::Floor), None);
+        assert_eq!(Rate::new(1_000, 0, 50).wait(Share::Floor), None);
     }
 }

@@ -11,7 +11,9 @@
 //! 4. An object is deleted only after an entry that states a trim point above it is durable;
 //!    starts, fences and barriers are never among them.
 //! 5. A close states a trim that is not stated yet, and does not mind if that fails.
-//! 6. After a foreign object or a failure nothing is sent and nothing becomes durable any more.
+//! 6. An object with a number of its own begins on a turn; a close waits for none. Repeats, reads and
+//!    deletions wait for none either: they come at paces of their own.
+//! 7. After a foreign object or a failure nothing is sent and nothing becomes durable any more.
 //!
 //! *IO: none*
 
@@ -116,6 +118,8 @@ pub(crate) struct Core {
     forget: Vec<u64>,
     hedge: Hedge,
     num_created: u64,
+    /// Whether one more object may begin.
+    has_turn: bool,
     closing: bool,
     /// The state that a close sends; the last entry.
     last_state: Option<u64>,
@@ -143,6 +147,7 @@ impl Core {
             forget: Vec::new(),
             hedge: Hedge::new(tuning.pace.hedge),
             num_created: 0,
+            has_turn: false,
             closing: false,
             last_state: None,
             failure: None,
@@ -165,6 +170,11 @@ impl Core {
 
     pub(crate) fn failure(&self) -> Option<&WalError> {
         self.failure.as_ref()
+    }
+
+    /// Whether an object that is begun would have no turn.
+    pub(crate) fn wants_turn(&self) -> bool {
+        !self.has_turn
     }
 
     pub(crate) fn owner(&self) -> &Owner {
@@ -203,6 +213,11 @@ impl Core {
             self.trim_wanted = up_to;
             self.quiet_since = now;
         }
+    }
+
+    /// One more object may begin.
+    pub(crate) fn handle_turn(&mut self) {
+        self.has_turn = true;
     }
 
     /// Send what is left without waiting for more.

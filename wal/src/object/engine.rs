@@ -41,6 +41,8 @@ pub(crate) struct Engine {
     reads: Flights<()>,
     reads_waiting: VecDeque<(Lsn, Reader)>,
     alarm: Alarm,
+    /// A turn that is waited for.
+    turn: Option<BoxFuture<'static, ()>>,
     ending: Ending,
 }
 
@@ -55,6 +57,7 @@ impl Engine {
             reads: Flights::new(),
             reads_waiting: VecDeque::new(),
             alarm: Alarm::default(),
+            turn: None,
         }
     }
 
@@ -70,7 +73,9 @@ impl Engine {
             let inbox = self.shared.take_inbox(cx.waker());
             let (closing, abandoned) = (inbox.closing, inbox.abandoned);
             self.feed(inbox);
-            let moved = self.requests(cx) | self.effects() | self.read_back(cx);
+            // Requests first: what was begun on the last turn counts before the next is asked for.
+            let moved =
+                self.requests(cx) | self.take_turn(cx) | self.effects() | self.read_back(cx);
             self.shared.publish(
                 self.core.durable(),
                 self.core.submitted(),
@@ -117,6 +122,20 @@ impl Engine {
             moved = true;
         }
         moved
+    }
+
+    fn take_turn(&mut self, cx: &mut Context<'_>) -> bool {
+        if !self.core.wants_turn() {
+            return false;
+        }
+        let store = &self.store;
+        let turn = self.turn.get_or_insert_with(|| store.turn());
+        if turn.as_mut().poll(cx).is_pending() {
+            return false;
+        }
+        self.turn = None;
+        self.core.handle_turn();
+        true
     }
 
     fn effects(&mut self) -> bool {

@@ -121,6 +121,12 @@ impl Store {
         }
     }
 
+    /// Waits until one more object may begin. No attempt's time runs meanwhile.
+    pub(crate) fn turn(&self) -> BoxFuture<'static, ()> {
+        let bucket = Arc::clone(&self.bucket);
+        Box::pin(async move { bucket.turn(Purpose::Wal).await })
+    }
+
     // --- single attempts ---
 
     /// Creates the object if it is absent. `again`: it was sent before.

@@ -17,7 +17,8 @@ use crate::port::Frame;
 
 impl Core {
     pub(super) fn may_send(&self) -> bool {
-        self.flights.len() < self.tuning.depth
+        (self.has_turn || self.closing)
+            && self.flights.len() < self.tuning.depth
             && self.next_seq <= self.durable_seq + self.tuning.window
     }
 
@@ -85,6 +86,7 @@ impl Core {
         let num_bytes: usize = payload.iter().map(Bytes::len).sum();
         let place = Place::new(self.owner.epoch, self.next_seq);
         self.next_seq += 1;
+        self.has_turn = false;
         let lsn = self.submitted;
         let header = Header {
             num_frames: u32::try_from(frames.len()).expect("bounded by the pool"),

@@ -38,7 +38,9 @@ fn core(config: &ObjectWalConfig) -> Core {
         lsn: Lsn(0),
         sweep: vec![],
     };
-    Core::new(at(0), start, tuning(config))
+    let mut core = Core::new(at(0), start, tuning(config));
+    core.handle_turn();
+    core
 }
 
 fn config() -> ObjectWalConfig {
@@ -55,10 +57,11 @@ fn frame(num_bytes: usize) -> Frame {
     frame_bytes(1, num_bytes).into()
 }
 
-/// The numbers of the objects to create now.
+/// The numbers of the objects to create now, where turns are to be had at any time.
 fn created(core: &mut Core, now: Instant) -> Vec<u64> {
     let mut created = vec![];
     while let Some(effect) = core.poll_effect(now) {
+        core.handle_turn();
         if let Effect::Create { seq, .. } = effect {
             created.push(seq);
         }
@@ -127,6 +130,7 @@ fn each_entry_states_what_was_durable_and_trimmed_when_it_was_made() {
                 let place = Place::new(Epoch(3), seq);
                 headers.push(decode(&body.concat(), place).unwrap());
                 core.handle_created(at(n), seq, Ok(()));
+                core.handle_turn();
             }
         }
         core.handle_trim(at(n), Lsn(14 * (n - 2)));

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::future::{pending, poll_fn};
 use std::ops::Range;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Poll, Waker};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -39,6 +39,9 @@ struct State {
     num_requests: u64,
     hidden: Option<String>,
     claimed: Option<(String, u64)>,
+    /// Turns that are left; as many as anybody likes if nothing is said.
+    turns: Option<u64>,
+    waiting: Option<Waker>,
 }
 
 /// The bucket; clones share it.
@@ -79,6 +82,13 @@ impl Fickle {
 
     pub(crate) fn num_requests(&self) -> u64 {
         self.state.lock().num_requests
+    }
+
+    /// So many turns from now on; no end of them for `None`.
+    pub(crate) fn limit_turns(&self, turns: Option<u64>) {
+        let mut state = self.state.lock();
+        state.turns = turns;
+        state.waiting.take().into_iter().for_each(Waker::wake);
     }
 
     /// The next read of `key` finds nothing.
@@ -132,6 +142,18 @@ async fn one_round() {
 }
 
 impl Bucket for Fickle {
+    fn turn(&self, _: Purpose) -> BoxFuture<'_, ()> {
+        Box::pin(poll_fn(|cx| {
+            let mut state = self.state.lock();
+            if state.turns == Some(0) {
+                state.waiting = Some(cx.waker().clone());
+                return Poll::Pending;
+            }
+            state.turns = state.turns.map(|left| left - 1);
+            Poll::Ready(())
+        }))
+    }
+
     fn create<'a>(
         &'a self,
         purpose: Purpose,

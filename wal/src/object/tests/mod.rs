@@ -10,6 +10,7 @@ mod looking;
 mod race;
 mod stores;
 mod takeover;
+mod turns;
 mod writing;
 
 use std::sync::Arc;
