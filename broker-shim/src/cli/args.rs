@@ -278,6 +278,41 @@ struct ServeArgs {
     )]
     delete_delay_ms: Option<String>,
 
+    /// Requests to the bucket in a second, 10 to 1000000, of all kinds together. The write-ahead log
+    /// goes first (and takes half at most), then commits, uploads and readers at the tail, then readers
+    /// that catch up, then compaction, which has a tenth in any case. 0 is no limit. [default: 0]
+    #[arg(
+        long,
+        env = "TIDEWATER_BUCKET_REQUESTS_PER_S",
+        hide_env_values = true,
+        value_name = "N",
+        help_heading = "Tuning"
+    )]
+    bucket_requests_per_s: Option<String>,
+
+    /// What is read from the bucket in a second, 64 KiB to 1 TiB, in the same order. 0 is no limit.
+    /// [default: 0]
+    #[arg(
+        long,
+        env = "TIDEWATER_BUCKET_BYTES_IN_PER_S",
+        hide_env_values = true,
+        value_name = "SIZE",
+        help_heading = "Tuning"
+    )]
+    bucket_bytes_in_per_s: Option<String>,
+
+    /// What is sent to the bucket in a second, 64 KiB to 1 TiB, in the same order: an upload, about as
+    /// much again for compaction, and as much for a write-ahead log in the bucket. Producers are slowed
+    /// when it does not suffice. 0 is no limit. [default: 0]
+    #[arg(
+        long,
+        env = "TIDEWATER_BUCKET_BYTES_OUT_PER_S",
+        hide_env_values = true,
+        value_name = "SIZE",
+        help_heading = "Tuning"
+    )]
+    bucket_bytes_out_per_s: Option<String>,
+
     /// Memory for everything that grows with the load, 128 MiB to 16 TiB: 30 % for records that wait
     /// for their upload, 25 % for the WAL's buffers (at most 64 MiB) and blocks read from the bucket,
     /// 10 % for records kept for readers, 5 % for indices, 10 % for the requests of all connections,

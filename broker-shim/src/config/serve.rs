@@ -10,6 +10,7 @@
 //!
 //! *IO: none*
 
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -32,6 +33,9 @@ pub(crate) const DEFAULT_DATA_DIR: &str = "./tidewater-data";
 
 /// Where the device WAL is, below the data directory.
 const WAL_FILE: &str = "wal/device.wal";
+
+/// How a number is read: its name, range, default.
+type Form = fn(&Layers, &'static str, RangeInclusive<u64>, u64) -> Result<u64, ConfigError>;
 
 /// Where appends become durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +86,14 @@ pub(crate) enum LogFormat {
     Json,
 }
 
+/// Limits on what is asked of the bucket, in a second; 0 is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct BucketLimits {
+    pub(crate) requests_per_s: u64,
+    pub(crate) bytes_in_per_s: u64,
+    pub(crate) bytes_out_per_s: u64,
+}
+
 /// Every setting of a broker, resolved and valid.
 #[derive(Clone, Debug)]
 pub(crate) struct ServeConfig {
@@ -121,6 +133,8 @@ pub(crate) struct ServeConfig {
     pub(crate) upload_bytes: u64,
     /// How long an object that nothing references stays.
     pub(crate) delete_delay: Duration,
+    /// Limits on what is asked of the bucket.
+    pub(crate) bucket_limits: BucketLimits,
     /// The budget of memory and its shares.
     pub(crate) memory: Memory,
     /// A folder on a disk of this machine for blocks that are read again, and how much it may hold.
@@ -182,11 +196,40 @@ impl ServeConfig {
                 0..=2_592_000_000,
                 600_000,
             )?),
+            bucket_limits: bucket_limits(layers)?,
             memory,
             disk_cache,
             max_connections: usize::try_from(connections).expect("in range"),
             max_request_bytes: usize::try_from(request).expect("in range"),
         })
+    }
+}
+
+fn bucket_limits(layers: &Layers) -> Result<BucketLimits, ConfigError> {
+    let bytes = |name| limit(layers, name, Layers::size, 64 * KIB..=TIB);
+    let requests = ("bucket-requests-per-s", 10..=1_000_000);
+    Ok(BucketLimits {
+        requests_per_s: limit(layers, requests.0, Layers::integer, requests.1)?,
+        bytes_in_per_s: bytes("bucket-bytes-in-per-s")?,
+        bytes_out_per_s: bytes("bucket-bytes-out-per-s")?,
+    })
+}
+
+/// A number in `range`, or 0, the default, for no limit.
+fn limit(
+    layers: &Layers,
+    name: &'static str,
+    form: Form,
+    range: RangeInclusive<u64>,
+) -> Result<u64, ConfigError> {
+    match layers.get(name) {
+        None | Some(("0", _)) => Ok(0),
+        Some((text, source)) => form(layers, name, range, 0).map_err(|refused| match refused {
+            ConfigError::Value { expected, .. } => {
+                refuse(source, format!("{expected}; or 0 for no limit"), text)
+            }
+            other => other,
+        }),
     }
 }
 

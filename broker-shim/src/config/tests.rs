@@ -9,6 +9,7 @@ use proptest::prelude::*;
 use tidewater_stream_store::WalMode;
 use tidewater_stream_store::bucket::BucketUrl;
 
+use super::serve::BucketLimits;
 use super::{
     ConfigError, FileValues, Given, Layers, LogFormat, SETTINGS, ServeConfig, Source, WalLocation,
 };
@@ -45,6 +46,9 @@ fn nothing_given_is_a_broker_on_loopback_with_its_data_below_the_working_directo
     assert!(config.auto_create_topics && !config.accept_data_loss);
     assert_eq!(config.log_format, LogFormat::Text);
     assert_eq!((config.ready_file, config.disk_cache), (None, None));
+    assert_eq!(config.bucket_limits, BucketLimits::default());
+    let no_limit = resolve(&[("bucket-requests-per-s", "0")]).unwrap();
+    assert_eq!(no_limit.bucket_limits, BucketLimits::default());
 }
 
 #[test]
@@ -67,6 +71,9 @@ fn every_setting_reaches_its_field() {
         ("upload-interval-ms", "250"),
         ("upload-bytes", "8 MiB"),
         ("delete-delay-ms", "5000"),
+        ("bucket-requests-per-s", "100"),
+        ("bucket-bytes-in-per-s", "64KiB"),
+        ("bucket-bytes-out-per-s", "20MiB"),
         ("memory", "1073741824"),
         ("cache-dir", "/nvme/cache"),
         ("cache-dir-bytes", "100GiB"),
@@ -89,6 +96,12 @@ fn every_setting_reaches_its_field() {
     assert_eq!(config.upload_interval, Duration::from_millis(250));
     assert_eq!(config.upload_bytes, 8 << 20);
     assert_eq!(config.delete_delay, Duration::from_secs(5));
+    let limits = config.bucket_limits;
+    assert_eq!(
+        (limits.requests_per_s, limits.bytes_in_per_s),
+        (100, 64 << 10)
+    );
+    assert_eq!(limits.bytes_out_per_s, 20 << 20);
     assert_eq!(
         config.memory,
         super::memory::Memory::of(1 << 30).with_disk_cache()
@@ -149,7 +162,6 @@ fn each_bad_value_is_refused_with_its_source_its_range_and_itself() {
         ("default-partitions", "10001", "from 1 to 10000"),
         ("default-partitions", "+5", "from 1 to 10000"),
         ("auto-create-topics", "yes", "one of true, false"),
-        ("ready-file", "", "a path"),
         ("log-format", "xml", "one of text, json"),
         (
             "log-level",
@@ -161,6 +173,8 @@ fn each_bad_value_is_refused_with_its_source_its_range_and_itself() {
         ("upload-interval-ms", "0", "from 1 to 86400000"),
         ("upload-bytes", "1023", "from 1 KiB to 1 GiB"),
         ("delete-delay-ms", "2592000001", "from 0 to 2592000000"),
+        ("bucket-requests-per-s", "9", "from 10 to 1000000; or 0"),
+        ("bucket-bytes-in-per-s", "1KiB", "from 64 KiB to 1 TiB"),
         ("memory", "127MiB", "from 128 MiB to 16 TiB"),
         ("upload-bytes", "40MiB", "a quarter of what may wait"),
         ("cache-dir", "", "a path"),

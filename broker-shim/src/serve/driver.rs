@@ -327,6 +327,9 @@ fn store_config(config: &ServeConfig) -> StoreConfig {
     tier.compact.step_bytes = config.memory.step_bytes();
     tier.upload.part_bytes = config.memory.part_bytes();
     tier.read.disk_waiting_bytes_max = config.memory.disk_waiting;
+    tier.pace.requests_per_s = config.bucket_limits.requests_per_s;
+    tier.pace.bytes_in_per_s = config.bucket_limits.bytes_in_per_s;
+    tier.pace.bytes_out_per_s = config.bucket_limits.bytes_out_per_s;
     StoreConfig {
         node: NodeId(config.node_id),
         tier,
