@@ -84,6 +84,19 @@ pub(crate) fn run_with(work_dir: &Path, args: &[&str]) -> ExitCode {
 /// # Errors
 /// What failed, with the end of the server's log.
 pub(crate) fn start(work_dir: &Path) -> Result<Seaweed, String> {
+    start_with(work_dir, None)
+}
+
+/// The same; the server tells whoever listens at `access_log` of every S3 request it was sent: over
+/// TCP, a JSON array `[tag, seconds, {operation, key, status, …}, {}]` each.
+///
+/// # Errors
+/// As [`start`].
+pub(crate) fn start_logged(work_dir: &Path, access_log: SocketAddr) -> Result<Seaweed, String> {
+    start_with(work_dir, Some(access_log))
+}
+
+fn start_with(work_dir: &Path, access_log: Option<SocketAddr>) -> Result<Seaweed, String> {
     fs::create_dir_all(work_dir)
         .map_err(|e| format!("cannot create {}: {e}", work_dir.display()))?;
     let work_dir = work_dir
@@ -94,7 +107,7 @@ pub(crate) fn start(work_dir: &Path) -> Result<Seaweed, String> {
     let mut failure = String::new();
     for number in 0..STARTS_MAX {
         let folder = work_dir.join(format!("seaweed-{}-{number}", std::process::id()));
-        match launch(&weed, folder).and_then(|seaweed| seaweed.prepare(&weed)) {
+        match launch(&weed, folder, access_log).and_then(|seaweed| seaweed.prepare(&weed)) {
             Ok(seaweed) => return Ok(seaweed),
             Err(message) => failure = message,
         }
@@ -260,17 +273,26 @@ fn succeed(command: &mut Command) -> Result<(), String> {
     Err(format!("{shown}: {}: {said}", output.status))
 }
 
-fn launch(weed: &Path, folder: PathBuf) -> Result<Seaweed, String> {
+fn launch(
+    weed: &Path,
+    folder: PathBuf,
+    access_log: Option<SocketAddr>,
+) -> Result<Seaweed, String> {
     let failed = |what: &str, e: std::io::Error| format!("cannot {what} {}: {e}", folder.display());
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(folder.join("data")).map_err(|e| failed("create", e))?;
     fs::write(folder.join("s3.json"), identities()).map_err(|e| failed("write into", e))?;
+    if let Some(address) = access_log {
+        fs::write(folder.join("audit.json"), audit(address))
+            .map_err(|e| failed("write into", e))?;
+    }
     let output = File::create(folder.join("output")).map_err(|e| failed("write into", e))?;
     let errors = output.try_clone().map_err(|e| failed("write into", e))?;
     let ports = free_ports().map_err(|e| format!("no free ports on 127.0.0.1: {e}"))?;
     let mut server = Command::new(weed)
         .current_dir(&folder)
         .args(arguments(ports))
+        .args(access_log.map(|_| "-s3.auditLogConfig=audit.json"))
         .stdin(Stdio::null())
         .stdout(output)
         .stderr(errors)
@@ -303,6 +325,15 @@ fn identities() -> String {
         "credentials": [{ "accessKey": ACCESS_KEY, "secretKey": SECRET_KEY }],
         "actions": ["Admin", "Read", "Write", "List", "Tagging"],
     }] })
+    .to_string()
+}
+
+/// Without buffers: a request that was answered is in the log.
+fn audit(address: SocketAddr) -> String {
+    serde_json::json!({
+        "fluent_network": "tcp", "fluent_host": address.ip(), "fluent_port": address.port(),
+        "async": false, "marshal_as_json": true, "tag_prefix": "audit",
+    })
     .to_string()
 }
 

@@ -13,7 +13,7 @@ mod broker;
 pub(crate) mod process;
 mod steps;
 mod timeline;
-mod tools;
+pub(crate) mod tools;
 
 use std::path::Path;
 use std::process::ExitCode;

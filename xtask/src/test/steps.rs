@@ -153,15 +153,13 @@ pub(crate) const STEPS: &[Step] = &[
         name: "crash",
         about: "the write-ahead log on a real kernel: crashes, flushes that fail",
         run: |c| {
-            c.run(
-                &mut cargo(&["xtask", "crash-test", "--short"]),
-                CRASH_WITHIN,
-            )
+            let mut command = cargo(&["xtask", "crash-test", "--short"]);
+            c.run(&mut command, CRASH_WITHIN)
         },
     },
     Step {
         name: "s3",
-        about: "the tests of bucket and object WAL against SeaweedFS",
+        about: "tests against SeaweedFS; brokers that are left alone make no request for a minute",
         run: s3,
     },
     Step {
@@ -424,7 +422,9 @@ fn s3(context: &mut Context) -> Result<(), String> {
         let mut command = cargo(&["test", "--package", package, kind, name, "--", "--ignored"]);
         context.run(command.envs(store.env()), TESTS_WITHIN)?;
     }
-    Ok(())
+    let binary = context.broker_binary()?;
+    let mut idle = cargo(&["xtask", "cost-run", "--minutes", "0", "--idle-minutes", "1"]);
+    context.run(idle.env("TIDEWATER_BINARY", binary), TESTS_WITHIN)
 }
 
 fn kcat(context: &mut Context) -> Result<(), String> {
