@@ -19,8 +19,19 @@ use tidewater_types::NodeId;
 use crate::broker::Broker;
 use crate::report;
 
+/// In the first byte of a request: every checksum.
+const CHECKSUMS: u8 = 1;
+/// In its place: how far is the check that is under way?
+const PROGRESS: u8 = 2;
+
 /// The report as JSON, or `{"refused", "code"}` with the exit code it stands for.
 pub(crate) async fn json(broker: Arc<Broker>, body: Bytes) -> String {
+    let flags = body.first().copied().unwrap_or_default();
+    if flags & PROGRESS != 0 {
+        let progress = broker.check_progress.lock();
+        let (done, total) = progress.as_ref().map_or((0, 0), |progress| progress());
+        return json!({"done": done, "total": total}).to_string();
+    }
     let Ok(_only) = broker.checking.try_lock() else {
         let refused = "a check is under way: expected none, found one";
         return json!({"refused": refused, "code": 3}).to_string();
@@ -29,12 +40,15 @@ pub(crate) async fn json(broker: Arc<Broker>, body: Bytes) -> String {
     let durable = broker.store.counters().watermarks.durable;
     let bucket: Arc<dyn Bucket> = broker.bucket.clone();
     let mut fsck = Fsck::new(Arc::clone(&broker.env), bucket)
-        .with_checksums(body.first().is_some_and(|flags| flags & 1 == 1))
+        .with_checksums(flags & CHECKSUMS != 0)
         .with_durable(node, durable);
     if let Some(path) = &broker.device_wal {
         fsck = fsck.with_device_wal(node, path.clone(), true);
     }
-    match fsck.run().await {
+    *broker.check_progress.lock() = Some(Box::new(fsck.progress()));
+    let checked = fsck.run().await;
+    *broker.check_progress.lock() = None;
+    match checked {
         Ok(found) => report::as_json(&found, None).to_string(),
         Err(error) => {
             let code = match (error.is_foreign(), error.is_damage()) {

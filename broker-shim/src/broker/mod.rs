@@ -13,6 +13,7 @@ mod producer_ids;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tidewater_stream_store::{StreamStore, bucket::Metered};
 use tidewater_types::{Env, Instant};
 
@@ -43,6 +44,9 @@ pub struct Facts {
     pub auto_create_topics: bool,
 }
 
+/// Bytes that a check has looked at, and how many there are; 0 until that is known.
+pub(crate) type CheckProgress = Box<dyn Fn() -> (u64, u64) + Send>;
+
 /// A running broker.
 pub(crate) struct Broker {
     pub(crate) store: StreamStore,
@@ -57,6 +61,8 @@ pub(crate) struct Broker {
     pub(crate) device_wal: Option<PathBuf>,
     /// Held while the broker checks its data.
     pub(crate) checking: tokio::sync::Mutex<()>,
+    /// How far that check is, while there is one.
+    pub(crate) check_progress: Mutex<Option<CheckProgress>>,
     /// Held while topics are created, changed or deleted.
     admin: tokio::sync::Mutex<()>,
 }

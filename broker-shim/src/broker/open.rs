@@ -11,6 +11,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use parking_lot::Mutex;
 use tidewater_stream_store::{StoreConfig, StoreError, StreamStore, WalOpener, bucket::Metered};
 use tidewater_types::{Env, StreamId, mutant, sometimes};
 
@@ -76,6 +77,7 @@ impl Broker {
             producer_ids: IdSource::default(),
             device_wal,
             checking: tokio::sync::Mutex::default(),
+            check_progress: Mutex::default(),
             admin: tokio::sync::Mutex::default(),
         }))
     }

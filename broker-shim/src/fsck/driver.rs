@@ -14,6 +14,7 @@ use std::fs::{File, TryLockError};
 use std::io::{self, IsTerminal};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -33,6 +34,10 @@ use crate::stats;
 /// A check of a petabyte takes its time; a broker that is gone closes the connection.
 const ANSWER: Duration = Duration::from_secs(7 * 86_400);
 const DRAWN_EVERY: Duration = Duration::from_millis(200);
+const ASKED_EVERY: Duration = Duration::from_millis(500);
+const PROGRESS_WITHIN: Duration = Duration::from_secs(3);
+/// The question how far a check is. A broker that does not know it takes it for a second check, and refuses.
+const ASK_PROGRESS: u8 = 2;
 
 /// How data are checked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -82,7 +87,15 @@ pub(super) fn hold(data_dir: &Path) -> Result<Held, Exit> {
 /// The report of the broker at `address` on its own data.
 pub(super) fn ask(address: &str, how: How) -> Result<Value, Exit> {
     let body = [u8::from(how.checksums)];
-    let answer = stats::ask(address, FSCK_API_KEY, &body, ANSWER);
+    let answer = {
+        let (over, is_over) = std::sync::mpsc::channel::<()>();
+        let bar = draw_remote(address.to_owned(), is_over);
+        let answer = stats::ask(address, FSCK_API_KEY, &body, ANSWER);
+        drop(over);
+        // What it drew is cleared before anything is printed.
+        let _ = bar.map(std::thread::JoinHandle::join);
+        answer
+    };
     let text = answer.map_err(|error| Exit::because(Code::Environment, error))?;
     let value: Value = serde_json::from_str(&text).map_err(|cause| {
         let place = format!("report of {address}");
@@ -184,17 +197,51 @@ fn open_bucket(config: &ServeConfig) -> Result<Arc<dyn bucket::Bucket>, Exit> {
 
 /// Draws a bar on standard error for as long as it is a terminal and the check runs.
 async fn draw(progress: impl Fn() -> (u64, u64) + Send) {
-    if !io::stderr().is_terminal() {
-        return;
-    }
-    let style = "{elapsed_precise} {bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
-    let style = ProgressStyle::with_template(style).expect("a valid template");
-    let bar = Cleared(ProgressBar::new(0).with_style(style));
+    let Some(bar) = Bar::new() else { return };
     loop {
         tokio::time::sleep(DRAWN_EVERY).await;
-        let (done, total) = progress();
-        bar.0.set_length(total);
-        bar.0.set_position(done);
+        bar.show(progress());
+    }
+}
+
+/// The same while a broker checks: it is asked how far it is, on connections beside the one that waits
+/// for the report. The bar goes when the other end of `is_over` does.
+fn draw_remote(address: String, is_over: Receiver<()>) -> Option<std::thread::JoinHandle<()>> {
+    let bar = Bar::new()?;
+    Some(std::thread::spawn(move || {
+        while is_over.recv_timeout(ASKED_EVERY) == Err(RecvTimeoutError::Timeout) {
+            if let Some(progress) = progress(&address) {
+                bar.show(progress);
+            }
+        }
+    }))
+}
+
+/// How far the broker's check is; `None` if it does not say.
+fn progress(address: &str) -> Option<(u64, u64)> {
+    let text = stats::ask(address, FSCK_API_KEY, &[ASK_PROGRESS], PROGRESS_WITHIN).ok()?;
+    let value: Value = serde_json::from_str(&text).ok()?;
+    Some((value["done"].as_u64()?, value["total"].as_u64()?))
+}
+
+/// A bar on a terminal, cleared when it is dropped.
+struct Bar(Cleared);
+
+impl Bar {
+    /// `None` where standard error is no terminal.
+    fn new() -> Option<Self> {
+        if !io::stderr().is_terminal() {
+            return None;
+        }
+        let style = "{elapsed_precise} {bar:40} {bytes}/{total_bytes} {bytes_per_sec} {eta} left";
+        let style = ProgressStyle::with_template(style).expect("a valid template");
+        Some(Self(Cleared(ProgressBar::new(0).with_style(style))))
+    }
+
+    fn show(&self, (done, total): (u64, u64)) {
+        let Cleared(bar) = &self.0;
+        bar.set_length(total);
+        bar.set_position(done);
     }
 }
 
