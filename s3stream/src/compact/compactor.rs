@@ -35,7 +35,7 @@ use crate::upload::store::ObjectStorer;
 use super::job::{Outcome, commit_bytes};
 use super::keys::due::{KeyJob, KeyPasses, Look, Owners, forget};
 use super::pace::Pace;
-use super::plan::{Job, Limits, plan};
+use super::plan::{Job, LeftAlone, Limits, SplitLimits, plan};
 use super::read::objects_of;
 use super::steps::Steps;
 
@@ -53,6 +53,8 @@ pub(crate) struct Compactor {
     bad: Mutex<BTreeSet<ObjectId>>,
     /// Those, and objects that turned out not to be worth joining.
     not_joined: Mutex<BTreeSet<ObjectId>>,
+    /// Sets that turned out not to be worth a split.
+    not_split: Mutex<BTreeSet<ObjectId>>,
     /// Held by whoever makes a step.
     step: tokio::sync::Mutex<()>,
 }
@@ -87,6 +89,7 @@ impl Compactor {
             passes: KeyPasses::default(),
             bad: Mutex::default(),
             not_joined: Mutex::default(),
+            not_split: Mutex::default(),
             step: tokio::sync::Mutex::default(),
         }
     }
@@ -104,24 +107,39 @@ impl Compactor {
     }
 
     fn next_join(&self) -> Option<Job> {
-        let overhead = commit_bytes(0) + OBJECT_COMMIT_BYTES;
-        let limits = Limits {
-            objects_min: self.steps.config.objects_min,
-            growth_min: self.steps.config.growth_min,
-            object_bytes: self.steps.object_bytes(),
-            // Rows are in memory three times: as an index, to be read, and of a run.
-            index_bytes: self.steps.config.step_bytes / 4,
-            sets_max: self.steps.sets_max(),
-            sources_max: (self.steps.commit_room() - overhead) / SOURCE_SIZE,
-        };
+        let limits = self.limits();
         // Planned on a copy, which costs little: commits do not wait for a plan.
         let state = self.steps.metadata.read(MetaState::clone);
-        plan(
-            &state,
-            self.steps.storer.node,
-            &limits,
-            &self.not_joined.lock(),
-        )
+        let (not_joined, not_split) = (self.not_joined.lock(), self.not_split.lock());
+        let left = LeftAlone {
+            not_joined: &not_joined,
+            not_split: &not_split,
+        };
+        plan(&state, self.steps.storer.node, &limits, left)
+    }
+
+    fn limits(&self) -> Limits {
+        let config = &self.steps.config;
+        let overhead = commit_bytes(0) + OBJECT_COMMIT_BYTES;
+        let sources_max = (self.steps.commit_room() - overhead) / SOURCE_SIZE;
+        // Rows are in memory three times: as an index, to be read, and of a run.
+        let index_bytes = config.step_bytes / 4;
+        let sets = config.step_bytes / config.split_read_bytes_min;
+        let split = SplitLimits {
+            window_bytes: config.split_window_bytes,
+            index_bytes,
+            sets_max: usize::try_from(sets).map_or(sources_max, |sets| sets.min(sources_max)),
+            stream_bytes: self.steps.stream_object_bytes * config.split_percent / 100,
+        };
+        Limits {
+            objects_min: config.objects_min,
+            growth_min: config.growth_min,
+            object_bytes: self.steps.object_bytes(),
+            index_bytes,
+            sets_max: self.steps.sets_max(),
+            sources_max,
+            split,
+        }
     }
 
     /// A mark that cannot be read is told once, and its stream left alone.
@@ -183,10 +201,17 @@ impl Compactor {
                 self.not_joined.lock().extend(objects);
                 Ok(())
             }
+            Ok(Outcome::NotSplit) => {
+                let mut not_split = self.not_split.lock();
+                not_split.retain(|id| is_live(&self.steps.metadata, *id));
+                not_split.extend(objects);
+                Ok(())
+            }
             Err(err @ (TierError::Corrupt { .. } | TierError::Unsupported { .. })) => {
                 tracing::error!(%err, "objects are not compacted");
-                self.not_joined.lock().extend(&objects);
-                self.bad.lock().extend(objects);
+                let bad = blamed(&err, objects);
+                self.not_joined.lock().extend(&bad);
+                self.bad.lock().extend(bad);
                 Err(err)
             }
             Err(err) => Err(err),
@@ -215,14 +240,7 @@ impl Compactor {
         sometimes!("s3stream: object gone under a compactor");
         self.steps.metadata.refresh().await?;
         let id = ObjectId::from_key(object);
-        let is_live = |id| {
-            self.steps.metadata.read(|state| {
-                state
-                    .object(id)
-                    .is_some_and(|known| known.died_seq.is_none())
-            })
-        };
-        let Some(id) = id.filter(|id| is_live(*id)) else {
+        let Some(id) = id.filter(|id| is_live(&self.steps.metadata, *id)) else {
             return Ok(());
         };
         self.not_joined.lock().insert(id);
@@ -274,6 +292,26 @@ impl Compactor {
         let wait = Duration::from_millis(u64::try_from(wait_ms).unwrap_or(0));
         select(changed, env.sleep(wait)).await;
     }
+}
+
+/// The source that is damaged; all of them if the error names none.
+fn blamed(err: &TierError, sources: BTreeSet<ObjectId>) -> BTreeSet<ObjectId> {
+    let named = match err {
+        TierError::Corrupt { object, .. } | TierError::Unsupported { object, .. } => {
+            ObjectId::from_key(object)
+        }
+        _ => None,
+    };
+    match named.filter(|id| sources.contains(id)) {
+        Some(id) => BTreeSet::from([id]),
+        None => sources,
+    }
+}
+
+/// Whether something still needs the object.
+fn is_live(metadata: &Metadata, id: ObjectId) -> bool {
+    let died_seq = |state: &MetaState| state.object(id).map(|object| object.died_seq);
+    metadata.read(died_seq) == Some(None)
 }
 
 /// Whether this process can commit nothing any more.

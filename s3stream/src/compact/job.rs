@@ -1,7 +1,8 @@
 //! One step of compaction: read, merge, send, prove, commit.
 //!
 //! *Owns*: the order of the parts, what goes to one object, what to one commit.
-//! *Does not own*: what is compacted (`plan`), reading and sending (`write`), the encoding (`merge`).
+//! *Does not own*: what is compacted (`plan`), reading and sending (`write`), the encoding (`merge`), the
+//! order of a split (`split`).
 //!
 //! Invariants
 //! 1. No state outside the metadata: what a crash or a stop cuts short are objects that nobody
@@ -22,6 +23,7 @@ use crate::entry::CommitReport;
 use crate::error::{MetaError, Rejection, TierError};
 use crate::meta::format::replace::{REPLACEMENT_SIZE, SOURCE_SIZE, TARGET_SIZE};
 use crate::meta::op::MetaOp;
+use crate::object_id::ObjectId;
 use crate::tail::Tail;
 use crate::upload::commits::commit;
 use crate::upload::plan::OBJECT_COMMIT_BYTES;
@@ -40,6 +42,8 @@ pub(crate) enum Outcome {
     MovedOn,
     /// It would have made no fewer objects than it takes.
     Fruitless,
+    /// Less than half of what the sets hold would reach objects of their streams.
+    NotSplit,
 }
 
 /// Bytes of a log entry that a run takes.
@@ -54,9 +58,12 @@ impl Steps {
         job: Job,
         tail: Option<&Weak<dyn Tail>>,
     ) -> Result<Outcome, TierError> {
-        let Some((feeds, runs)) = self.locate(job.runs, tail).await? else {
+        let Some((mut feeds, runs)) = self.locate(job.runs, tail).await? else {
             return Ok(Outcome::MovedOn);
         };
+        if job.splits {
+            return self.split(feeds, runs, tail).await;
+        }
         let groups = self.groups(&runs);
         // A large run of its own is worth an object, whatever it is made of; torn ones are not.
         let is_torn = |run: &Located| run.run.alone && run.num_bytes < self.stream_object_bytes;
@@ -65,24 +72,36 @@ impl Steps {
             sometimes!("s3stream: compaction would be fruitless");
             return Ok(Outcome::Fruitless);
         }
-        let Some(outputs) = self.write(feeds, runs, &groups, tail).await? else {
+        runs.iter().for_each(|run| run.want(&mut feeds));
+        let Some(outputs) = self.write(&mut feeds, runs, &groups, tail).await? else {
             return Ok(Outcome::MovedOn);
         };
         if mutant!(30) {
-            for output in &outputs {
-                self.delete_sources(output).await;
-            }
+            self.delete_sources(&sources_of(&outputs)).await;
         }
+        match self.commit_all(outputs).await? {
+            Some(_) => Ok(Outcome::Done),
+            None => Ok(Outcome::MovedOn),
+        }
+    }
+
+    /// Puts the outputs in the place of their sources; of how many runs. `None` if objects were condemned.
+    pub(super) async fn commit_all(
+        &self,
+        outputs: Vec<Output>,
+    ) -> Result<Option<usize>, TierError> {
+        let mut num_committed = 0;
         for outputs in self.commits(outputs) {
-            if self.commit(outputs).await?.is_none() {
-                return Ok(Outcome::MovedOn);
-            }
+            let Some(report) = self.commit(outputs).await? else {
+                return Ok(None);
+            };
+            num_committed += report.committed.len();
         }
-        Ok(Outcome::Done)
+        Ok(Some(num_committed))
     }
 
     /// Which runs share an object, by their places.
-    fn groups(&self, runs: &[Located]) -> Vec<Vec<usize>> {
+    pub(super) fn groups(&self, runs: &[Located]) -> Vec<Vec<usize>> {
         let room = self.commit_room() - OBJECT_COMMIT_BYTES;
         let mut groups = Vec::new();
         let (mut set, mut set_bytes, mut set_room) = (Vec::new(), 0, room);
@@ -178,13 +197,19 @@ impl Steps {
         }
     }
 
-    /// The seeded bug 30 alone.
-    async fn delete_sources(&self, output: &Output) {
-        let sources = output.replacements.iter().flat_map(|run| &run.sources);
+    /// The seeded bugs 30 and 118 alone: all others leave that to the deletion of what is dead.
+    pub(super) async fn delete_sources(&self, sources: &[ObjectId]) {
         for source in sources {
-            let key = source.object.key();
+            let key = source.key();
             let purpose = Purpose::Gc;
             let _outcome = self.storer.bucket.delete(purpose, &key).await;
         }
     }
+}
+
+/// The objects that something of is replaced.
+pub(super) fn sources_of(outputs: &[Output]) -> Vec<ObjectId> {
+    let runs = outputs.iter().flat_map(|output| &output.replacements);
+    let sources = runs.flat_map(|run| &run.sources);
+    sources.map(|source| source.object).collect()
 }

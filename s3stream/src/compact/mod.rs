@@ -12,6 +12,7 @@ mod pace;
 mod plan;
 mod prove;
 mod read;
+mod split;
 mod steps;
 mod sum;
 mod write;

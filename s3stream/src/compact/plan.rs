@@ -1,15 +1,18 @@
 //! Chooses what to compact next.
 //!
-//! *Owns*: which objects are joined. *Does not own*: how.
+//! *Owns*: which objects are joined. *Does not own*: how; which sets are split or wait (`split`).
 //!
 //! Invariants
 //! 1. It follows from the metadata alone: no request, no state of its own.
 //! 2. What is chosen is `growth_min` times as large as its largest object: a byte is written again
 //!    only for an object so much larger, so the work a byte makes is bounded.
 //! 3. Each step leaves fewer objects that this node references: it ends.
-//! 4. Sets that are joined are neighbours in time: a stream's ranges in them follow each other.
+//! 4. Sets that are joined or split are neighbours in time: a stream's ranges in them follow each
+//!    other.
 //!
 //! *IO: none*
+
+mod split;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -19,6 +22,8 @@ use tidewater_types::{Epoch, NodeId, Offset, StreamId};
 
 use crate::meta::state::{MetaState, ObjectState, RangeState, SnapshotRef, StreamState};
 use crate::object_id::{ObjectId, ObjectKind};
+
+pub(crate) use split::SplitLimits;
 
 /// Contiguous ranges of a stream that become one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +43,8 @@ pub(crate) struct Run {
 pub(crate) struct Job {
     /// Ascending by stream.
     pub(crate) runs: Vec<Run>,
+    /// Whether the sets they are in are split into objects of their streams.
+    pub(crate) splits: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -53,6 +60,15 @@ pub(crate) struct Limits {
     pub(crate) sets_max: usize,
     /// Sources of a run: they must fit a log entry.
     pub(crate) sources_max: usize,
+    pub(crate) split: SplitLimits,
+}
+
+/// Objects that are left alone.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LeftAlone<'a> {
+    pub(crate) not_joined: &'a BTreeSet<ObjectId>,
+    /// Sets that turned out to hold too little of too many streams; they are joined all the same.
+    pub(crate) not_split: &'a BTreeSet<ObjectId>,
 }
 
 /// What an object adds to a step, in bytes.
@@ -60,6 +76,7 @@ pub(crate) struct Limits {
 struct Weight {
     size: u64,
     index: u64,
+    num_references: u64,
 }
 
 impl From<&ObjectState> for Weight {
@@ -67,17 +84,17 @@ impl From<&ObjectState> for Weight {
         Self {
             size: object.size,
             index: object.size.saturating_sub(object.index_position),
+            num_references: object.num_references,
         }
     }
 }
 
-/// The next step for the streams of `node`; `None` if nothing is to be done. Objects in `bad`
-/// are left alone.
+/// The next step for the streams of `node`; `None` if nothing is to be done.
 pub(crate) fn plan(
     state: &MetaState,
     node: NodeId,
     limits: &Limits,
-    bad: &BTreeSet<ObjectId>,
+    left: LeftAlone<'_>,
 ) -> Option<Job> {
     let owned = || {
         let streams = state.streams();
@@ -85,7 +102,7 @@ pub(crate) fn plan(
     };
     let weight = |id: ObjectId, kind: ObjectKind| {
         let object = state.object(id).filter(|object| object.kind == kind)?;
-        (!bad.contains(&id)).then(|| Weight::from(object))
+        (!left.not_joined.contains(&id)).then(|| Weight::from(object))
     };
     let mut sets = InOrder::default();
     for (id, stream) in owned() {
@@ -95,8 +112,10 @@ pub(crate) fn plan(
         };
         let own: Vec<_> = of_kind(ObjectKind::Stream).map(|(_, own)| own).collect();
         if let Some(window) = window(&own, limits.sources_max, limits) {
-            let runs = vec![run_of(id, stream, window)];
-            return Some(Job { runs });
+            return Some(Job {
+                runs: vec![run_of(id, stream, window)],
+                splits: false,
+            });
         }
         let is_set = |id: &ObjectId| {
             let object = state.object(*id);
@@ -104,13 +123,28 @@ pub(crate) fn plan(
         };
         sets.add(of_kind(ObjectKind::StreamSet).filter(|(id, _)| is_set(id)));
     }
-    let (ids, weights): (Vec<_>, Vec<_>) = sets.all().unzip();
-    let num_max = limits.sets_max.min(limits.sources_max);
-    let window = window(&weights, num_max, limits)?;
+    let (ids, mut weights): (Vec<_>, Vec<_>) = sets.all().unzip();
+    let splittable = |(id, weight): (&ObjectId, &Option<Weight>)| {
+        weight.filter(|_| !left.not_split.contains(id))
+    };
+    let candidates: Vec<_> = ids.iter().zip(&weights).map(splittable).collect();
+    let choice = split::choose(&candidates, &limits.split, |window| {
+        split::is_worth(owned(), &ids[window.clone()], &candidates[window], limits)
+    });
+    let (window, splits) = match choice {
+        split::Choice::Split(window) => (window, true),
+        split::Choice::Wait(waits) => {
+            // One that waits parts those on its sides.
+            waits.into_iter().for_each(|place| weights[place] = None);
+            let num_max = limits.sets_max.min(limits.sources_max);
+            (window(&weights, num_max, limits)?, false)
+        }
+    };
     let chosen = ids[window].iter().copied().collect();
-    let mut job = Job::default();
+    let runs = Vec::new();
+    let mut job = Job { runs, splits };
     for (id, stream) in owned() {
-        runs(id, stream, &chosen, &mut job.runs);
+        self::runs(id, stream, &chosen, &mut job.runs);
     }
     Some(job)
 }

@@ -218,6 +218,28 @@ impl<'a> Feed<'a> {
         self.wanted.extend(rows);
     }
 
+    /// Bytes that one request reads from now on.
+    pub(crate) fn set_read_bytes(&mut self, read_bytes: u64) {
+        self.open.read_bytes = read_bytes;
+    }
+
+    /// Reads all that is wanted, if it is in the store alone; and the bytes requested.
+    pub(crate) async fn fill(&mut self) -> Result<u64, TierError> {
+        let mut requested = 0;
+        while self.open.whole.is_none() && !self.wanted.is_empty() {
+            requested += self.read_more().await?;
+        }
+        Ok(requested)
+    }
+
+    /// Reads as many of the wanted blocks as one request brings, and the bytes requested.
+    async fn read_more(&mut self) -> Result<u64, TierError> {
+        let (pieces, num_bytes) = self.open.read(self.wanted.make_contiguous()).await?;
+        let rows = self.wanted.drain(..pieces.len());
+        self.read.extend(rows.zip(pieces));
+        Ok(num_bytes)
+    }
+
     /// Whether the next block is still in the store alone.
     pub(crate) fn is_unread(&self) -> bool {
         self.read.is_empty() && self.open.whole.is_none()
@@ -232,10 +254,7 @@ impl<'a> Feed<'a> {
     pub(crate) async fn next(&mut self, row: &IndexRow) -> Result<(Piece, u64), TierError> {
         let mut requested = 0;
         if self.read.is_empty() {
-            let (pieces, num_bytes) = self.open.read(self.wanted.make_contiguous()).await?;
-            requested = num_bytes;
-            let rows: Vec<_> = self.wanted.drain(..pieces.len()).collect();
-            self.read.extend(rows.into_iter().zip(pieces));
+            requested = self.read_more().await?;
         }
         let (found, piece) = self
             .read

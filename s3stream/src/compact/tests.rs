@@ -20,6 +20,7 @@ use super::merge::{Merge, holds};
 use super::sum::sum;
 
 mod large;
+mod split;
 
 fn config() -> TierConfig {
     TierConfig {
@@ -30,6 +31,7 @@ fn config() -> TierConfig {
             copy_bytes: 0,
             object_bytes: 16 << 10,
             read_bytes: 4 << 10,
+            split_window_bytes: 0,
             ..CompactConfig::default()
         },
         ..small_config()

@@ -6,7 +6,8 @@
 //! Invariants
 //! 1. In memory are the indices of the sources, the blocks of one request of each, and what was not
 //!    sent yet of two objects, however large sources and objects are.
-//! 2. Each source is read from front to back, once.
+//! 2. Each source is read from front to back, once; a split reads once what becomes objects of streams,
+//!    and once more what is left.
 //! 3. A step that ends without its objects gives up what it sent of them.
 //!
 //! *IO: none* (requests go through the bucket port)
@@ -46,6 +47,29 @@ pub(super) struct Located {
     state: Option<(SnapshotRef, IndexRow)>,
 }
 
+impl Located {
+    /// Says to the feeds that everything of it will be asked for next.
+    pub(super) fn want(&self, feeds: &mut Feeds<'_>) {
+        let feed = |object, feeds: &mut Feeds<'_>, rows: &[IndexRow]| {
+            let feed = feeds.get_mut(object).expect("opened for its run");
+            feed.want(rows);
+        };
+        for (object, rows) in &self.blocks {
+            feed(object, feeds, rows);
+        }
+        if let Some((old, row)) = &self.state {
+            feed(&old.object, feeds, &[*row]);
+        }
+    }
+
+    /// The most bytes of it that lie in one source.
+    pub(super) fn stretch_bytes_max(&self) -> u64 {
+        let rows = self.blocks.iter().map(|(_, rows)| rows);
+        let sizes = rows.map(|rows| rows.iter().map(|row| u64::from(row.size)).sum());
+        sizes.max().unwrap_or(0)
+    }
+}
+
 /// An object in the making.
 struct Writing {
     merge: Merge,
@@ -75,25 +99,21 @@ impl Steps {
             }
             feeds.insert(id, Feed::new(open));
         }
-        let located: Result<Vec<_>, _> = runs
-            .into_iter()
-            .map(|run| located(run, &mut feeds))
-            .collect();
+        let located: Result<Vec<_>, _> = runs.into_iter().map(|run| located(run, &feeds)).collect();
         Ok(Some((feeds, located?)))
     }
 
-    /// Writes an object of each group of runs, and proves it; `None` if one of them is not there.
+    /// Writes an object of each group of runs, all of which are wanted of the feeds, and proves it; `None`
+    /// if one of them is not there.
     pub(super) async fn write(
         &self,
-        mut feeds: Feeds<'_>,
+        feeds: &mut Feeds<'_>,
         runs: Vec<Located>,
         groups: &[Vec<usize>],
         tail: Option<&Weak<dyn Tail>>,
     ) -> Result<Option<Vec<Output>>, TierError> {
         let mut open = BTreeMap::new();
-        let done = self
-            .write_into(&mut open, &mut feeds, runs, groups, tail)
-            .await;
+        let done = self.write_into(&mut open, feeds, runs, groups, tail).await;
         for (_, unfinished) in open {
             unfinished.growing.abort().await;
         }
@@ -116,11 +136,15 @@ impl Steps {
                 sizes[group] += runs[*run].num_bytes;
             }
         }
+        // Beside a set in the making there is no room for more than a part of another object.
+        let has_set = groups.iter().any(|members| members.len() > 1);
         let mut outputs = Vec::with_capacity(groups.len());
         for (run, group) in runs.into_iter().zip(group_of) {
             let num_runs = groups[group].len();
-            let num_sources = run.blocks.len();
-            let begin = || self.begin(num_runs, num_sources, sizes[group]);
+            let begin = || match has_set || !self.goes_whole(&run) {
+                true => self.begin(num_runs, run.blocks.len(), sizes[group]),
+                false => self.begin_whole(),
+            };
             let writing = open.entry(group).or_insert_with(begin);
             self.copy(&run, feeds, writing, tail).await?;
             writing.runs.push((run.run, run.expected));
@@ -158,6 +182,28 @@ impl Steps {
             merge: Merge::new(builder, self.storer.block_bytes),
             growing: self.storer.grow(&id, num_bytes, num_copies),
             runs: Vec::with_capacity(num_runs),
+        }
+    }
+
+    /// Whether an object of the run alone is sent with one request: parts would cost more, and the store
+    /// copies nothing of it. In memory it takes no more than two parts.
+    fn goes_whole(&self, run: &Located) -> bool {
+        run.num_bytes <= 2 * self.storer.upload.part_bytes as u64 && !self.is_copied(run)
+    }
+
+    /// Whether the store can copy something of the run.
+    pub(super) fn is_copied(&self, run: &Located) -> bool {
+        let least = self.storer.copy_bytes_min();
+        self.config.copy_bytes > 0 && least.is_some_and(|least| run.stretch_bytes_max() >= least)
+    }
+
+    fn begin_whole(&self) -> Writing {
+        let id = self.storer.next_id();
+        let builder = ObjectBuilder::new(id, ObjectKind::Stream);
+        Writing {
+            merge: Merge::new(builder, self.storer.block_bytes),
+            growing: self.storer.grow_whole(&id),
+            runs: Vec::with_capacity(1),
         }
     }
 
@@ -258,21 +304,19 @@ impl Steps {
     }
 }
 
-/// Where everything of the run is; says to the feeds that it will be asked for.
-fn located(run: Run, feeds: &mut Feeds<'_>) -> Result<Located, TierError> {
+/// Where everything of the run is.
+fn located(run: Run, feeds: &Feeds<'_>) -> Result<Located, TierError> {
     let mut blocks = Vec::with_capacity(run.sources.len());
     for (start, range) in &run.sources {
-        let feed = feeds.get_mut(&range.object).expect("opened for its run");
+        let feed = feeds.get(&range.object).expect("opened for its run");
         let rows = feed.object().rows(run.stream, *start, range)?;
-        feed.want(&rows);
         blocks.push((range.object, rows));
     }
     let state = match run.snapshot {
         None => None,
         Some(old) => {
-            let feed = feeds.get_mut(&old.object).expect("it lies in a source");
+            let feed = feeds.get(&old.object).expect("it lies in a source");
             let row = feed.object().state_row(run.stream, &old)?;
-            feed.want(&[row]);
             Some((old, row))
         }
     };

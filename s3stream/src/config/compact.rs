@@ -49,6 +49,27 @@ pub struct CompactConfig {
     pub copy_bytes: u64,
     /// Bytes that one request reads. Default 8 MiB; 1 KiB to 1 GiB.
     pub read_bytes: u64,
+    /// Most bytes of stream-set objects that wait to be split into objects of their streams, and are
+    /// split together; 0: none is, sets are only joined. Default 16 GiB; 0, or 1 KiB to 1 TiB.
+    ///
+    /// Waiting saves that a byte is joined and written again before it reaches the object of its
+    /// stream. A stream of which these hold less than `stream_object_bytes` does not get there by one
+    /// pass: at 8 MiB those are more than 2,048 streams.
+    pub split_window_bytes: u64,
+    /// Bytes that a request of a split reads, on average, at least. Default 256 KiB; 1 B to 1 GiB.
+    ///
+    /// `step_bytes` divided by it are the sets that are split together. A mebibyte costs four requests then,
+    /// in price a third of one that writes; with less, more streams are reached by one pass.
+    pub split_read_bytes_min: u64,
+    /// Sets are split once a stream has so much in them on average, in percent of
+    /// `stream_object_bytes`. Default 112; 100 to 1,000.
+    ///
+    /// Streams are not exactly even: at 100 half of them would have a little too little.
+    pub split_percent: u64,
+    /// A split commits whenever it has written so many bytes. Default 256 MiB; 1 B to 1 TiB.
+    ///
+    /// It is what a crash makes be written again, and a commit is one request.
+    pub split_commit_bytes: u64,
     /// Memory for the newest record of each key while a stream is compacted by key, in bytes: 24 a
     /// key, of which nine in ten are used. Default 32 MiB, for 1.2 million keys; 48 B to 64 GiB.
     ///
@@ -96,6 +117,10 @@ impl Default for CompactConfig {
             step_bytes: 16 << 20,
             copy_bytes: 256 << 20,
             read_bytes: 8 << 20,
+            split_window_bytes: 16 << 30,
+            split_read_bytes_min: 256 << 10,
+            split_percent: 112,
+            split_commit_bytes: 256 << 20,
             key_map_bytes: 32 << 20,
             key_records_min: 10_000,
             rate: 256 << 20,
@@ -144,6 +169,7 @@ impl CompactConfig {
             "compact.read_bytes",
             "1 KiB to 1 GiB",
         )?;
+        self.validate_split()?;
         check(
             (48..=64 << 30).contains(&self.key_map_bytes),
             "compact.key_map_bytes",
@@ -174,6 +200,29 @@ impl CompactConfig {
             (1..=1_000_000).contains(&self.orphan_objects),
             "compact.orphan_objects",
             "1 to 1,000,000",
+        )
+    }
+
+    fn validate_split(&self) -> Result<(), ConfigError> {
+        check(
+            self.split_window_bytes == 0 || (1 << 10..=1 << 40).contains(&self.split_window_bytes),
+            "compact.split_window_bytes",
+            "0, or 1 KiB to 1 TiB",
+        )?;
+        check(
+            (1..=1 << 30).contains(&self.split_read_bytes_min),
+            "compact.split_read_bytes_min",
+            "1 B to 1 GiB",
+        )?;
+        check(
+            (100..=1_000).contains(&self.split_percent),
+            "compact.split_percent",
+            "100 to 1,000",
+        )?;
+        check(
+            (1..=1 << 40).contains(&self.split_commit_bytes),
+            "compact.split_commit_bytes",
+            "1 B to 1 TiB",
         )
     }
 }

@@ -74,6 +74,20 @@ impl ObjectStorer {
         }
     }
 
+    /// For an object that is sent whole, however large it is.
+    pub(crate) fn grow_whole(&self, id: &ObjectId) -> Growing {
+        Growing {
+            sender: None,
+            ..self.grow(id, 0, 0)
+        }
+    }
+
+    /// Least bytes that the store copies, if it copies.
+    pub(crate) fn copy_bytes_min(&self) -> Option<u64> {
+        let limits = self.bucket.multipart()?;
+        (!self.copies.are_given_up()).then_some(limits.part_bytes_min)
+    }
+
     /// Whether an object of about `size_max` bytes can be sent while it is made.
     pub(crate) fn sends_parts(&self, size_max: u64) -> bool {
         self.part_sender()
