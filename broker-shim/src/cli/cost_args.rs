@@ -13,7 +13,7 @@ use clap::parser::ValueSource;
 use tidewater_stream_store::TierConfig;
 
 use crate::config::{MEMORY_DEFAULT, Memory};
-use crate::cost::{Job, Numbers, Prices, Workload, mib};
+use crate::cost::{Job, MONTH_S, Numbers, Prices, Workload, mib};
 use crate::exit::{Code, Exit};
 use crate::stats::Target;
 
@@ -75,6 +75,11 @@ pub(super) struct CostArgs {
     #[arg(long, value_name = "MIB", help_heading = "A workload")]
     upload_mib: Option<f64>,
 
+    /// Only the first minutes of it, from an empty cluster on, with all that follows from them, told as if
+    /// it went on like that for a month: compaction takes hours until it is even. [default: a month]
+    #[arg(long, value_name = "MIN", help_heading = "A workload")]
+    minutes: Option<f64>,
+
     /// Ask the broker at this address for its counters.
     #[arg(long, value_name = "HOST:PORT", help_heading = "A broker")]
     bootstrap: Option<String>,
@@ -113,7 +118,7 @@ pub(super) struct CostArgs {
     json: bool,
 }
 
-const OF_A_WORKLOAD: [&str; 9] = [
+const OF_A_WORKLOAD: [&str; 10] = [
     "fan_out",
     "cold_reads",
     "retention",
@@ -123,6 +128,7 @@ const OF_A_WORKLOAD: [&str; 9] = [
     "put_ms",
     "upload_interval_ms",
     "upload_mib",
+    "minutes",
 ];
 
 /// The cost that the command line asks for. `read` gives the text of a file, `target` the broker.
@@ -176,6 +182,7 @@ fn described(matches: &ArgMatches, mib_in: f64) -> Result<Numbers, Exit> {
         .is_some_and(|wal| wal == "object");
     let put_ms = number("put_ms", 30.0, 0.1..=60_000.0)?;
     let workload = Workload {
+        seconds: number("minutes", MONTH_S / 60.0, 0.01..=1e6)? * 60.0,
         bytes_in_per_s: mib(mib_in),
         cold_bytes_per_s: mib(mib_in) * cold,
         retention_s: number("retention", 168.0, 0.0..=1e6)? * 3_600.0,
@@ -183,7 +190,8 @@ fn described(matches: &ArgMatches, mib_in: f64) -> Result<Numbers, Exit> {
         batch_bytes: number("batch_kib", 16.0, 0.01..=1e6)? * 1_024.0,
         object_wal_put_ms: is_object.then_some(put_ms),
     };
-    let defaults = TierConfig::default();
+    // As `serve` does without settings.
+    let (defaults, memory) = (TierConfig::default(), Memory::of(MEMORY_DEFAULT));
     let age = number(
         "upload_interval_ms",
         defaults.upload_age.as_millis() as f64,
@@ -191,14 +199,16 @@ fn described(matches: &ArgMatches, mib_in: f64) -> Result<Numbers, Exit> {
     )?;
     let size = number(
         "upload_mib",
-        Memory::of(MEMORY_DEFAULT).upload_bytes() as f64 / mib(1.0),
+        memory.upload_bytes() as f64 / mib(1.0),
         0.001..=1_024.0,
     )?;
-    let tier = TierConfig {
+    let mut tier = TierConfig {
         upload_age: Duration::from_secs_f64(age / 1_000.0),
         upload_bytes: mib(size) as u64,
         ..defaults
     };
+    tier.compact.step_bytes = memory.step_bytes();
+    tier.upload.part_bytes = memory.part_bytes();
     Ok(Numbers::Described(workload, Box::new(tier)))
 }
 

@@ -5,6 +5,7 @@
 //!
 //! *IO: driver* (reads files through `stats` and what it is given)
 
+mod compaction;
 mod model;
 mod prices;
 #[cfg(test)]
@@ -22,6 +23,7 @@ use crate::stats::{self, Target};
 
 pub(crate) use model::{Workload, mib};
 pub(crate) use prices::Prices;
+pub(crate) use usage::MONTH_S;
 use usage::Usage;
 
 /// Where the numbers come from.
@@ -57,8 +59,12 @@ pub(crate) fn run(
     job: &Job,
     read: &dyn Fn(&std::path::Path) -> Result<String, String>,
 ) -> Result<String, Exit> {
+    let mut compacted = None;
     let mut month = match &job.numbers {
-        Numbers::Described(workload, tier) => model::month(workload, tier),
+        Numbers::Described(workload, tier) => {
+            compacted = Some(model::compacted(workload, tier).for_a_month());
+            model::usage(workload, tier).for_a_month()
+        }
         Numbers::Broker(target) => {
             counted(&parse(&stats::run(target, true)?, "the broker")?, None)?
         }
@@ -75,10 +81,13 @@ pub(crate) fn run(
     if let Some(gib) = job.stored_gib {
         month.stored_bytes = gib * usage::GIB;
     }
+    // Counters know its requests and bytes, and not which commits and deletions are its.
+    let mut compacted = compacted.unwrap_or_else(|| month.of_purpose("compaction"));
+    compacted.stored_bytes = 0.0;
     Ok(if job.json {
-        format!("{}\n", text::as_json(&month, &job.prices))
+        format!("{}\n", text::as_json(&month, &compacted, &job.prices))
     } else {
-        text::as_text(&month, &job.prices)
+        text::as_text(&month, &compacted, &job.prices)
     })
 }
 

@@ -1,7 +1,8 @@
 //! What a described workload asks of a store.
 //!
-//! *Owns*: the arithmetic, from the engine's own settings.
-//! *Does not own*: prices; what the engine really does (the test beside this holds it against counters).
+//! *Owns*: the arithmetic of uploads, reads and the object WAL, from the engine's own settings.
+//! *Does not own*: compaction (`compaction.rs`), prices; what the engine really does (the test beside this
+//! holds it against counters).
 //!
 //! Invariants
 //! 1. Streams are written evenly; producers never pause. Both cost more than what is uneven.
@@ -10,7 +11,8 @@
 
 use tidewater_stream_store::{ObjectWalConfig, TierConfig};
 
-use super::usage::{MIB, MONTH_S, Usage};
+use super::compaction::{self, Objects, Rules};
+use super::usage::{MIB, Usage};
 
 /// Bytes around the entries of a stream in an upload: block header and index row.
 const BLOCK_BYTES: f64 = 128.0;
@@ -27,6 +29,8 @@ const WAL_ENTRY_BYTES: f64 = 160.0;
 /// A workload.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Workload {
+    /// How long it goes on, from an empty cluster; what follows from it later counts, too.
+    pub(crate) seconds: f64,
     /// Bytes of records a second, compressed as producers send them.
     pub(crate) bytes_in_per_s: f64,
     /// Bytes a second that consumers read which lag behind what memory holds. Readers at the tail
@@ -42,14 +46,9 @@ pub(crate) struct Workload {
     pub(crate) object_wal_put_ms: Option<f64>,
 }
 
-/// What it uses in a month.
-pub(crate) fn month(workload: &Workload, tier: &TierConfig) -> Usage {
-    let mut usage = Usage {
-        seconds: MONTH_S,
-        produced_bytes: workload.bytes_in_per_s * MONTH_S,
-        stored_bytes: workload.bytes_in_per_s * workload.retention_s,
-        ..Usage::default()
-    };
+/// What it uses while it goes on.
+pub(crate) fn usage(workload: &Workload, tier: &TierConfig) -> Usage {
+    let mut usage = compacted(workload, tier);
     if workload.bytes_in_per_s > 0.0 {
         let uploads = Uploads::of(workload, tier);
         uploads.add(workload, tier, &mut usage);
@@ -63,9 +62,24 @@ pub(crate) fn month(workload: &Workload, tier: &TierConfig) -> Usage {
     usage
 }
 
+/// Of that, what comes from compaction: its own requests, its commits, the deletion of what it makes.
+pub(crate) fn compacted(workload: &Workload, tier: &TierConfig) -> Usage {
+    let mut usage = Usage {
+        seconds: workload.seconds,
+        produced_bytes: workload.bytes_in_per_s * workload.seconds,
+        stored_bytes: workload.bytes_in_per_s * workload.retention_s,
+        ..Usage::default()
+    };
+    if workload.bytes_in_per_s > 0.0 && tier.compact.background {
+        let uploads = Uploads::of(workload, tier);
+        compaction::add(uploads.objects(workload), &Rules::of(tier), &mut usage);
+    }
+    usage
+}
+
 /// Uploads as they come one after the other.
 struct Uploads {
-    /// In a month.
+    /// While the workload goes on.
     count: f64,
     /// Payload bytes of one.
     bytes: f64,
@@ -75,6 +89,8 @@ struct Uploads {
     streams: f64,
     /// Objects in one.
     objects: f64,
+    /// Whether each stream has its own.
+    are_own: bool,
 }
 
 impl Uploads {
@@ -88,17 +104,35 @@ impl Uploads {
             .partitions
             .min((bytes / workload.batch_bytes).max(1.0));
         let stream_bytes = bytes / streams;
-        let objects = if stream_bytes >= tier.stream_object_bytes as f64 {
+        let are_own = stream_bytes >= tier.stream_object_bytes as f64;
+        let objects = if are_own {
             streams
         } else {
             (streams / tier.stream_set_streams as f64).ceil()
         };
         Self {
-            count: MONTH_S / period,
+            count: workload.seconds / period,
             bytes,
             stream_bytes,
             streams,
             objects,
+            are_own,
+        }
+    }
+
+    /// What compaction finds. Of streams that are not in each upload, as many objects as of the others.
+    fn objects(&self, workload: &Workload) -> Objects {
+        let lanes = match self.are_own {
+            true => self.streams,
+            false => self.objects,
+        };
+        let entries = self.stream_bytes / workload.batch_bytes;
+        Objects {
+            is_set: !self.are_own,
+            lanes,
+            per_lane: self.count * self.objects / lanes,
+            streams: self.streams / self.objects,
+            stream_bytes: self.stream_bytes + entries * ENTRY_BYTES,
         }
     }
 
@@ -108,7 +142,16 @@ impl Uploads {
         let overhead = blocks * BLOCK_BYTES
             + self.bytes / workload.batch_bytes * ENTRY_BYTES
             + self.objects * OBJECT_BYTES;
-        usage.add_requests("create", "upload", self.count * self.objects);
+        let sent = self.count * self.objects;
+        let size = (self.bytes + overhead) / self.objects;
+        if size >= tier.upload.multipart_bytes as f64 {
+            let parts = (size / tier.upload.part_bytes as f64).ceil();
+            for (op, requests) in [("start", 1.0), ("part", parts), ("complete", 1.0)] {
+                usage.add_requests(op, "upload", sent * requests);
+            }
+        } else {
+            usage.add_requests("create", "upload", sent);
+        }
         usage.add_bytes("out", "upload", self.count * (self.bytes + overhead));
         let [entry, object, range] = META_BYTES;
         let commit = entry + object * self.objects + range * self.streams;
@@ -121,7 +164,7 @@ impl Uploads {
     /// A read fetches a block, or all a stream has in an object if that is less, and for each object
     /// its index.
     fn add_reads(&self, workload: &Workload, tier: &TierConfig, usage: &mut Usage) {
-        let read = workload.cold_bytes_per_s * MONTH_S;
+        let read = workload.cold_bytes_per_s * workload.seconds;
         let block = self.stream_bytes.min(tier.block_bytes as f64);
         let index = self.streams / self.objects * BLOCK_BYTES / 2.0;
         let parts = read / self.stream_bytes;
@@ -137,11 +180,11 @@ fn object_wal(workload: &Workload, put_ms: f64, usage: &mut Usage) {
     let by_size = workload.bytes_in_per_s / wal.object_bytes_max as f64;
     // No more entries than batches that come.
     let batches = workload.bytes_in_per_s / workload.batch_bytes;
-    let entries = by_time.max(by_size).min(batches) * MONTH_S;
-    let frames = batches * MONTH_S * FRAME_BYTES;
+    let entries = by_time.max(by_size).min(batches) * workload.seconds;
+    let frames = batches * workload.seconds * FRAME_BYTES;
     usage.add_requests("create", "wal", entries);
     usage.add_requests("delete", "wal", entries);
-    let payload = workload.bytes_in_per_s * MONTH_S;
+    let payload = workload.bytes_in_per_s * workload.seconds;
     usage.add_bytes("out", "wal", payload + frames + entries * WAL_ENTRY_BYTES);
 }
 

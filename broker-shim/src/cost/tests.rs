@@ -11,6 +11,7 @@ use tidewater_stream_store::{
     AppendRequest, MemoryWalOpener, StoreConfig, Stream, StreamStore, TierConfig, TokioEnv,
 };
 
+use super::compaction::{self, Objects, Rules};
 use super::model::{self, Workload};
 use super::usage::Usage;
 use super::*;
@@ -68,6 +69,7 @@ async fn run(tier: TierConfig, partitions: usize, batches: usize, per_s: f64) ->
     }
     let seconds = began.elapsed().as_secs_f64();
     store.flush().await.unwrap();
+    quiet(&bucket).await;
     let mut usage = Usage::default();
     for (sign, counters) in [(1.0, bucket.counters()), (-1.0, before)] {
         for counter in counters {
@@ -86,6 +88,18 @@ async fn run(tier: TierConfig, partitions: usize, batches: usize, per_s: f64) ->
     }
 }
 
+/// Waits until compaction has nothing left to do: until nothing is asked of the bucket any more.
+async fn quiet(bucket: &Metered) {
+    let (mut known, mut since) = (bucket.counters(), Instant::now());
+    while since.elapsed() < Duration::from_secs(1) {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        let now = bucket.counters();
+        if now != known {
+            (known, since) = (now, Instant::now());
+        }
+    }
+}
+
 fn count(usage: &Usage, op: &str, purpose: &str) -> f64 {
     let of = usage
         .requests()
@@ -96,6 +110,7 @@ fn count(usage: &Usage, op: &str, purpose: &str) -> f64 {
 /// The counters of the run are what the model says, each within 20 %.
 fn assert_near(run: &Run, tier: &TierConfig, partitions: usize) {
     let workload = Workload {
+        seconds: run.seconds,
         bytes_in_per_s: run.produced / run.seconds,
         cold_bytes_per_s: 0.0,
         retention_s: 0.0,
@@ -103,11 +118,10 @@ fn assert_near(run: &Run, tier: &TierConfig, partitions: usize) {
         batch_bytes: BATCH as f64,
         object_wal_put_ms: None,
     };
-    let month = model::month(&workload, tier);
-    let share = run.produced / month.produced_bytes;
+    let said = model::usage(&workload, tier);
     for purpose in ["upload", "meta"] {
         let found = count(&run.usage, "create", purpose);
-        let said = count(&month, "create", purpose) * share;
+        let said = count(&said, "create", purpose);
         assert!(
             (0.8..1.25).contains(&(said / found)),
             "{purpose}: {said} for {found} PUTs"
@@ -119,7 +133,7 @@ fn assert_near(run: &Run, tier: &TierConfig, partitions: usize) {
             .filter(|row| (row.0, row.1) == ("out", "upload"));
         upload.map(|row| row.2).sum()
     };
-    let (found, said) = (out(&run.usage), out(&month) * share);
+    let (found, said) = (out(&run.usage), out(&said));
     assert!(
         (0.8..1.25).contains(&(said / found)),
         "{said} for {found} bytes"
@@ -151,8 +165,84 @@ async fn uploads_by_age_are_what_the_model_says() {
     assert_near(&run, &tier, 20);
 }
 
+/// What compaction asked for, from the uploads that there were: bytes within a quarter, and requests within
+/// a half, as a step may find more than it waited for.
+fn assert_compaction_near(run: &Run, tier: &TierConfig, partitions: usize) {
+    let uploads = count(&run.usage, "create", "upload");
+    let stream_bytes = run.produced / uploads / partitions as f64;
+    let uploaded = Objects {
+        is_set: true,
+        lanes: 1.0,
+        per_lane: uploads,
+        streams: partitions as f64,
+        stream_bytes,
+    };
+    let mut said = Usage::default();
+    compaction::add(uploaded, &Rules::of(tier), &mut said);
+    let writes = |usage: &Usage| -> f64 {
+        let ops = ["create", "start", "part", "complete"];
+        ops.map(|op| count(usage, op, "compaction")).iter().sum()
+    };
+    let bytes = |usage: &Usage, direction: &str| -> f64 {
+        let of = usage
+            .bytes()
+            .filter(|row| (row.0, row.1) == (direction, "compaction"));
+        of.map(|row| row.2).sum()
+    };
+    let gets = |usage: &Usage| count(usage, "get", "compaction");
+    let of = &run.usage;
+    for (what, off, found, said) in [
+        ("writes", 0.5, writes(of), writes(&said)),
+        ("reads", 0.5, gets(of), gets(&said)),
+        ("bytes out", 0.25, bytes(of, "out"), bytes(&said, "out")),
+        ("bytes in", 0.25, bytes(of, "in"), bytes(&said, "in")),
+    ] {
+        assert!(found > 0.0, "{what}");
+        let near = 1.0 - off..=1.0 / (1.0 - off);
+        assert!(
+            near.contains(&(said / found)),
+            "{what}: {said} for {found} of {uploads} uploads"
+        );
+    }
+}
+
+fn compacting(stream_object_bytes: u64, object_bytes: u64, split_window_bytes: u64) -> TierConfig {
+    let mut tier = TierConfig {
+        upload_bytes: 512 << 10,
+        upload_age: Duration::from_secs(3_600),
+        block_bytes: 32 << 10,
+        stream_object_bytes,
+        ..TierConfig::default()
+    };
+    tier.compact.step_bytes = 4 << 20;
+    tier.compact.object_bytes = object_bytes;
+    tier.compact.copy_bytes = 0;
+    tier.upload.part_bytes = 3 << 20;
+    tier.compact.pause = Duration::from_millis(10);
+    tier.compact.split_window_bytes = split_window_bytes;
+    tier.compact.split_read_bytes_min = 64 << 10;
+    tier
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compaction_that_splits_is_what_the_model_says() {
+    // 16 KiB of a stream in a set; five make 72 KiB and more.
+    let tier = compacting(64 << 10, 256 << 10, 1 << 30);
+    let run = run(tier.clone(), 32, 4_000, 2_000.0).await;
+    assert_compaction_near(&run, &tier, 32);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn compaction_that_joins_is_what_the_model_says() {
+    // Sixteen sets of 16 KiB of a stream each become one set, and the streams in it are too small.
+    let tier = compacting(1 << 20, 64 << 20, 0);
+    let run = run(tier.clone(), 32, 4_500, 2_000.0).await;
+    assert_compaction_near(&run, &tier, 32);
+}
+
 fn described(json: bool, mib_in: f64) -> String {
     let workload = Workload {
+        seconds: MONTH_S,
         bytes_in_per_s: mib(mib_in),
         cold_bytes_per_s: mib(mib_in / 10.0),
         retention_s: 86_400.0,
@@ -198,6 +288,23 @@ fn a_described_workload_is_priced_in_both_forms() {
         "{per_month}"
     );
     let text = described(false, 10.0);
+    assert!(text.contains("of it compaction"), "{text}");
+    let compaction = &value["compaction"];
+    assert!(
+        compaction["requests_per_gib"].as_f64().unwrap() > 0.0,
+        "{compaction}"
+    );
+    assert!(
+        (0.9..1.5).contains(&compaction["bytes_out_per_byte"].as_f64().unwrap()),
+        "{compaction}"
+    );
+    for store in stores {
+        let part = store["compaction"].as_f64().unwrap();
+        assert!(
+            (0.0..store["per_month"].as_f64().unwrap()).contains(&part),
+            "{store}"
+        );
+    }
     assert!(
         text.contains("Amazon S3 Standard") && text.contains("to be checked"),
         "{text}"

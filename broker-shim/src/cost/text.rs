@@ -12,8 +12,8 @@ use serde_json::{Value, json};
 use super::prices::Prices;
 use super::usage::{GIB, MONTH_S, Usage};
 
-/// One JSON object.
-pub(super) fn as_json(month: &Usage, stores: &[Prices]) -> Value {
+/// One JSON object. `compacted` is what of the month comes from compaction.
+pub(super) fn as_json(month: &Usage, compacted: &Usage, stores: &[Prices]) -> Value {
     let produced_gib = month.produced_bytes / GIB;
     let per_gib = |count: f64| (produced_gib > 0.0).then(|| count / produced_gib);
     let requests = month.requests().map(|(op, purpose, count)| {
@@ -33,6 +33,7 @@ pub(super) fn as_json(month: &Usage, stores: &[Prices]) -> Value {
             "store": store.name, "title": store.title, "region": store.region, "date": store.date,
             "source": store.source, "currency": store.currency, "requests": bill.requests,
             "transfer": bill.transfer, "storage": bill.storage, "per_month": bill.total(),
+            "compaction": store.bill(compacted).total(),
             "requests_per_gib": per_gib(bill.requests),
         })
     });
@@ -41,12 +42,17 @@ pub(super) fn as_json(month: &Usage, stores: &[Prices]) -> Value {
         "stored_gib": month.stored_bytes / GIB,
         "requests": requests.collect::<Vec<_>>(),
         "bytes": bytes.collect::<Vec<_>>(),
+        "compaction": {
+            "requests_per_gib": per_gib(compacted.num_requests()),
+            "bytes_out_per_byte": per_gib(compacted.bytes_out() / GIB),
+            "bytes_in_per_byte": per_gib(compacted.bytes_in() / GIB),
+        },
         "stores": bills.collect::<Vec<_>>(),
     })
 }
 
 /// Tables for people.
-pub(super) fn as_text(month: &Usage, stores: &[Prices]) -> String {
+pub(super) fn as_text(month: &Usage, compacted: &Usage, stores: &[Prices]) -> String {
     let produced_gib = month.produced_bytes / GIB;
     let mut text = String::new();
     let _ = writeln!(
@@ -69,17 +75,27 @@ pub(super) fn as_text(month: &Usage, stores: &[Prices]) -> String {
             "{direction:<10} {purpose:<10} {gib:>12.1} {per_byte:>8}"
         );
     }
-    text.push_str("\nstore                          requests   transfer    storage    a month\n");
+    let _ = writeln!(
+        text,
+        "\ncompaction {} requests a GiB of these, {} bytes sent and {} read for a byte produced",
+        per_gib(compacted.num_requests(), produced_gib),
+        per_gib(compacted.bytes_out() / GIB, produced_gib),
+        per_gib(compacted.bytes_in() / GIB, produced_gib)
+    );
+    text.push_str(
+        "\nstore                          requests   transfer    storage    a month of it compaction\n",
+    );
     for store in stores {
         let bill = store.bill(month);
         let _ = writeln!(
             text,
-            "{:<28} {:>10.2} {:>10.2} {:>10.2} {:>10.2} {}",
+            "{:<28} {:>10.2} {:>10.2} {:>10.2} {:>10.2} {:>16.2} {}",
             store.title,
             bill.requests,
             bill.transfer,
             bill.storage,
             bill.total(),
+            store.bill(compacted).total(),
             store.currency
         );
     }

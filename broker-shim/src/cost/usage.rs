@@ -58,10 +58,24 @@ impl Usage {
         out.map(|(.., bytes)| bytes).sum()
     }
 
+    /// All requests.
+    pub(crate) fn num_requests(&self) -> f64 {
+        self.requests().map(|(.., count)| count).sum()
+    }
+
     /// Bytes read from the store.
     pub(crate) fn bytes_in(&self) -> f64 {
         let within = self.bytes().filter(|(direction, ..)| *direction == "in");
         within.map(|(.., bytes)| bytes).sum()
+    }
+
+    /// What of it is for one purpose; no space.
+    pub(crate) fn of_purpose(&self, purpose: &str) -> Self {
+        let mut of = self.clone();
+        of.requests.retain(|(_, found), _| found == purpose);
+        of.bytes.retain(|(_, found), _| found == purpose);
+        of.stored_bytes = 0.0;
+        of
     }
 
     /// The same use going on for a month.
