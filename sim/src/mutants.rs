@@ -222,6 +222,10 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     compaction(33, "no delayed delete: a reader gets 404"),
     compaction(109, "copies of a wrong place are believed"),
     compaction(110, "objects are committed in the order in which they end"),
+    compaction(
+        118,
+        "sets are deleted when the first of their streams are split off",
+    ),
     keys(92, "a full map drops the newest value of a key"),
     keys(93, "deletion dropped before its time"),
     keys(94, "a reader stops at a hole"),

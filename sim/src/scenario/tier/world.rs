@@ -130,6 +130,7 @@ impl World {
         let num_streams = plan.streams + if more { 6 } else { 1 };
         let keys = Keys::draw(plan, &mut config, num_streams);
         configure_reads(&mut config, &mut Rng::new(plan.seed, "tier: reads"));
+        configure_splits(&mut config, &mut Rng::new(plan.seed, "tier: splits"));
         let model = Model {
             streams: BTreeMap::new(),
             rng,
@@ -338,4 +339,12 @@ fn configure_reads(config: &mut TierConfig, rng: &mut Rng) {
     config.read.request_bytes_max = 4 << 10;
     config.read.ahead_percent = [0, 10, 50][rng.index(3)];
     config.pace.catch_up_parallel = [1, 2, 32][rng.index(3)];
+}
+
+/// Sets that are split after few uploads, in one commit or many, or that are only joined.
+fn configure_splits(config: &mut TierConfig, rng: &mut Rng) {
+    config.compact.split_window_bytes = [0, 16 << 10, 1 << 20][rng.index(3)];
+    config.compact.split_read_bytes_min = [64, 512][rng.index(2)];
+    config.compact.split_percent = 100;
+    config.compact.split_commit_bytes = [1, 4 << 10, 1 << 20][rng.index(3)];
 }
