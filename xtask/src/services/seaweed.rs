@@ -273,11 +273,7 @@ fn succeed(command: &mut Command) -> Result<(), String> {
     Err(format!("{shown}: {}: {said}", output.status))
 }
 
-fn launch(
-    weed: &Path,
-    folder: PathBuf,
-    access_log: Option<SocketAddr>,
-) -> Result<Seaweed, String> {
+fn launch(weed: &Path, folder: PathBuf, access_log: Option<SocketAddr>) -> Result<Seaweed, String> {
     let failed = |what: &str, e: std::io::Error| format!("cannot {what} {}: {e}", folder.display());
     let _ = fs::remove_dir_all(&folder);
     fs::create_dir_all(folder.join("data")).map_err(|e| failed("create", e))?;
