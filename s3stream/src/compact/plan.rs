@@ -13,6 +13,7 @@
 //! *IO: none*
 
 mod split;
+mod weight;
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -20,10 +21,11 @@ use std::ops::Range;
 use rustc_hash::FxHashMap;
 use tidewater_types::{Epoch, NodeId, Offset, StreamId};
 
-use crate::meta::state::{MetaState, ObjectState, RangeState, SnapshotRef, StreamState};
+use crate::meta::state::{MetaState, RangeState, SnapshotRef, StreamState};
 use crate::object_id::{ObjectId, ObjectKind};
 
-pub(crate) use split::SplitLimits;
+use weight::Weight;
+pub(crate) use weight::{Limits, SplitLimits};
 
 /// Contiguous ranges of a stream that become one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,46 +49,12 @@ pub(crate) struct Job {
     pub(crate) splits: bool,
 }
 
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Limits {
-    pub(crate) objects_min: usize,
-    /// What is joined becomes so many times as large as the largest of it, at least.
-    pub(crate) growth_min: u64,
-    /// Bytes of an object that is written.
-    pub(crate) object_bytes: u64,
-    /// Bytes of the indices of a step, which are in memory.
-    pub(crate) index_bytes: u64,
-    /// Sets of a step: each is read beside the others.
-    pub(crate) sets_max: usize,
-    /// Sources of a run: they must fit a log entry.
-    pub(crate) sources_max: usize,
-    pub(crate) split: SplitLimits,
-}
-
 /// Objects that are left alone.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LeftAlone<'a> {
     pub(crate) not_joined: &'a BTreeSet<ObjectId>,
     /// Sets that turned out to hold too little of too many streams; they are joined all the same.
     pub(crate) not_split: &'a BTreeSet<ObjectId>,
-}
-
-/// What an object adds to a step, in bytes.
-#[derive(Clone, Copy, Debug)]
-struct Weight {
-    size: u64,
-    index: u64,
-    num_references: u64,
-}
-
-impl From<&ObjectState> for Weight {
-    fn from(object: &ObjectState) -> Self {
-        Self {
-            size: object.size,
-            index: object.size.saturating_sub(object.index_position),
-            num_references: object.num_references,
-        }
-    }
 }
 
 /// The next step for the streams of `node`; `None` if nothing is to be done.

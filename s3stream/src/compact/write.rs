@@ -188,7 +188,7 @@ impl Steps {
     /// Whether an object of the run alone is sent with one request: parts would cost more, and the store
     /// copies nothing of it. In memory it takes no more than two parts.
     fn goes_whole(&self, run: &Located) -> bool {
-        run.num_bytes <= 2 * self.storer.upload.part_bytes as u64 && !self.is_copied(run)
+        run.num_bytes <= 2 * self.storer.upload.part_bytes && !self.is_copied(run)
     }
 
     /// Whether the store can copy something of the run.

@@ -262,7 +262,6 @@ impl Bucket for Paced {
                 if wait.is_zero() {
                     return;
                 }
-                sometimes!("s3stream: the object wal waits for the limit");
                 self.shared.env.sleep(wait).await;
             }
         })

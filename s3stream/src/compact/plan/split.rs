@@ -19,19 +19,7 @@ use tidewater_types::StreamId;
 use crate::meta::state::StreamState;
 use crate::object_id::ObjectId;
 
-use super::{Limits, Weight};
-
-/// What the sets of a split may be.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct SplitLimits {
-    /// Bytes of all; 0: no set is split.
-    pub(crate) window_bytes: u64,
-    /// Bytes of their indices.
-    pub(crate) index_bytes: u64,
-    pub(crate) sets_max: usize,
-    /// Bytes that a stream must have in them.
-    pub(crate) stream_bytes: u64,
-}
+use super::weight::{Limits, SplitLimits, Weight};
 
 /// What becomes of sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
