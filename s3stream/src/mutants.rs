@@ -142,7 +142,6 @@ async fn mutant_107_applies_a_change_twice_that_it_read_beside() {
 fn compact_config() -> crate::TierConfig {
     let mut config = small_config();
     (config.compact.background, config.compact.objects_min) = (false, 2);
-    config.compact.split_window_bytes = 0;
     config
 }
 

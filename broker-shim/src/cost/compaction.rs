@@ -49,6 +49,8 @@ pub(super) struct Rules {
     pub(super) stream_object_bytes: f64,
     /// Most bytes of sets that wait to be split together; 0: none is.
     pub(super) split_window_bytes: f64,
+    /// Whether sets that were joined are split, too.
+    pub(super) split_joined: bool,
     /// Bytes that a request of a split reads, at least.
     pub(super) split_read_bytes_min: f64,
     /// Bytes of a stream that make a split worth it.
@@ -63,6 +65,8 @@ pub(super) struct Rules {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Objects {
     pub(super) is_set: bool,
+    /// Whether it was made of others.
+    pub(super) is_joined: bool,
     /// Objects that follow each other are of one lane: those of a stream, or of the streams that share
     /// a set.
     pub(super) lanes: f64,
@@ -139,6 +143,7 @@ impl Rules {
             block_bytes: tier.block_bytes as f64,
             stream_object_bytes: bytes(tier.stream_object_bytes),
             split_window_bytes: bytes(compact.split_window_bytes),
+            split_joined: compact.split_joined,
             split_read_bytes_min: bytes(compact.split_read_bytes_min),
             split_stream_bytes: bytes(tier.stream_object_bytes * compact.split_percent / 100),
             split_commit_bytes: bytes(compact.split_commit_bytes),
@@ -165,7 +170,9 @@ impl Rules {
             .ceil()
             .max(2.0);
         let sets_max = (self.step_bytes / self.split_read_bytes_min).floor();
-        let fits = enough <= sets_max
+        let may_split = self.split_joined || !sets.is_joined;
+        let fits = may_split
+            && enough <= sets_max
             && enough * sets.bytes(self) <= self.split_window_bytes
             && enough * sets.index_bytes(self) <= self.step_bytes / 4.0;
         fits.then_some(enough)
@@ -271,6 +278,7 @@ fn made(step: Step, objects: &Objects, rules: &Rules) -> Option<(f64, Objects)> 
         per_lane * objects.lanes,
         Objects {
             is_set: stays_a_set,
+            is_joined: true,
             lanes,
             per_lane,
             streams,

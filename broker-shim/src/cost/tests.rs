@@ -172,6 +172,7 @@ fn assert_compaction_near(run: &Run, tier: &TierConfig, partitions: usize) {
     let stream_bytes = run.produced / uploads / partitions as f64;
     let uploaded = Objects {
         is_set: true,
+        is_joined: false,
         lanes: 1.0,
         per_lane: uploads,
         streams: partitions as f64,

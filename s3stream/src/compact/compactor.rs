@@ -81,6 +81,7 @@ impl Compactor {
             config: config.compact.clone(),
             pace,
             stream_object_bytes: config.stream_object_bytes,
+            upload_bytes: config.upload_bytes,
             stream_set_streams: config.stream_set_streams,
         };
         Self {
@@ -125,7 +126,9 @@ impl Compactor {
         // Rows are in memory three times: as an index, to be read, and of a run.
         let index_bytes = config.step_bytes / 4;
         let sets = config.step_bytes / config.split_read_bytes_min;
+        let uploaded_max = 2 * self.steps.upload_bytes;
         let split = SplitLimits {
+            set_bytes_max: if config.split_joined { u64::MAX } else { uploaded_max },
             window_bytes: config.split_window_bytes,
             index_bytes,
             sets_max: usize::try_from(sets).map_or(sources_max, |sets| sets.min(sources_max)),

@@ -93,7 +93,8 @@ pub(crate) fn plan(
     }
     let (ids, mut weights): (Vec<_>, Vec<_>) = sets.all().unzip();
     let splittable = |(id, weight): (&ObjectId, &Option<Weight>)| {
-        weight.filter(|_| !left.not_split.contains(id))
+        let is_small = |weight: &Weight| weight.size <= limits.split.set_bytes_max;
+        weight.filter(|weight| is_small(weight) && !left.not_split.contains(id))
     };
     let candidates: Vec<_> = ids.iter().zip(&weights).map(splittable).collect();
     let choice = split::choose(&candidates, &limits.split, |window| {

@@ -36,6 +36,8 @@ pub(crate) struct Steps {
     pub(crate) pace: Pace,
     /// A run of this many bytes gets an object of its own.
     pub(crate) stream_object_bytes: u64,
+    /// An upload has about so many bytes.
+    pub(crate) upload_bytes: u64,
     pub(crate) stream_set_streams: usize,
 }
 

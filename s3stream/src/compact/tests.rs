@@ -31,8 +31,7 @@ fn config() -> TierConfig {
             copy_bytes: 0,
             object_bytes: 16 << 10,
             read_bytes: 4 << 10,
-            split_window_bytes: 0,
-            ..CompactConfig::default()
+            ..small_config().compact
         },
         ..small_config()
     }

@@ -56,6 +56,12 @@ pub struct CompactConfig {
     /// stream. A stream of which these hold less than `stream_object_bytes` does not get there by one
     /// pass: at 8 MiB those are more than 2,048 streams.
     pub split_window_bytes: u64,
+    /// Whether sets are split, too, that were joined before. Default `false`.
+    ///
+    /// A byte is sent once more then: upload, join, split. Without it sets that cannot wait for a split, as
+    /// the memory is small for so many streams, stay sets; with enough memory for uploads they are split
+    /// straight away. A set of more than twice `upload_bytes` is taken for a joined one.
+    pub split_joined: bool,
     /// Bytes that a request of a split reads, on average, at least. Default 256 KiB; 1 B to 1 GiB.
     ///
     /// `step_bytes` divided by it are the sets that are split together. A mebibyte costs four requests then,
@@ -118,6 +124,7 @@ impl Default for CompactConfig {
             copy_bytes: 256 << 20,
             read_bytes: 8 << 20,
             split_window_bytes: 16 << 30,
+            split_joined: false,
             split_read_bytes_min: 256 << 10,
             split_percent: 112,
             split_commit_bytes: 256 << 20,

@@ -19,6 +19,7 @@ fn rules() -> Rules {
         block_bytes: 512.0 * KIB,
         stream_object_bytes: 8.0 * MIB,
         split_window_bytes: 16_384.0 * MIB,
+        split_joined: false,
         split_read_bytes_min: 256.0 * KIB,
         split_stream_bytes: 8.0 * MIB,
         split_commit_bytes: 256.0 * MIB,
@@ -29,6 +30,7 @@ fn rules() -> Rules {
 fn sets(streams: f64, stream_bytes: f64, per_lane: f64) -> Objects {
     Objects {
         is_set: true,
+        is_joined: false,
         lanes: 1.0,
         per_lane,
         streams,
@@ -39,6 +41,7 @@ fn sets(streams: f64, stream_bytes: f64, per_lane: f64) -> Objects {
 fn own(stream_bytes: f64, per_lane: f64) -> Objects {
     Objects {
         is_set: false,
+        is_joined: false,
         lanes: 1.0,
         per_lane,
         streams: 1.0,
@@ -128,8 +131,16 @@ fn streams_that_are_too_many_for_a_split_are_joined_before() {
     // 64 sets at most are split: 100 KiB of a stream make 6.25 MiB.
     let first = sets(150.0, 100.0 * KIB, 16.0);
     assert_eq!(rules().step(&first), Some(Step::Join(16.0)));
-    let joined = sets(150.0, 1_600.0 * KIB, 6.0);
-    assert_eq!(rules().step(&joined), Some(Step::Split(6.0)));
+    let joined = Objects {
+        is_joined: true,
+        ..sets(150.0, 1_600.0 * KIB, 6.0)
+    };
+    assert_eq!(rules().step(&joined), None, "written twice, and so it stays");
+    let rules = Rules {
+        split_joined: true,
+        ..rules()
+    };
+    assert_eq!(rules.step(&joined), Some(Step::Split(6.0)));
 }
 
 #[test]

@@ -17,7 +17,7 @@ use super::map::SLOT_BYTES;
 
 fn config() -> TierConfig {
     let mut config = small_config();
-    (config.compact.background, config.compact.split_window_bytes) = (false, 0);
+    config.compact.background = false;
     // Nothing is joined: what happens is key compaction.
     config.compact.objects_min = 64;
     config.compact.object_bytes = 1 << 30;

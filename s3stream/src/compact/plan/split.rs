@@ -121,6 +121,7 @@ mod tests {
         window_bytes: 16 << 30,
         index_bytes: 16 << 20,
         sets_max: 256,
+        set_bytes_max: u64::MAX,
         stream_bytes: 9 << 20,
     };
 

@@ -30,6 +30,8 @@ pub(crate) struct SplitLimits {
     /// Bytes of their indices.
     pub(crate) index_bytes: u64,
     pub(crate) sets_max: usize,
+    /// Bytes of one; larger ones were joined before.
+    pub(crate) set_bytes_max: u64,
     /// Bytes that a stream must have in them.
     pub(crate) stream_bytes: u64,
 }

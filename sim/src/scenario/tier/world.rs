@@ -344,6 +344,7 @@ fn configure_reads(config: &mut TierConfig, rng: &mut Rng) {
 /// Sets that are split after few uploads, in one commit or many, or that are only joined.
 fn configure_splits(config: &mut TierConfig, rng: &mut Rng) {
     config.compact.split_window_bytes = [0, 16 << 10, 1 << 20][rng.index(3)];
+    config.compact.split_joined = rng.chance(500);
     config.compact.split_read_bytes_min = [64, 512][rng.index(2)];
     config.compact.split_percent = 100;
     config.compact.split_commit_bytes = [1, 4 << 10, 1 << 20][rng.index(3)];
