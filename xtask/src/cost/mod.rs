@@ -27,9 +27,22 @@ usage: cargo xtask cost-run [--minutes N] [--idle-minutes N] [--mib-s N] [--stre
      tell of one request, and nothing be sent;
   2. --mib-s (50) over --streams (1000) for --minutes (5), on SeaweedFS or with --local on a directory,
      until nothing more is sent; at most 0.5 PUT a MiB and 2.5 bytes sent for a byte produced.
+     What was counted must be what `tidewater cost` says of such a load, within a quarter.
   0 minutes leave a part out. --dev takes builds of the dev profile, which ask for the same. The reports go to
   tidewater-bench/cost.json in the target folder
 ";
+
+/// Requests and bytes that the model is held against, and how far it may be off.
+const COMPARED: &[(&str, &[&str], &str)] = &[
+    ("requests", WRITES, "upload"),
+    ("requests", WRITES, "compaction"),
+    ("requests", &["get"], "compaction"),
+    ("bytes", &["out"], "upload"),
+    ("bytes", &["out"], "compaction"),
+    ("bytes", &["in"], "compaction"),
+];
+const WRITES: &[&str] = &["create", "start", "part", "copy", "complete"];
+const MODEL_OFF_MAX: f64 = 0.25;
 
 struct Options {
     minutes: f64,
@@ -135,10 +148,53 @@ fn load(root: &Path, folder: &Path, options: &Options) -> Result<Value, String> 
         .output()
         .map_err(|e| e.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let report =
+    let mut report: Value =
         serde_json::from_str(&text).map_err(|e| format!("cost-run printed {text}: {e}"))?;
-    match output.status.success() {
-        true => Ok(report),
-        false => Err(format!("above a target: {report}")),
+    report["model"] = model(root, options, &report)?;
+    match (output.status.success(), report["model"]["within"] == true) {
+        (true, true) => Ok(report),
+        (false, _) => Err(format!("above a target: {report}")),
+        (_, false) => Err(format!("not what `tidewater cost` says: {report}")),
     }
+}
+
+/// What `tidewater cost` says of this load, beside what was counted.
+fn model(root: &Path, options: &Options, report: &Value) -> Result<Value, String> {
+    let broker = built(root, options.dev, "tidewater-broker", "tidewater")?;
+    let minutes = options.minutes.to_string();
+    let output = Command::new(broker)
+        .args(["cost", "--json", "--mb-in", &options.mib_s])
+        .args(["--partitions", &options.streams, "--minutes", &minutes])
+        .output()
+        .map_err(|e| e.to_string())?;
+    let said: Value = serde_json::from_slice(&output.stdout)
+        .map_err(|e| format!("{}: {e}", String::from_utf8_lossy(&output.stderr)))?;
+    let gib = report["produced_mib"].as_f64().unwrap_or(0.0) / 1_024.0;
+    let bytes_a_gib = f64::from(1 << 30);
+    let (mut rows, mut within) = (Vec::new(), true);
+    for (what, name, purpose) in COMPARED {
+        let key = |it: &str| format!("{it} {purpose}");
+        let counted = name.iter().filter_map(|it| report[*what][key(it)].as_f64());
+        let counted: f64 = counted.sum::<f64>() / gib;
+        let counted = if *what == "bytes" {
+            counted / bytes_a_gib
+        } else {
+            counted
+        };
+        let of_model = said[*what].as_array().into_iter().flatten().filter(|row| {
+            let label = row.get("op").or(row.get("direction"));
+            row["purpose"] == *purpose && name.iter().any(|it| label == Some(&(*it).into()))
+        });
+        let field = if *what == "bytes" {
+            "per_byte_produced"
+        } else {
+            "per_gib"
+        };
+        let modelled: f64 = of_model.filter_map(|row| row[field].as_f64()).sum();
+        within &= counted == modelled || (modelled / counted - 1.0).abs() <= MODEL_OFF_MAX;
+        rows.push(serde_json::json!({
+            "what": what, "names": name, "purpose": purpose, "counted": counted, "model": modelled,
+        }));
+    }
+    Ok(serde_json::json!({"per_gib_or_byte": rows, "within": within, "off_max": MODEL_OFF_MAX}))
 }
