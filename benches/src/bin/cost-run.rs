@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use serde_json::json;
+use tidewater_s3stream::ObjectKind;
 use tidewater_stream_store::bucket::{self, BucketOptions, Metered};
 use tidewater_stream_store::{
     AppendRequest, DeviceWalConfig, DeviceWalOpener, StoreConfig, Stream, StreamStore, TokioEnv,
@@ -28,11 +29,12 @@ use tidewater_types::ErrorKind;
 
 const USAGE: &str = "\
 usage: cost-run --dir DIR [--bucket URL] [--minutes N] [--mib-s N] [--streams N] [--batch-kib N]
-                [--quiet-s N] [--upload-mib N] [--compacted-mib N] [--compaction-mib-s N]
+                [--quiet-s N] [--upload-mib N] [--step-mib N] [--compacted-mib N] [--compaction-mib-s N]
 
   appends evenly to all streams, with the WAL in a file of DIR; then waits until the bucket has had
   no request for --quiet-s seconds, and prints one JSON object. Leaves with 1 above a target. Uploads
-  (15.36) and what a step of compaction holds (12) are those of a broker with --memory 512MiB.
+  (61.44) and what a step of compaction holds (62.9) are those of a broker with --memory 2GiB; with 512MiB
+  they are 15.36 and 11.7.
 ";
 
 /// Requests that write, for a MiB produced; bytes sent for a byte produced.
@@ -50,6 +52,7 @@ struct Load {
     batch_bytes: usize,
     quiet: Duration,
     upload_bytes: u64,
+    step_bytes: u64,
     compacted_bytes: u64,
     compaction_bytes_per_s: u64,
 }
@@ -74,7 +77,8 @@ impl Load {
             streams: number("--streams", 1_000.0)? as usize,
             batch_bytes: (number("--batch-kib", 16.0)? * 1_024.0) as usize,
             quiet: Duration::from_secs_f64(number("--quiet-s", 30.0)?),
-            upload_bytes: mib(number("--upload-mib", 15.36)?),
+            upload_bytes: mib(number("--upload-mib", 61.44)?),
+            step_bytes: mib(number("--step-mib", 62.9)?),
             compacted_bytes: mib(number("--compacted-mib", 1_024.0)?),
             compaction_bytes_per_s: mib(number("--compaction-mib-s", 256.0)?),
         })
@@ -114,7 +118,8 @@ async fn run(load: &Load) -> (serde_json::Value, bool) {
     let mut config = StoreConfig::default();
     config.tier.upload_bytes = load.upload_bytes;
     config.tier.compact.object_bytes = load.compacted_bytes;
-    config.tier.compact.step_bytes = mib(12.0);
+    config.tier.compact.step_bytes = load.step_bytes;
+    config.waiting_bytes_max = config.waiting_bytes_max.max(8 * load.upload_bytes);
     config.tier.compact.rate = load.compaction_bytes_per_s;
     let store = StreamStore::open(env, bucket.clone(), Box::new(wal), config).await;
     let store = store.expect("the store opens");
@@ -130,6 +135,8 @@ async fn run(load: &Load) -> (serde_json::Value, bool) {
     let mib = produced as f64 / f64::from(1 << 20);
     let puts_per_mib = (after.writes - before.writes) as f64 / mib;
     let bytes_sent = (after.bytes_out - before.bytes_out) as f64 / produced as f64;
+    let gets_per_mib = (after.gets - before.gets) as f64 / mib;
+    let objects = Objects::of(&store);
     let within = puts_per_mib <= PUTS_PER_MIB_MAX && bytes_sent <= BYTES_SENT_MAX;
     let by_purpose = |name: &str| {
         let counters = bucket.counters().into_iter().filter(|it| it.name == name);
@@ -143,11 +150,14 @@ async fn run(load: &Load) -> (serde_json::Value, bool) {
     };
     let report = json!({
         "seconds": seconds, "settled_after_s": began.elapsed().as_secs_f64() - seconds,
-        "streams": load.streams, "upload_bytes": load.upload_bytes,
+        "streams": load.streams, "upload_bytes": load.upload_bytes, "step_bytes": load.step_bytes,
         "compacted_bytes_max": load.compacted_bytes, "produced_mib": mib,
         "mib_per_s": mib / seconds, "mib_per_s_asked": load.mib_per_s,
         "puts_per_mib": puts_per_mib, "puts_per_mib_max": PUTS_PER_MIB_MAX,
         "bytes_sent_per_byte": bytes_sent, "bytes_sent_per_byte_max": BYTES_SENT_MAX,
+        "gets_per_mib": gets_per_mib,
+        "stream_object_share": objects.share(), "stream_objects": objects.num_stream,
+        "stream_set_objects": objects.num_sets,
         "puts_per_mib_before_settling": (at_end.writes - before.writes) as f64 / mib,
         "requests": by_purpose("bucket_requests"), "bytes": by_purpose("bucket_bytes"),
         "within": within,
@@ -236,6 +246,7 @@ struct Sums {
     /// Requests that stores charge as a PUT.
     writes: u64,
     requests: u64,
+    gets: u64,
     bytes_out: u64,
 }
 
@@ -247,6 +258,9 @@ impl Sums {
                 ("bucket_bytes", "out") => sums.bytes_out += counter.value,
                 ("bucket_requests", op) => {
                     sums.requests += counter.value;
+                    if op == "get" {
+                        sums.gets += counter.value;
+                    }
                     if !["get", "size", "delete", "abort", "list"].contains(&op) {
                         sums.writes += counter.value;
                     }
@@ -255,5 +269,37 @@ impl Sums {
             }
         }
         sums
+    }
+}
+
+/// What the metadata refers to.
+#[derive(Clone, Copy, Debug, Default)]
+struct Objects {
+    num_stream: u64,
+    num_sets: u64,
+    stream_bytes: u64,
+    set_bytes: u64,
+}
+
+impl Objects {
+    fn of(store: &StreamStore) -> Self {
+        store.metadata().read(|state| {
+            let mut objects = Self::default();
+            let live = state.objects().filter(|(_, it)| it.died_seq.is_none());
+            for (_, object) in live {
+                let (count, bytes) = match object.kind {
+                    ObjectKind::Stream => (&mut objects.num_stream, &mut objects.stream_bytes),
+                    ObjectKind::StreamSet => (&mut objects.num_sets, &mut objects.set_bytes),
+                };
+                *count += 1;
+                *bytes += object.size;
+            }
+            objects
+        })
+    }
+
+    /// Of all bytes, those in objects of one stream.
+    fn share(&self) -> f64 {
+        self.stream_bytes as f64 / (self.stream_bytes + self.set_bytes).max(1) as f64
     }
 }

@@ -164,8 +164,10 @@ impl Steps {
         };
         let num_committed = self.commit_all(outputs).await?;
         self.delete_sources(&dead).await;
-        if num_committed == Some(0) {
-            sometimes!("s3stream: a split came too late");
+        match num_committed {
+            Some(0) => sometimes!("s3stream: a split came too late"),
+            Some(_) => sometimes!("s3stream: streams were split off their sets"),
+            None => {}
         }
         Ok(num_committed.is_some_and(|committed| committed > 0))
     }
