@@ -23,7 +23,8 @@ use tidewater_bucket::{
 };
 use tidewater_types::{BoxFuture, Env, Epoch, Instant, NodeId, StreamId};
 
-use crate::{CompactConfig, Entry, MetaConfig, MetaOp, Metadata, Tier, TierConfig, Uploader};
+use crate::config::CompactConfig;
+use crate::{Entry, MetaConfig, MetaOp, Metadata, Tier, TierConfig, Uploader};
 pub(crate) use entries::{entries, entry};
 pub(crate) use tail::MemoryTail;
 

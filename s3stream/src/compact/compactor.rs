@@ -128,7 +128,11 @@ impl Compactor {
         let sets = config.step_bytes / config.split_read_bytes_min;
         let uploaded_max = 2 * self.steps.upload_bytes;
         let split = SplitLimits {
-            set_bytes_max: if config.split_joined { u64::MAX } else { uploaded_max },
+            set_bytes_max: if config.split_joined {
+                u64::MAX
+            } else {
+                uploaded_max
+            },
             window_bytes: config.split_window_bytes,
             index_bytes,
             sets_max: usize::try_from(sets).map_or(sources_max, |sets| sets.min(sources_max)),

@@ -135,7 +135,11 @@ fn streams_that_are_too_many_for_a_split_are_joined_before() {
         is_joined: true,
         ..sets(150.0, 1_600.0 * KIB, 6.0)
     };
-    assert_eq!(rules().step(&joined), None, "written twice, and so it stays");
+    assert_eq!(
+        rules().step(&joined),
+        None,
+        "written twice, and so it stays"
+    );
     let rules = Rules {
         split_joined: true,
         ..rules()
