@@ -129,6 +129,7 @@ impl Uploads {
         let entries = self.stream_bytes / workload.batch_bytes;
         Objects {
             is_set: !self.are_own,
+            is_joined: false,
             lanes,
             per_lane: self.count * self.objects / lanes,
             streams: self.streams / self.objects,
