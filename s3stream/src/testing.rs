@@ -23,8 +23,7 @@ use tidewater_bucket::{
 };
 use tidewater_types::{BoxFuture, Env, Epoch, Instant, NodeId, StreamId};
 
-use crate::config::CompactConfig;
-use crate::{Entry, MetaConfig, MetaOp, Metadata, Tier, TierConfig, Uploader};
+use crate::{Entry, MetaOp, Metadata, Tier, TierConfig, Uploader};
 pub(crate) use entries::{entries, entry};
 pub(crate) use tail::MemoryTail;
 
@@ -419,20 +418,14 @@ pub(crate) const NODE: NodeId = NodeId(1);
 /// Small limits, so that few bytes make many blocks and objects; sets are not split: that would take the
 /// faults that a test has prepared for something else.
 pub(crate) fn small_config() -> TierConfig {
-    TierConfig {
-        meta: MetaConfig {
-            snapshot_entries: 1_000,
-            ..MetaConfig::default()
-        },
-        compact: CompactConfig {
-            split_window_bytes: 0,
-            ..CompactConfig::default()
-        },
+    let mut config = TierConfig {
         block_bytes: 512,
         stream_object_bytes: 4_096,
         upload_age: Duration::from_secs(3_600),
         ..TierConfig::default()
-    }
+    };
+    config.compact.split_window_bytes = 0;
+    config
 }
 
 /// A tier with a registered node and its uploader.
