@@ -175,6 +175,8 @@ async fn open(front: &Front) -> StreamStore {
     config.tier.upload.multipart_bytes = 6 << 20;
     config.tier.upload.part_bytes = 5 << 20;
     config.tier.meta.snapshot_entries = 3;
+    // One request in six fails; the default of a few attempts would end the test once in some hundred runs.
+    config.tier.meta.read_attempts = 20;
     let env = Arc::new(TokioEnv::current());
     let wal = ObjectWalOpener {
         bucket: Arc::clone(&bucket),
