@@ -31,6 +31,7 @@ mod open;
 mod parts;
 mod port;
 mod probe;
+mod schedule;
 mod url;
 
 pub use config::BucketOptions;
