@@ -69,7 +69,10 @@ mod tests {
         let mut file = tempfile::tempfile().unwrap();
         file.write_all(&content).unwrap();
         for num_bytes in [STEP_BYTES, STEP_BYTES + 1, 2 * STEP_BYTES, 3 * STEP_BYTES] {
-            assert_eq!(read_at(&file, 3, num_bytes).unwrap(), &content[3..3 + num_bytes]);
+            assert_eq!(
+                read_at(&file, 3, num_bytes).unwrap(),
+                &content[3..3 + num_bytes]
+            );
         }
         let kind = read_at(&file, 6, 3 * STEP_BYTES).unwrap_err().kind();
         assert_eq!(kind, ErrorKind::UnexpectedEof);

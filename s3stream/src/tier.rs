@@ -296,6 +296,7 @@ impl Tier {
             age: config.compact.orphan_age,
             delay: config.delete_delay,
             objects_min: config.compact.orphan_objects,
+            orphans_max: config.compact.orphans_max,
         }
     }
 

@@ -28,8 +28,6 @@ const COMMIT_BYTES: f64 = 150.0;
 const OBJECT_BYTES: f64 = 49.0;
 const RUN_BYTES: f64 = 105.0;
 const SOURCE_BYTES: f64 = 44.0;
-/// Sets are joined so that each is read so much at a time, at least.
-const JOIN_READ_BYTES: f64 = 512.0 * 1_024.0;
 /// What stores copy as a part, at least.
 const COPY_BYTES_MIN: f64 = 5.0 * MIB;
 /// Dead objects that one entry of the metadata log forgets.
@@ -43,6 +41,8 @@ pub(super) struct Rules {
     pub(super) object_bytes: f64,
     pub(super) step_bytes: f64,
     pub(super) read_bytes: f64,
+    /// Sets are joined so that each is read so much at a time, at least.
+    pub(super) read_bytes_min: f64,
     pub(super) copy_bytes: f64,
     pub(super) part_bytes: f64,
     pub(super) block_bytes: f64,
@@ -138,6 +138,7 @@ impl Rules {
             object_bytes: bytes(compact.object_bytes),
             step_bytes: bytes(compact.step_bytes),
             read_bytes: bytes(compact.read_bytes),
+            read_bytes_min: bytes(compact.read_bytes_min),
             copy_bytes: bytes(compact.copy_bytes),
             part_bytes: bytes(tier.upload.part_bytes),
             block_bytes: tier.block_bytes as f64,
@@ -159,7 +160,7 @@ impl Rules {
         if let Some(count) = self.split(objects) {
             return Some(Step::Split(count));
         }
-        let sets_max = (self.step_bytes / JOIN_READ_BYTES).floor();
+        let sets_max = (self.step_bytes / self.read_bytes_min).floor();
         let sets_max = sets_max.max(self.objects_min);
         self.join(objects, sets_max).map(Step::Join)
     }

@@ -27,10 +27,6 @@ use crate::reader::FormatError;
 
 use super::plan::Run;
 
-/// Bytes that nobody asked for are read along if no more of them lie between two blocks: a request
-/// costs more.
-const GAP_BYTES: u64 = 256 << 10;
-
 /// What was read and checked.
 pub(crate) enum Piece {
     Data(DataBlock),
@@ -47,6 +43,8 @@ pub(crate) struct OpenObject<'a> {
     whole: Option<Bytes>,
     /// Bytes that one request reads.
     pub(super) read_bytes: u64,
+    /// Bytes between two blocks that it reads along.
+    gap_bytes: u64,
 }
 
 impl<'a> OpenObject<'a> {
@@ -55,7 +53,7 @@ impl<'a> OpenObject<'a> {
         source: &'a Source,
         id: ObjectId,
         object: &ObjectState,
-        read_bytes: u64,
+        (read_bytes, gap_bytes): (u64, u64),
     ) -> Result<(Self, u64), TierError> {
         let is_small = object.size <= read_bytes;
         let (index, whole, num_bytes) = if is_small {
@@ -75,6 +73,7 @@ impl<'a> OpenObject<'a> {
             index,
             whole,
             read_bytes,
+            gap_bytes,
         };
         Ok((open, num_bytes))
     }
@@ -135,7 +134,7 @@ impl<'a> OpenObject<'a> {
         let (start, mut end, mut count) = (first.position, first.position, 0);
         for row in wanted {
             let row_end = row.position + u64::from(row.size);
-            let is_far = row.position - end > GAP_BYTES || row_end - start > self.read_bytes;
+            let is_far = row.position - end > self.gap_bytes || row_end - start > self.read_bytes;
             // What is in memory is copied out a block at a time.
             if count > 0 && (is_far || self.whole.is_some()) {
                 break;

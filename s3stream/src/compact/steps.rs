@@ -24,9 +24,6 @@ use crate::upload::store::{ObjectStorer, Sent};
 use super::pace::Pace;
 use super::read::OpenObject;
 
-/// A source is read so much at a time, at least, if it has so much.
-const READ_BYTES_MIN: u64 = 512 << 10;
-
 /// What makes steps.
 pub(crate) struct Steps {
     pub(crate) metadata: Metadata,
@@ -53,7 +50,8 @@ impl Steps {
         let Some(object) = self.metadata.read(|state| state.object(id).copied()) else {
             return Ok(None);
         };
-        let (open, num_bytes) = OpenObject::open(&self.source, id, &object, read_bytes).await?;
+        let sizes = (read_bytes, self.config.gap_bytes);
+        let (open, num_bytes) = OpenObject::open(&self.source, id, &object, sizes).await?;
         self.has_read(num_bytes, tail).await;
         Ok(Some(open))
     }
@@ -108,7 +106,7 @@ impl Steps {
 
     /// Sets that are read side by side: requests for them stay worth their price.
     pub(super) fn sets_max(&self) -> usize {
-        let sets = self.config.step_bytes / READ_BYTES_MIN;
+        let sets = self.config.step_bytes / self.config.read_bytes_min;
         usize::try_from(sets)
             .unwrap_or(usize::MAX)
             .max(self.config.objects_min)

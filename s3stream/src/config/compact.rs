@@ -49,6 +49,16 @@ pub struct CompactConfig {
     pub copy_bytes: u64,
     /// Bytes that one request reads. Default 8 MiB; 1 KiB to 1 GiB.
     pub read_bytes: u64,
+    /// Bytes that one request reads, at least, if its source has so many: `step_bytes` divided by it are
+    /// the sets that are joined at a time. Default 512 KiB; 1 B to 1 GiB.
+    ///
+    /// A mebibyte costs two requests then, in price a sixth of one that writes.
+    pub read_bytes_min: u64,
+    /// Bytes that nobody asked for are read along if no more of them lie between two blocks. Default
+    /// 256 KiB; 0 to 1 GiB.
+    ///
+    /// One more request takes as long as some megabytes of one that is under way.
+    pub gap_bytes: u64,
     /// Most bytes of stream-set objects that wait to be split into objects of their streams, and are
     /// split together; 0: none is, sets are only joined. Default 16 GiB; 0, or 1 KiB to 1 TiB.
     ///
@@ -111,6 +121,10 @@ pub struct CompactConfig {
     ///
     /// A listing costs a request for each 1,000 objects: so about one in a hundred writes.
     pub orphan_objects: u64,
+    /// Orphans of one sweep; more are left to the next. Default 10,000; 1 to 10,000,000.
+    ///
+    /// Each takes some 100 bytes of memory meanwhile.
+    pub orphans_max: usize,
 }
 
 impl Default for CompactConfig {
@@ -123,6 +137,8 @@ impl Default for CompactConfig {
             step_bytes: 16 << 20,
             copy_bytes: 256 << 20,
             read_bytes: 8 << 20,
+            read_bytes_min: 512 << 10,
+            gap_bytes: 256 << 10,
             split_window_bytes: 16 << 30,
             split_joined: false,
             split_read_bytes_min: 256 << 10,
@@ -135,6 +151,7 @@ impl Default for CompactConfig {
             pause: Duration::from_secs(1),
             orphan_age: Duration::from_secs(3_600),
             orphan_objects: 1_000,
+            orphans_max: 10_000,
         }
     }
 }
@@ -176,6 +193,12 @@ impl CompactConfig {
             "compact.read_bytes",
             "1 KiB to 1 GiB",
         )?;
+        check(
+            (1..=1 << 30).contains(&self.read_bytes_min),
+            "compact.read_bytes_min",
+            "1 B to 1 GiB",
+        )?;
+        check(self.gap_bytes <= 1 << 30, "compact.gap_bytes", "0 to 1 GiB")?;
         self.validate_split()?;
         check(
             (48..=64 << 30).contains(&self.key_map_bytes),
@@ -207,6 +230,11 @@ impl CompactConfig {
             (1..=1_000_000).contains(&self.orphan_objects),
             "compact.orphan_objects",
             "1 to 1,000,000",
+        )?;
+        check(
+            (1..=10_000_000).contains(&self.orphans_max),
+            "compact.orphans_max",
+            "1 to 10,000,000",
         )
     }
 

@@ -35,8 +35,6 @@ use crate::object_id::{DATA_PREFIX, ObjectId};
 
 use super::delete;
 
-/// Orphans of one sweep; more are left to the next.
-const ORPHANS_MAX: usize = 10_000;
 /// A counter so far above the last one was not given by this cluster's software.
 const COUNTERS_UNDER_WAY_MAX: u64 = 1 << 32;
 
@@ -65,6 +63,8 @@ pub(crate) struct Orphans {
     pub(crate) delay: Duration,
     /// Objects written before another sweep, at least.
     pub(crate) objects_min: u64,
+    /// Orphans of one sweep.
+    pub(crate) orphans_max: usize,
 }
 
 impl Orphans {
@@ -152,7 +152,7 @@ impl Orphans {
                 }));
             });
             match page.entries.last() {
-                Some(last) if page.more && orphans.len() < ORPHANS_MAX => {
+                Some(last) if page.more && orphans.len() < self.orphans_max => {
                     after = Some(last.key.clone());
                 }
                 _ => return Ok(orphans),

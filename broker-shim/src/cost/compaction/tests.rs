@@ -14,6 +14,7 @@ fn rules() -> Rules {
         object_bytes: 1_024.0 * MIB,
         step_bytes: 16.0 * MIB,
         read_bytes: 8.0 * MIB,
+        read_bytes_min: 512.0 * KIB,
         copy_bytes: 256.0 * MIB,
         part_bytes: 8.0 * MIB,
         block_bytes: 512.0 * KIB,
