@@ -165,6 +165,9 @@ pub(crate) fn store_config(plan: &Plan, accept_data_loss: bool) -> StoreConfig {
     tier.read.request_bytes_max = 4 << 10;
     tier.read.disk_segment_bytes = 16 << 10;
     tier.read.disk_keep_at = if plan.seed.is_multiple_of(4) { 2 } else { 1 };
+    let mut rng = Rng::new(plan.seed, "limits");
+    tier.pace.requests_per_s = [0, 0, 0, 2_000][rng.index(4)];
+    tier.pace.bytes_out_per_s = [0, 0, 0, 1 << 20][rng.index(4)];
     StoreConfig {
         node: NODE,
         tier,

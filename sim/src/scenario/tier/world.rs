@@ -131,6 +131,7 @@ impl World {
         let keys = Keys::draw(plan, &mut config, num_streams);
         configure_reads(&mut config, &mut Rng::new(plan.seed, "tier: reads"));
         configure_splits(&mut config, &mut Rng::new(plan.seed, "tier: splits"));
+        configure_limits(&mut config, &mut Rng::new(plan.seed, "tier: limits"));
         let model = Model {
             streams: BTreeMap::new(),
             rng,
@@ -348,4 +349,12 @@ fn configure_splits(config: &mut TierConfig, rng: &mut Rng) {
     config.compact.split_read_bytes_min = [64, 512][rng.index(2)];
     config.compact.split_percent = 100;
     config.compact.split_commit_bytes = [1, 4 << 10, 1 << 20][rng.index(3)];
+}
+
+/// Now and then limits that hold up whoever comes last.
+fn configure_limits(config: &mut TierConfig, rng: &mut Rng) {
+    config.pace.requests_per_s = [0, 0, 0, 500][rng.index(4)];
+    config.pace.bytes_in_per_s = [0, 0, 0, 256 << 10][rng.index(4)];
+    config.pace.bytes_out_per_s = [0, 0, 0, 256 << 10][rng.index(4)];
+    config.pace.compaction_floor_percent = [0, 10, 50][rng.index(3)];
 }
