@@ -175,7 +175,7 @@ async fn open(front: &Front) -> StreamStore {
     config.tier.upload.multipart_bytes = 6 << 20;
     config.tier.upload.part_bytes = 5 << 20;
     config.tier.meta.snapshot_entries = 3;
-    // One request in six fails; the default of a few attempts would end the test once in some hundred runs.
+    // A burst of throttling can outlast the default of eight.
     config.tier.meta.read_attempts = 20;
     let env = Arc::new(TokioEnv::current());
     let wal = ObjectWalOpener {
