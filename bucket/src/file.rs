@@ -10,11 +10,7 @@ use std::io;
 
 use bytes::Bytes;
 
-use crate::schedule;
-
-/// Bytes of one system call. A kernel that does not preempt itself copies all of one before another
-/// thread has the core; a call of this size takes some 20 µs, of which a hundredth is the call.
-const STEP_BYTES: usize = 64 << 10;
+use crate::schedule::{STEP_BYTES, behind_others, give_way};
 
 /// The `num_bytes` bytes at `position`, into memory that nobody filled with zeros before and at once
 /// if the system has them: of a file in the page cache each is a third of the work. Blocks.
@@ -28,14 +24,18 @@ pub fn read_at(file: &File, position: u64, num_bytes: usize) -> io::Result<Bytes
     // What is not in memory is asked of the disk all at once: in steps it would be read ahead step by step.
     let whole = std::num::NonZeroU64::new(num_bytes as u64);
     let _ = rustix::fs::fadvise(file, position, whole, rustix::fs::Advice::WillNeed);
-    schedule::behind_others(|| read(file, position, num_bytes))
+    behind_others(num_bytes, || read(file, position, num_bytes))
 }
 
+/// In steps: a kernel that does not preempt itself copies all of one before another thread has the core.
 fn read(file: &File, position: u64, num_bytes: usize) -> io::Result<Bytes> {
     let mut bytes = Vec::with_capacity(num_bytes);
     while bytes.len() < num_bytes {
         let at = position + bytes.len() as u64;
         let step = STEP_BYTES.min(num_bytes - bytes.len());
+        if !bytes.is_empty() {
+            give_way();
+        }
         let room = &mut bytes.spare_capacity_mut()[..step];
         match rustix::io::pread(file, room, at).map(|(filled, _)| filled.len()) {
             Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),

@@ -47,4 +47,5 @@ pub use port::{
     Bucket, BucketError, ListEntry, ListPage, MultipartId, MultipartLimits, Part, PartTag, Purpose,
 };
 pub use probe::{ProbeError, probe};
+pub use schedule::behind_others;
 pub use url::BucketUrl;

@@ -9,13 +9,20 @@
 //!
 //! *IO: driver*
 
-/// Does `work` on this thread so that any other thread that wakes up has the core at once, where the
+/// Less work than on so many bytes, some 20 µs, is done before anybody waits for it.
+pub(crate) const STEP_BYTES: usize = 64 << 10;
+
+/// Does `work` on so many bytes so that any other thread that wakes up has the core at once, where the
 /// system can do so (Linux from 6.12 on). Elsewhere whoever wakes up waits until the time slice of
 /// this thread ends: some milliseconds, which the thread of a write-ahead log would add to what it
 /// acknowledges.
 #[cfg(target_os = "linux")]
-pub(crate) fn behind_others<T>(work: impl FnOnce() -> T) -> T {
+pub fn behind_others<T>(num_bytes: usize, work: impl FnOnce() -> T) -> T {
+    if num_bytes <= STEP_BYTES {
+        return work();
+    }
     let before = linux::lengthen_slice();
+    give_way();
     let done = work();
     if let Some(before) = before {
         linux::set(&before);
@@ -23,9 +30,15 @@ pub(crate) fn behind_others<T>(work: impl FnOnce() -> T) -> T {
     done
 }
 
+/// Does `work`: this system has no such wish.
 #[cfg(not(target_os = "linux"))]
-pub(crate) fn behind_others<T>(work: impl FnOnce() -> T) -> T {
+pub fn behind_others<T>(_num_bytes: usize, work: impl FnOnce() -> T) -> T {
     work()
+}
+
+/// Lets those go first who wait for the core already: only who wakes up later takes it by itself.
+pub(crate) fn give_way() {
+    std::thread::yield_now();
 }
 
 #[cfg(target_os = "linux")]
@@ -77,16 +90,17 @@ mod linux {
 
 #[cfg(test)]
 mod tests {
-    use super::behind_others;
+    use super::{STEP_BYTES, behind_others};
 
     #[test]
     fn work_is_done_and_the_thread_is_what_it_was() {
-        assert_eq!(behind_others(|| 5), 5);
+        assert_eq!(behind_others(STEP_BYTES, || 5), 5);
+        assert_eq!(behind_others(STEP_BYTES + 1, || 5), 5);
         #[cfg(target_os = "linux")]
         {
             let slice = || super::linux::get().map(|attr| (attr.sched_runtime, attr.sched_nice));
             let before = slice();
-            let within = behind_others(slice);
+            let within = behind_others(STEP_BYTES + 1, slice);
             assert_eq!(slice(), before);
             // Older systems tell 0, and change nothing.
             if before.is_some_and(|(slice, _)| slice > 0) {

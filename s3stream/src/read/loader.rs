@@ -24,6 +24,7 @@ use std::task::Poll;
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
+use tidewater_bucket::behind_others;
 use tidewater_types::{Offset, mutant, sometimes};
 
 use super::disk::store::DiskCache;
@@ -188,7 +189,7 @@ impl Loader {
         }
         let key = Key::new(object, row.position);
         if kept.read.is_shared.swap(false, Relaxed) {
-            let block = kept.block.copied();
+            let block = behind_others(kept.num_bytes(), || kept.block.copied());
             let read = Arc::clone(&kept.read);
             self.memory.insert(key, Kept { block, read });
         } else {
@@ -297,7 +298,7 @@ impl Loader {
         for (row, takeoff) in blocks {
             let part = |bytes: &Bytes| {
                 let bytes = part_at(bytes, row.position - start, row.size).ok()?;
-                block::decode_data(bytes, &row).ok()
+                behind_others(bytes.len(), || block::decode_data(bytes, &row).ok())
             };
             let landed = match &bytes {
                 Err(error) => Err(error.clone()),
