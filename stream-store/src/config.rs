@@ -14,10 +14,10 @@ pub struct StoreConfig {
     pub node: NodeId,
     /// Settings of the object tier.
     pub tier: TierConfig,
-    /// Payload bytes that may wait for their upload before appends wait; 64 KiB or more.
-    /// Default 256 MiB.
+    /// Bytes of memory that entries may take which wait for their upload, before appends wait: of
+    /// small ones most is not payload; 64 KiB or more. Default 256 MiB.
     pub waiting_bytes_max: u64,
-    /// Committed payload bytes kept in memory for readers at the tail. Default 64 MiB.
+    /// Bytes of memory of committed entries that are kept for readers at the tail. Default 64 MiB.
     pub tail_cache_bytes_max: u64,
     /// Largest payload of one append; at most half of `waiting_bytes_max`. Default 16 MiB.
     pub append_bytes_max: u64,

@@ -11,7 +11,9 @@
 //! *IO: driver* (driver.rs alone)
 #![doc = include_str!("../README.md")]
 
+mod chunks;
 mod config;
+mod cost;
 mod driver;
 mod error;
 mod format;

@@ -86,7 +86,7 @@ pub(crate) async fn open(
     };
     let (shared, durable) = Shared::new(parts);
     drop(tails);
-    adopt(&shared, &frames).await?;
+    adopt(&shared, frames).await?;
     shared.take_recovered_room();
     // What was committed before may fill the ring: without this nothing could be appended, so
     // nothing be committed, so nothing ever be trimmed.
@@ -298,10 +298,10 @@ fn bad_frame(lsn: Lsn, bad: BadFrame) -> StoreError {
 }
 
 /// Opens the streams that have recovered entries and queues these for upload, in WAL order.
-async fn adopt(shared: &Arc<Shared>, frames: &Frames) -> Result<(), StoreError> {
+async fn adopt(shared: &Arc<Shared>, frames: Frames) -> Result<(), StoreError> {
     // Commits of an earlier life end once its streams are opened anew: so judge, open, judge again.
     let tails = loop {
-        let tails = recover_tails(shared.tier.metadata(), shared.config.node, frames)?;
+        let tails = recover_tails(shared.tier.metadata(), shared.config.node, &frames)?;
         let closed: Vec<StreamId> = {
             let open = shared.streams.lock();
             let is_closed = |id: &&StreamId| !open.contains_key(*id);
@@ -312,6 +312,7 @@ async fn adopt(shared: &Arc<Shared>, frames: &Frames) -> Result<(), StoreError> 
         }
         open_streams(shared, &closed).await?;
     };
+    drop(frames);
     let mut in_order: Vec<HeadedFrame> = tails.into_values().flatten().collect();
     in_order.sort_by_key(|(lsn, _, _)| *lsn);
     for (lsn, head, payload) in in_order {
@@ -321,7 +322,8 @@ async fn adopt(shared: &Arc<Shared>, frames: &Frames) -> Result<(), StoreError> 
             base_offset: head.base_offset,
             record_count: head.record_count,
             timestamp_ms_max: head.timestamp_ms_max,
-            payload,
+            // As it was read, it keeps in memory all that was read with it.
+            payload: Bytes::copy_from_slice(&payload),
         };
         let item = Item {
             stream: head.stream,
@@ -331,6 +333,7 @@ async fn adopt(shared: &Arc<Shared>, frames: &Frames) -> Result<(), StoreError> 
             base_offset: entry.base_offset,
             end_offset: entry.end_offset(),
             num_bytes: entry.payload.len() as u64,
+            waiting_bytes: shared.waiting_cost(entry.payload.len()),
             durable_since: shared.env.now(),
         };
         stream.tail.lock().accept(entry);

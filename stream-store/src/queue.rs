@@ -10,9 +10,12 @@
 //!
 //! *IO: none*
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use tidewater_types::{Epoch, Instant, Lsn, Offset, StreamId};
+
+use crate::chunks::Chunks;
+use crate::cost::RANGE_BYTES;
 
 /// One durable entry waiting for its upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,22 +28,25 @@ pub(crate) struct Item {
     pub(crate) lsn_end: Lsn,
     pub(crate) base_offset: Offset,
     pub(crate) end_offset: Offset,
+    /// Bytes of its payload.
     pub(crate) num_bytes: u64,
+    /// Bytes of memory that it takes until its upload is committed.
+    pub(crate) waiting_bytes: u64,
     pub(crate) durable_since: Instant,
 }
 
 /// The queue.
 #[derive(Debug, Default)]
 pub(crate) struct UploadQueue {
-    items: VecDeque<Item>,
+    items: Chunks<Item>,
     /// The batches that are sealed and not let go, oldest first.
     batches: VecDeque<Batch>,
     /// Items in them.
     num_sealed: usize,
-    /// Bytes of all items.
-    num_bytes: u64,
-    /// Bytes of those that are not sealed.
-    num_bytes_unsealed: u64,
+    /// Bytes of memory that all items take.
+    waiting_bytes: u64,
+    /// Bytes of memory that those take that are not sealed.
+    unsealed_bytes: u64,
     /// Items of each stream that are not sealed.
     streams: BTreeMap<StreamId, usize>,
     /// One past the frame of the last item ever pushed: everything below was pushed.
@@ -65,17 +71,17 @@ impl UploadQueue {
             self.pushed_end
         );
         self.pushed_end = item.lsn_end;
-        self.num_bytes += item.num_bytes;
-        self.num_bytes_unsealed += item.num_bytes;
+        self.waiting_bytes += item.waiting_bytes;
+        self.unsealed_bytes += item.waiting_bytes;
         *self.streams.entry(item.stream).or_default() += 1;
         self.items.push_back(item);
     }
 
-    /// Bytes and age of the items that are not sealed, and of how many streams they are.
+    /// Bytes of memory and age of the items that are not sealed, and of how many streams they are.
     pub(crate) fn pending(&self) -> (u64, Option<Instant>, usize) {
         let oldest = self.items.get(self.num_sealed);
         (
-            self.num_bytes_unsealed,
+            self.unsealed_bytes,
             oldest.map(|item| item.durable_since),
             self.streams.len(),
         )
@@ -87,30 +93,35 @@ impl UploadQueue {
         self.pushed_end = self.pushed_end.max(end);
     }
 
-    /// All bytes waiting, sealed or not.
-    pub(crate) fn num_bytes(&self) -> u64 {
-        self.num_bytes
+    /// Bytes of memory that all items take, sealed or not.
+    pub(crate) fn waiting_bytes(&self) -> u64 {
+        self.waiting_bytes
     }
 
     /// What was sealed and not let go is unsealed again.
     pub(crate) fn unseal(&mut self) {
         for item in self.items.iter().take(self.num_sealed) {
-            self.num_bytes_unsealed += item.num_bytes;
+            self.unsealed_bytes += item.waiting_bytes;
             *self.streams.entry(item.stream).or_default() += 1;
         }
         self.num_sealed = 0;
         self.batches.clear();
     }
 
-    /// Seals the oldest unsealed items as the next batch, at least one, up to `bytes_max`.
+    /// Seals the oldest unsealed items as the next batch, at least one, up to `bytes_max` of memory:
+    /// what the items take, and what the batch takes for each stream in it but the first.
     pub(crate) fn seal(&mut self, bytes_max: u64) -> Vec<Item> {
         let (mut num_bytes, mut batch) = (0, Vec::new());
-        for item in self.items.iter().skip(self.num_sealed) {
-            if !batch.is_empty() && num_bytes + item.num_bytes > bytes_max {
+        let mut ranges = BTreeSet::new();
+        for item in self.items.iter_from(self.num_sealed) {
+            let num_ranges = ranges.len() as u64 + u64::from(!ranges.contains(&item.stream));
+            let beside = (num_ranges - 1) * RANGE_BYTES;
+            if !batch.is_empty() && num_bytes + item.waiting_bytes + beside > bytes_max {
                 break;
             }
-            num_bytes += item.num_bytes;
+            num_bytes += item.waiting_bytes;
             batch.push(*item);
+            ranges.insert(item.stream);
             let left = self
                 .streams
                 .get_mut(&item.stream)
@@ -121,7 +132,7 @@ impl UploadQueue {
             }
         }
         if !batch.is_empty() {
-            self.num_bytes_unsealed -= num_bytes;
+            self.unsealed_bytes -= num_bytes;
             self.num_sealed += batch.len();
             self.batches.push_back(Batch {
                 num_items: batch.len(),
@@ -165,9 +176,10 @@ impl UploadQueue {
     }
 
     fn let_go(&mut self, num_items: usize) -> Vec<Item> {
-        let done: Vec<Item> = self.items.drain(..num_items).collect();
+        let mut done = Vec::with_capacity(num_items);
+        done.extend((0..num_items).map_while(|_| self.items.pop_front()));
         self.num_sealed -= num_items;
-        self.num_bytes -= done.iter().map(|item| item.num_bytes).sum::<u64>();
+        self.waiting_bytes -= done.iter().map(|item| item.waiting_bytes).sum::<u64>();
         done
     }
 
@@ -196,7 +208,8 @@ mod tests {
             lsn_end: Lsn(lsn + 7),
             base_offset: Offset(lsn),
             end_offset: Offset(lsn + 1),
-            num_bytes,
+            num_bytes: 1,
+            waiting_bytes: num_bytes,
             durable_since: Instant(lsn),
         }
     }
@@ -211,7 +224,7 @@ mod tests {
         assert_eq!(queue.trim_point(), Lsn(10));
         assert_eq!(queue.sealed_end(), Lsn(30));
         assert_eq!(queue.pending(), (5, Some(Instant(30)), 1));
-        assert_eq!(queue.num_bytes(), 15);
+        assert_eq!(queue.waiting_bytes(), 15);
         assert_eq!(queue.seal(1).len(), 1);
         assert_eq!(queue.pending(), (0, None, 0));
         assert!(queue.seal(1).is_empty());
@@ -220,7 +233,22 @@ mod tests {
         assert_eq!(queue.oldest_batch().count(), 1);
         assert_eq!(queue.commit_sealed().len(), 1);
         assert_eq!(queue.trim_point(), Lsn(37), "the last frame goes too");
-        assert_eq!(queue.num_bytes(), 0);
+        assert_eq!(queue.waiting_bytes(), 0);
+    }
+
+    #[test]
+    fn a_batch_of_many_streams_holds_fewer_items() {
+        let mut queue = UploadQueue::default();
+        for lsn in 0..20 {
+            let stream = StreamId(lsn % 10);
+            let item = item(10 * lsn, 5);
+            queue.push(Item { stream, ..item });
+        }
+        let room = 20 * 5 + 3 * RANGE_BYTES;
+        assert_eq!(queue.seal(room).len(), 4);
+        assert_eq!(queue.pending().0, 16 * 5, "of the items alone");
+        let room = 16 * 5 + 9 * RANGE_BYTES;
+        assert_eq!(queue.seal(room - 1).len(), 15);
     }
 
     #[test]

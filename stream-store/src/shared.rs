@@ -12,7 +12,7 @@
 //!
 //! *IO: none*
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -22,7 +22,9 @@ use tidewater_types::{Env, Epoch, Offset, StreamId};
 use tidewater_wal::{Append, Frame, Permit, Wal, WalError};
 use tokio::sync::{Notify, Semaphore, mpsc};
 
+use crate::chunks::Chunks;
 use crate::config::StoreConfig;
+use crate::cost;
 use crate::error::StoreError;
 use crate::format::frame::FrameHead;
 use crate::queue::{Item, UploadQueue};
@@ -57,7 +59,7 @@ pub(crate) struct Pumped {
     pub(crate) stream: Arc<StreamInner>,
     pub(crate) base_offset: Offset,
     pub(crate) end_offset: Offset,
-    pub(crate) num_bytes: u64,
+    pub(crate) payload_bytes: usize,
 }
 
 /// Counts of reads by where they were answered from.
@@ -82,6 +84,8 @@ impl ReadCounts {
 pub(crate) struct Shared {
     pub(crate) env: Arc<dyn Env>,
     pub(crate) wal: Arc<dyn Wal>,
+    /// What the WAL takes for a frame until it is trimmed. Asked once: an entry gives back what it took.
+    frame_bytes: u64,
     pub(crate) tier: Tier,
     pub(crate) config: StoreConfig,
     pub(crate) node_epoch: Epoch,
@@ -94,7 +98,7 @@ pub(crate) struct Shared {
     /// Held while streams are opened: two openings of one stream would take two epochs, and the
     /// handle on the first be dropped with what was appended through it.
     pub(crate) opening: tokio::sync::Mutex<()>,
-    /// Committed entries still in memory, oldest first: (stream, end offset, bytes).
+    /// Committed entries still in memory, oldest first: (stream, end offset, bytes of memory).
     pub(crate) cached: Mutex<Cached>,
     pub(crate) reads: ReadCounts,
     pub(crate) failed: Mutex<Option<Arc<str>>>,
@@ -111,12 +115,12 @@ pub(crate) struct Shared {
 /// The committed entries that memory still holds, oldest commit first.
 #[derive(Debug, Default)]
 pub(crate) struct Cached {
-    runs: VecDeque<(StreamId, Offset, u64)>,
+    runs: Chunks<(StreamId, Offset, u64)>,
     num_bytes: u64,
 }
 
 impl Cached {
-    /// Payload bytes of all of them.
+    /// Bytes of memory that all of them take.
     pub(crate) fn num_bytes(&self) -> u64 {
         self.num_bytes
     }
@@ -169,6 +173,7 @@ impl Shared {
         let room = parts.config.waiting_bytes_max;
         let shared = Self {
             env: parts.env,
+            frame_bytes: parts.wal.frame_bytes_held() as u64,
             wal: parts.wal,
             tier: parts.tier,
             config: parts.config,
@@ -218,7 +223,7 @@ impl Shared {
             stream: Arc::clone(stream),
             base_offset: entry.base_offset,
             end_offset: entry.end_offset(),
-            num_bytes: entry.payload.len() as u64,
+            payload_bytes: entry.payload.len(),
         };
         tail.accept(entry);
         // The pump ends only after the store has failed; then nobody waits for this entry.
@@ -235,6 +240,7 @@ impl Shared {
             let lsn_end = pumped.append.end();
             match pumped.append.await {
                 Ok(lsn) => {
+                    let payload_bytes = pumped.payload_bytes;
                     let item = Item {
                         stream: pumped.stream.id,
                         stream_epoch: pumped.stream.epoch,
@@ -242,7 +248,8 @@ impl Shared {
                         lsn_end,
                         base_offset: pumped.base_offset,
                         end_offset: pumped.end_offset,
-                        num_bytes: pumped.num_bytes,
+                        num_bytes: payload_bytes as u64,
+                        waiting_bytes: self.waiting_cost(payload_bytes),
                         durable_since: self.env.now(),
                     };
                     self.became_durable(&pumped.stream, item);
@@ -273,7 +280,17 @@ impl Shared {
         self.wal.trim(trim_point);
     }
 
-    /// Payload bytes are in objects, or will never be: others may have their room.
+    /// Bytes of memory that an entry takes until its upload is committed.
+    pub(crate) fn waiting_cost(&self, payload_bytes: usize) -> u64 {
+        cost::waiting(payload_bytes) + self.frame_bytes
+    }
+
+    /// The most that an entry takes whose payload has up to so many bytes.
+    pub(crate) fn waiting_cost_most(&self, payload_bytes: usize) -> u64 {
+        cost::waiting_most(payload_bytes) + self.frame_bytes
+    }
+
+    /// What took `num_bytes` is in objects, or will never be: others may have the room.
     pub(crate) fn give_room_back(&self, num_bytes: u64) {
         let owed = |owed: u64| Some(owed - owed.min(num_bytes));
         let owed = self
@@ -284,7 +301,7 @@ impl Shared {
         self.room.add_permits(free);
     }
 
-    /// Payload bytes that were accepted and are not in committed objects.
+    /// Bytes of memory of what was accepted and is not in committed objects.
     pub(crate) fn room_taken(&self) -> u64 {
         let free = self.room.available_permits() as u64;
         let owed = self.room_owed.load(Ordering::Relaxed);
@@ -292,15 +309,16 @@ impl Shared {
     }
 
     /// Whether half of the room for what waits for its upload is taken. An append that waits for
-    /// room finds it so: none is larger than the other half.
+    /// room finds it so: the payload of none is larger than the other half.
     pub(crate) fn is_room_short(&self) -> bool {
         let free = self.room.available_permits() as u64;
-        free <= self.config.waiting_bytes_max / 2
+        let beside = self.waiting_cost_most(1 << 10);
+        free <= self.config.waiting_bytes_max / 2 + beside
     }
 
     /// What recovery found takes its room, and what there is not is owed.
     pub(crate) fn take_recovered_room(&self) {
-        let recovered = self.queue.lock().num_bytes();
+        let recovered = self.queue.lock().waiting_bytes();
         let free = usize::try_from(recovered).unwrap_or(usize::MAX);
         let taken = self.room.forget_permits(free);
         self.room_owed.store(

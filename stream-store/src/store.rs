@@ -45,12 +45,12 @@ pub struct StoreCounters {
     pub reads_from_nvme: u64,
     /// Blocks read from the bucket.
     pub reads_from_bucket: u64,
-    /// Payload bytes waiting for their upload.
+    /// Bytes of memory of what waits for its upload, payloads and what is allocated beside them.
     pub waiting_bytes: u64,
     /// The same and what was accepted and is not durable yet: what
     /// [`StoreConfig::waiting_bytes_max`] bounds.
     pub accepted_bytes: u64,
-    /// Committed payload bytes kept for readers at the tail, which
+    /// Bytes of memory of committed entries kept for readers at the tail, which
     /// [`StoreConfig::tail_cache_bytes_max`] bounds.
     pub tail_cache_bytes: u64,
     /// The tier's counts.
@@ -240,7 +240,7 @@ impl StreamStore {
         let watermarks = shared.wal.watermarks();
         let queue = shared.queue.lock();
         let lsn_uploaded = queue.trim_point().0.min(watermarks.durable.0);
-        let waiting_bytes = queue.num_bytes();
+        let waiting_bytes = queue.waiting_bytes();
         drop(queue);
         StoreCounters {
             wal: shared.wal.counters(),

@@ -46,13 +46,17 @@ pub struct Reservation {
 /// Room in the store, given back when dropped.
 struct Room {
     shared: Arc<Shared>,
+    /// The largest payload it is for.
+    payload_bytes: usize,
+    /// Bytes of memory.
     num_bytes: usize,
 }
 
 impl Room {
-    /// The first `num_bytes` now belong to an entry until its upload is committed.
-    fn keep(mut self, num_bytes: usize) {
-        self.num_bytes -= num_bytes;
+    /// `num_bytes` now belong to an entry until its upload is committed.
+    fn keep(mut self, num_bytes: u64) {
+        let kept = usize::try_from(num_bytes).expect("room fits usize");
+        self.num_bytes -= kept;
     }
 }
 
@@ -65,7 +69,7 @@ impl Drop for Room {
 impl std::fmt::Debug for Room {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Room")
-            .field("num_bytes", &self.num_bytes)
+            .field("payload_bytes", &self.payload_bytes)
             .finish_non_exhaustive()
     }
 }
@@ -192,8 +196,9 @@ impl Stream {
         }
     }
 
-    async fn take_room(&self, num_bytes: usize) -> Result<Room, StoreError> {
+    async fn take_room(&self, payload_bytes: usize) -> Result<Room, StoreError> {
         let shared = &self.shared;
+        let num_bytes = shared.waiting_cost_most(payload_bytes);
         let wanted = u32::try_from(num_bytes).expect("append_bytes_max is at most 1 GiB");
         let acquired = match shared.room.try_acquire_many(wanted) {
             Err(TryAcquireError::NoPermits) => {
@@ -203,7 +208,7 @@ impl Stream {
                 match select(acquire, shared.env.sleep(patience)).await {
                     Either::Left((acquired, _)) => acquired.ok(),
                     Either::Right(_) => {
-                        let waiting_bytes = shared.queue.lock().num_bytes();
+                        let waiting_bytes = shared.queue.lock().waiting_bytes();
                         return Err(StoreError::Full { waiting_bytes });
                     }
                 }
@@ -219,12 +224,15 @@ impl Stream {
         permits.forget();
         Ok(Room {
             shared: Arc::clone(shared),
-            num_bytes,
+            payload_bytes,
+            num_bytes: wanted as usize,
         })
     }
 
     /// Appends into the room taken before: gives the offsets, asks `fill` for the payload with the
     /// base offset in it, and hands it to the WAL. Never blocks on I/O; order is call order.
+    /// The payload stays in memory for long: if it is a slice of a much larger buffer, copy it before,
+    /// since all of the buffer stays with it and its length is what is counted.
     ///
     /// # Errors
     /// [`StoreError::Closed`], [`StoreError::Wal`], [`StoreError::OffsetsExhausted`],
@@ -253,8 +261,8 @@ impl Stream {
         let payload = fill(base_offset);
         let Reservation { permit, room } = reservation;
         let num_bytes = payload.len();
-        if num_bytes > room.num_bytes {
-            let num_bytes_max = room.num_bytes as u64;
+        if num_bytes > room.payload_bytes {
+            let num_bytes_max = room.payload_bytes as u64;
             return Err(StoreError::TooLarge {
                 num_bytes: num_bytes as u64,
                 num_bytes_max,
@@ -267,7 +275,7 @@ impl Stream {
             payload,
         };
         let lsn = self.shared.submit(&self.inner, &mut tail, permit, entry)?;
-        room.keep(num_bytes);
+        room.keep(self.shared.waiting_cost(num_bytes));
         Ok(Appended {
             base_offset,
             end_offset,

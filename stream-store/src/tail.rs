@@ -14,10 +14,10 @@
 //!
 //! *IO: none*
 
-use std::collections::VecDeque;
-
 use tidewater_s3stream::Entry;
 use tidewater_types::{Offset, mutant};
+
+use crate::chunks::Chunks;
 
 /// The tail of one stream.
 #[derive(Debug)]
@@ -26,7 +26,7 @@ pub(crate) struct Tail {
     committed: Offset,
     high_watermark: Offset,
     end: Offset,
-    held: VecDeque<Entry>,
+    held: Chunks<Entry>,
 }
 
 /// Where the entries that hold an offset are.
@@ -49,7 +49,7 @@ impl Tail {
             committed,
             high_watermark: committed,
             end: committed,
-            held: VecDeque::new(),
+            held: Chunks::default(),
         }
     }
 
@@ -152,7 +152,7 @@ impl Tail {
             .partition_point(|entry| entry.end_offset() <= offset);
         let mut found = Vec::new();
         let mut num_bytes = 0;
-        for entry in self.held.range(first..) {
+        for entry in self.held.iter_from(first) {
             if entry.end_offset() > visible {
                 break;
             }

@@ -23,6 +23,7 @@ use tidewater_s3stream::{CommitReport, Pending, SealedBatch, SealedRange, Tail a
 use tidewater_types::{BoxFuture, Epoch, StreamId, mutant, sometimes};
 use tracing::warn;
 
+use crate::cost;
 use crate::error::StoreError;
 use crate::queue::Item;
 use crate::shared::{Shared, StreamInner};
@@ -158,7 +159,7 @@ impl Uplink {
     fn let_go(&self, done: &[Item]) {
         let shared = &self.shared;
         shared.trim_wal();
-        shared.give_room_back(done.iter().map(|item| item.num_bytes).sum());
+        shared.give_room_back(done.iter().map(|item| item.waiting_bytes).sum());
     }
 
     /// Keeps the committed entries for readers at the tail, within the budget.
@@ -169,8 +170,8 @@ impl Uplink {
         {
             let mut cached = shared.cached.lock();
             for item in done {
-                release
-                    .extend(cached.add((item.stream, item.end_offset, item.num_bytes), bytes_max));
+                let run = (item.stream, item.end_offset, cost::cached(item.num_bytes));
+                release.extend(cached.add(run, bytes_max));
             }
         }
         for (id, end) in release {

@@ -215,3 +215,43 @@ async fn a_store_whose_uploader_dies_says_so() {
     assert!(flush.await.unwrap().is_err());
     assert!(append(&stream, 0, 10).await.is_err());
 }
+
+#[tokio::test]
+async fn an_append_keeps_the_room_of_what_it_became_and_a_failed_one_keeps_none() {
+    let store = open(Arc::new(MemoryBucket::new()), quiet()).await;
+    let stream = create(&store).await;
+    let request = AppendRequest {
+        record_count: 1,
+        timestamp_ms_max: 0,
+        num_bytes: 0,
+    };
+    let reserved = async |room: usize, payload: usize| {
+        let reservation = stream.reserve(room).await.unwrap();
+        let fill = |_| Bytes::from(vec![7; payload]);
+        let before = store.counters().accepted_bytes;
+        let appended = stream.append_reserved(reservation, request, fill);
+        let kept = store.counters().accepted_bytes;
+        (appended.is_ok(), before, kept)
+    };
+    let mut expected = 0;
+    // Copied ones are dearer than shared ones that are a little larger.
+    for (room, payload) in [(9_000, 100), (1_100, 1_023), (1_023, 1_023), (1_024, 1_024)] {
+        let (is_taken, before, kept) = reserved(room, payload).await;
+        assert!(is_taken && before >= kept, "{before}, then {kept}");
+        let own = kept - expected;
+        expected = kept;
+        let (_, before, kept) = reserved(payload, payload).await;
+        assert_eq!(kept - expected, own, "{room} for {payload}");
+        assert!(before - expected >= own);
+        expected = kept;
+    }
+    let (is_taken, before, kept) = reserved(10, 11).await;
+    assert!(!is_taken && before > kept);
+    assert_eq!(kept, expected, "what was too large took nothing");
+    drop(stream.reserve(5_000).await.unwrap());
+    assert_eq!(store.counters().accepted_bytes, expected);
+    stream.wait_durable(stream.end()).await.unwrap();
+    assert_eq!(store.counters().waiting_bytes, expected);
+    store.flush().await.unwrap();
+    assert_eq!(store.counters().accepted_bytes, 0);
+}

@@ -114,6 +114,10 @@ impl Wal for MemoryWal {
                 room += held;
                 state.frames.pop_front();
             }
+            let num_frames = state.frames.len();
+            if num_frames < state.frames.capacity() / 3 {
+                state.frames.shrink_to(2 * num_frames);
+            }
         }
         self.room.give_back(room);
     }
@@ -151,6 +155,12 @@ impl Wal for MemoryWal {
 
     fn describe(&self) -> String {
         "memory (nothing survives a restart)".to_owned()
+    }
+
+    /// Room for three times the frames at most: what is not filled, and what they move from when there
+    /// are more of them.
+    fn frame_bytes_held(&self) -> usize {
+        3 * size_of::<(Lsn, Frame, usize)>()
     }
 
     fn close(&self) -> BoxFuture<'static, Result<(), WalError>> {

@@ -157,6 +157,12 @@ pub trait Wal: Send + Sync + 'static {
     /// What it is and why it was chosen, in a few words for the operator.
     fn describe(&self) -> String;
 
+    /// Bytes of memory that a durable frame takes beside its body until it is trimmed; the same for as
+    /// long as the log is open.
+    fn frame_bytes_held(&self) -> usize {
+        0
+    }
+
     /// Whether nobody has claimed the log since it was opened. It may be another's a moment later.
     ///
     /// # Errors

@@ -30,6 +30,8 @@ pub struct Room {
     env: Arc<dyn Env>,
     patience: Duration,
     frame_bytes_max: usize,
+    /// What a frame takes beside its bytes.
+    beside: usize,
     free: Semaphore,
     /// Requests that found no room at once.
     num_full: AtomicU64,
@@ -75,11 +77,25 @@ impl Room {
             env,
             patience,
             frame_bytes_max,
+            beside: PREFIX_BYTES,
             free: Semaphore::new(capacity_bytes),
             num_full: AtomicU64::new(0),
             refuses: AtomicBool::new(false),
             refusal: Mutex::default(),
         }
+    }
+
+    /// The same where each frame takes `num_bytes` of memory beside its bytes: the largest frame is
+    /// smaller by that.
+    ///
+    /// # Panics
+    /// If nothing is left for a frame.
+    #[must_use]
+    pub fn with_frame_cost(mut self, num_bytes: usize) -> Self {
+        let left = self.frame_bytes_max.checked_sub(num_bytes);
+        self.frame_bytes_max = left.expect("room for a frame");
+        self.beside += num_bytes;
+        self
     }
 
     /// Largest frame in bytes.
@@ -126,7 +142,7 @@ impl Room {
         {
             return Err(refusal);
         }
-        let Ok(taken) = self.free.try_acquire_many(held(num_bytes)) else {
+        let Ok(taken) = self.free.try_acquire_many(self.held(num_bytes)) else {
             self.num_full.fetch_add(1, Ordering::Relaxed);
             return Ok(mutant!(102).then(|| self.permit(num_bytes)));
         };
@@ -136,7 +152,7 @@ impl Room {
 
     async fn wait(self: Arc<Self>, num_bytes: usize) -> Result<Permit, WalError> {
         let sleep = self.env.sleep(self.patience);
-        match race(self.free.acquire_many(held(num_bytes)), sleep).await {
+        match race(self.free.acquire_many(self.held(num_bytes)), sleep).await {
             Some(Ok(taken)) => {
                 taken.forget();
                 Ok(self.permit(num_bytes))
@@ -144,6 +160,10 @@ impl Room {
             Some(Err(_)) => Err(self.refusal().unwrap_or(WalError::Closed)),
             None => Err(self.full()),
         }
+    }
+
+    fn held(&self, num_bytes: usize) -> u32 {
+        u32::try_from(num_bytes + self.beside).expect("bounded by the capacity")
     }
 
     fn full(&self) -> WalError {
@@ -204,10 +224,6 @@ impl std::fmt::Debug for Room {
     }
 }
 
-fn held(num_bytes: usize) -> u32 {
-    u32::try_from(num_bytes + PREFIX_BYTES).expect("bounded by the capacity")
-}
-
 /// Room for one frame, taken before the caller fixes the frame's place in an order of its own.
 ///
 /// Dropping an unused permit gives the room back.
@@ -236,15 +252,15 @@ impl Permit {
     /// back with [`Room::give_back`] when it has let go of the frame.
     #[must_use]
     pub fn consume(mut self) -> usize {
-        self.room = None;
-        self.num_bytes + PREFIX_BYTES
+        let room = self.room.take().expect("there until it is used up");
+        self.num_bytes + room.beside
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(room) = self.room.take() {
-            room.give_back(self.num_bytes + PREFIX_BYTES);
+            room.give_back(self.num_bytes + room.beside);
         }
     }
 }

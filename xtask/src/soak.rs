@@ -14,12 +14,14 @@ use crate::services::work_dir;
 
 const USAGE: &str = "\
 usage: cargo xtask soak [--dev] [--minutes N] [--memory-mib N] [--producers N] [--consumers N]
-                        [--partitions N] [--batch-kib N] [--in-flight N] [--disk-gib N]
+                        [--partitions N] [--batch-kib N | --batch-bytes N] [--in-flight N]
+                        [--disk-gib N] [--stall-seconds N]
 
   produces and consumes over the Kafka protocol as fast as it goes, for --minutes (10), in topics that
   are exchanged so that the disk holds --disk-gib (10) at most; what is left of them is read back. Fails
   if the broker's memory was ever above 1.2 times --memory-mib (512), a share above what it may hold, the
-  disk above its limit, or if an acknowledged batch is missing. The report goes to
+  disk above its limit, or if an acknowledged batch is missing. --batch-bytes makes batches of one record of
+  that size; with --stall-seconds the bucket takes nothing for so long. The report goes to
   tidewater-bench/soak.json in the target folder
 ";
 

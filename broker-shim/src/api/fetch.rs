@@ -26,6 +26,7 @@ use tidewater_stream_store::Stream;
 use tidewater_types::{BoxFuture, Offset};
 
 use super::call::Call;
+use super::segments::segments;
 use crate::net::Making;
 use crate::partition::{from_wire, wire};
 use crate::refusal::Refusal;
@@ -200,7 +201,7 @@ async fn one(
         entries.clear();
     }
     let next = entries.last().map_or(offset, |last| last.end_offset());
-    let segments: Vec<_> = entries.into_iter().map(|entry| entry.payload).collect();
+    let records = Records::from(segments(&entries));
     let high_watermark = wire(fetched.high_watermark);
     let data = PartitionData {
         partition_index: asked.partition,
@@ -210,7 +211,7 @@ async fn one(
         log_start_offset: wire(fetched.start),
         // A reader of committed data is told of none; any other is told nothing.
         aborted_transactions: (isolation == READ_COMMITTED).then(Vec::new),
-        records: Some(Records::from(segments)),
+        records: Some(records),
         ..Default::default()
     };
     Ok((data, stream.clone(), next))

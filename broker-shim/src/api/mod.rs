@@ -25,6 +25,7 @@ mod offsets;
 mod partitions;
 mod produce;
 mod producer_id;
+mod segments;
 mod stats;
 mod table;
 #[cfg(test)]

@@ -65,7 +65,12 @@ pub(crate) fn encode_covering(
     entries: &[Entry],
 ) -> EncodedBlock {
     let (base, end) = (range.start(), range.end());
-    let mut table = Vec::with_capacity(HEADER_SIZE + entries.len() * TABLE_ROW_SIZE);
+    // With the small payloads that follow it in the same part: room that grows is twice what is filled.
+    let small = entries.iter().map(|entry| entry.payload.len());
+    let small: usize = small
+        .take_while(|size| *size < PartsBuilder::COPY_BELOW)
+        .sum();
+    let mut table = Vec::with_capacity(HEADER_SIZE + entries.len() * TABLE_ROW_SIZE + small);
     table.put_slice(&[0; HEADER_SIZE]);
     let (mut payload_end, mut record_count) = (0usize, 0);
     let mut next = base;

@@ -109,6 +109,8 @@ impl Committer {
                 std::future::pending::<()>().await;
             }
         }
+        // With the plans goes what they hold of the entries: the tail gives their room to others.
+        drop(plans);
         self.tail.committed(&report);
         Ok(Some(Committed { slot, was_resent }))
     }

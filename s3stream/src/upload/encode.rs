@@ -38,7 +38,9 @@ pub(crate) struct EncodedObject {
 /// Encodes the planned object under `id`.
 pub(crate) fn encode(id: ObjectId, plan: &ObjectPlan, block_bytes: usize) -> EncodedObject {
     let mut builder = ObjectBuilder::new(id, plan.kind);
-    let (mut ranges, mut snapshots) = (Vec::new(), Vec::new());
+    let num_ranges = plan.ranges.len();
+    let (mut ranges, mut snapshots) = (Vec::with_capacity(num_ranges), Vec::new());
+    builder.body.reserve(num_ranges + 2);
     for range in &plan.ranges {
         if let Some(committed) = builder.entries(range, block_bytes) {
             ranges.push(committed);

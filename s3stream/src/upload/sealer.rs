@@ -196,25 +196,33 @@ impl Sealer {
         }
     }
 
-    /// Seals one batch. Payload bytes of it, or `None` if there was nothing.
+    /// Seals one batch. By how much less is pending then, or `None` if there was nothing.
     fn seal(&self, slot: OwnedSemaphorePermit, pending: &Pending) -> Option<u64> {
         let limits = Limits {
             stream_object_bytes: self.config.stream_object_bytes,
             stream_set_streams: self.config.stream_set_streams,
             entry_bytes_max: self.config.meta.entry_bytes_max,
         };
+        let before = self.tail.pending().num_bytes;
         let batch = self.tail.seal(self.config.upload_bytes);
-        let num_bytes = batch
-            .ranges
-            .iter()
-            .map(|range| plan::payload_bytes(&range.entries))
-            .sum();
+        let payload_bytes: u64 = {
+            let ranges = batch.ranges.iter();
+            ranges
+                .map(|range| plan::payload_bytes(&range.entries))
+                .sum()
+        };
+        // What was appended meanwhile is pending, too; less than its payloads a batch never was.
+        let num_bytes = before.saturating_sub(self.tail.pending().num_bytes);
+        let num_bytes = num_bytes.max(payload_bytes);
         let plans = Arc::new(plan::split(batch, &limits));
         if plans.is_empty() {
             return None;
         }
         if let Some(oldest) = pending.oldest {
-            self.shared.pacer.measure(pending.num_bytes, oldest);
+            // Requests are paid for by what they send.
+            let sent = u128::from(pending.num_bytes) * u128::from(payload_bytes);
+            let sent = u64::try_from(sent / u128::from(num_bytes.max(1))).unwrap_or(u64::MAX);
+            self.shared.pacer.measure(sent, oldest);
         }
         let (answer, sent) = oneshot::channel();
         let counter = self.storer.reserve(plans.len());

@@ -125,13 +125,19 @@ pub(crate) fn framed_bytes(frame: &Frame) -> u64 {
 
 /// The frames as a payload: small ones copied together, large ones shared.
 pub(crate) fn payload(frames: &[Frame]) -> Vec<Bytes> {
+    let is_small = |frame: &Frame| frame.parts()[1].len() < SHARED_BYTES_MIN;
+    let copied = |frame: &Frame| {
+        let [head, body] = frame.parts();
+        let body_bytes = if is_small(frame) { body.len() } else { 0 };
+        PREFIX_BYTES + head.len() + body_bytes
+    };
     let mut parts = Vec::new();
-    let mut small = BytesMut::new();
+    let mut small = BytesMut::with_capacity(frames.iter().map(copied).sum());
     for frame in frames {
         let [head, body] = frame.parts();
         small.put_u32_le(u32::try_from(frame.num_bytes()).expect("bounded by the pool"));
         small.extend_from_slice(head);
-        if body.len() < SHARED_BYTES_MIN {
+        if is_small(frame) {
             small.extend_from_slice(body);
         } else {
             parts.push(small.split().freeze());

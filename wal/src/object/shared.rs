@@ -27,6 +27,11 @@ use crate::format::group::PREFIX_BYTES;
 use crate::port::{Frame, WalCounters, Watermarks};
 use crate::room::{Permit, Room};
 
+/// Bytes of memory of a frame until it is durable, beside its own: it stands among those that are not
+/// durable, and among those that no object holds yet or, copied, in one; both with as much again for room
+/// that is not filled.
+const FRAME_BYTES: usize = 2 * (size_of::<Unsynced>() + size_of::<Frame>());
+
 /// Who waits for a frame's bytes.
 pub(crate) type Reader = oneshot::Sender<Result<Bytes, WalError>>;
 type Done = oneshot::Sender<Result<(), WalError>>;
@@ -86,7 +91,8 @@ impl Shared {
             ..State::default()
         };
         state.inbox.trim = trimmed;
-        let room = Room::new(env, pool_bytes, pool_bytes - PREFIX_BYTES, patience);
+        let room = Room::new(env, pool_bytes, pool_bytes - PREFIX_BYTES, patience)
+            .with_frame_cost(FRAME_BYTES);
         Self {
             room: Arc::new(room),
             acks: Arc::new(Acks::new(end)),

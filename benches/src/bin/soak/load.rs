@@ -31,7 +31,10 @@ struct UnderWay {
 pub(crate) fn produce(shared: &Shared<'_>, number: u64) -> Result<(), Failure> {
     let options = shared.options;
     let records = 16;
-    let template = batch(records, (options.batch_kib * KIB) as usize / records);
+    let template = match options.batch_bytes {
+        Some(num_bytes) => batch(1, num_bytes),
+        None => batch(records, (options.batch_kib * KIB) as usize / records),
+    };
     let mut client = Client::connect(shared.address)?;
     let mut under_way: VecDeque<UnderWay> = VecDeque::new();
     let mut turn = number;

@@ -20,6 +20,7 @@
 mod load;
 mod process;
 mod proof;
+mod stall;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -37,14 +38,18 @@ use tidewater_benches::{Client, Failure};
 use load::{consume, produce};
 use process::{Broker, disk_bytes};
 use proof::read_back;
+use stall::Stall;
 
 const USAGE: &str = "\
 usage: soak --broker PROGRAM --dir DIR [--minutes N] [--memory-mib N] [--producers N] [--consumers N]
-            [--partitions N] [--batch-kib N] [--in-flight N] [--disk-gib N]
+            [--partitions N] [--batch-kib N | --batch-bytes N] [--in-flight N] [--disk-gib N]
+            [--stall-seconds N]
 
   starts PROGRAM with its data in DIR, produces and consumes as fast as it goes, and prints one JSON
   object. Leaves with 1 if its memory was above 1.2 times the budget, a share of the budget above what it may
   hold, its data above --disk-gib, or a batch that it acknowledged does not come back where it was.
+  --batch-bytes makes batches of one record with a value of so many bytes. With --stall-seconds the bucket
+  takes nothing for so long, once, from a quarter of the run on.
 ";
 
 const MEMORY_MAX: f64 = 1.2;
@@ -63,8 +68,11 @@ struct Options {
     consumers: u64,
     partitions: i32,
     batch_kib: u64,
+    /// One record of so many bytes a batch, in place of 16 that have `batch_kib` together.
+    batch_bytes: Option<usize>,
     in_flight: usize,
     disk_gib: f64,
+    stall_seconds: f64,
 }
 
 impl Options {
@@ -86,8 +94,16 @@ impl Options {
             consumers: number("--consumers", 4.0)? as u64,
             partitions: number("--partitions", 64.0)? as i32,
             batch_kib: number("--batch-kib", 64.0)? as u64,
+            batch_bytes: match value("--batch-bytes") {
+                None => None,
+                Some(text) => Some(text.parse().ok()?),
+            },
             in_flight: number("--in-flight", 5.0)? as usize,
             disk_gib: number("--disk-gib", 10.0)?,
+            stall_seconds: match value("--stall-seconds") {
+                None => 0.0,
+                Some(_) => number("--stall-seconds", 1.0)?,
+            },
         })
     }
 
@@ -271,6 +287,7 @@ fn report(
         "consumed_mib": consumed, "consumed_mib_per_s": consumed / seconds,
         "producers": options.producers, "consumers": options.consumers,
         "partitions": options.partitions, "batch_kib": options.batch_kib, "in_flight": options.in_flight,
+        "batch_bytes": options.batch_bytes, "stall_seconds": options.stall_seconds,
         "topics": shared.topic() + 1, "batches_refused_for_lack_of_room": shared.slowed.load(Ordering::Relaxed),
         "batches_read_back": read, "acknowledged_missing": missing, "within": within,
     });
@@ -330,9 +347,13 @@ fn supervise(
     let options = shared.options;
     let mut samples = Samples::default();
     let mut produced_before = 0;
+    let mut stall = Stall::new(&options.dir, options.seconds / 4.0, options.stall_seconds);
     while began.elapsed().as_secs_f64() < options.seconds && !shared.is_over() {
         sleep(SAMPLE_EVERY);
         samples.take(broker, shared)?;
+        if stall.look(began.elapsed().as_secs_f64())? {
+            continue;
+        }
         let produced = shared.produced.load(Ordering::Relaxed);
         if produced - produced_before < options.topic_bytes() {
             continue;
@@ -346,6 +367,7 @@ fn supervise(
             shared.forget_before(old + 1);
         }
     }
+    stall.end()?;
     Ok(samples)
 }
 
