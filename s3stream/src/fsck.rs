@@ -27,7 +27,7 @@ use tidewater_types::{ClusterId, Env, Offset, OffsetRange, StreamId};
 use crate::config::MetaConfig;
 use crate::error::{MetaError, TierError};
 use crate::meta::boundary::{BOUNDARY_PREFIX, boundary_key};
-use crate::meta::load::{MetaReader, SNAPSHOT_PREFIX, snapshot_key};
+use crate::meta::load::{LOG_PREFIX, MetaReader, SNAPSHOT_PREFIX, snapshot_key};
 use crate::meta::state::{MetaState, StreamState};
 use crate::object_id::{DATA_PREFIX, ObjectId};
 use crate::read::source::Source;
@@ -147,6 +147,14 @@ impl Check {
     /// The whole log that is kept must lead to the same state as the newest snapshot and the log
     /// after it.
     async fn whole_log(&mut self, state: &MetaState) -> Result<(), TierError> {
+        if let Some(boundary) = self.lost_boundary().await? {
+            let key = boundary_key(boundary);
+            let detail = format!("the log begins behind entry {boundary}, and no boundary says so");
+            let finding = Finding::new(Severity::Warning, FindingKind::Missing, detail);
+            self.report.add(finding.object(key));
+            // There is nothing to replay from.
+            return self.snapshots(state.cluster).await;
+        }
         match self.reader.replay_all().await {
             Ok(Some(replayed)) if replayed.seq == state.seq && replayed != *state => {
                 let detail = format!(
@@ -160,6 +168,17 @@ impl Check {
             Err(err) => self.meta_finding(Severity::Error, err)?,
         }
         self.snapshots(state.cluster).await
+    }
+
+    /// Where the deletion boundary was, if there is none and the log begins behind the oldest snapshot:
+    /// that is where one is drawn before anything is deleted.
+    async fn lost_boundary(&self) -> Result<Option<u64>, TierError> {
+        let oldest = self.reader.snapshots(0).await?.first().copied();
+        let first = self.reader.list(LOG_PREFIX, None).await?.first().copied();
+        let lost = oldest.filter(|oldest| first.is_none_or(|first| first > *oldest));
+        // Asked last: while there is none, nothing was deleted.
+        let is_drawn = self.reader.boundary(0).await?.boundary > 0;
+        Ok(lost.filter(|_| !is_drawn))
     }
 
     /// The newest one serves, and an older one is kept for when it is damaged: at the deletion

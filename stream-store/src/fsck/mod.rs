@@ -64,7 +64,8 @@ impl Fsck {
     }
 
     /// Whether every block and every metadata entry is read and its checksum verified, and not
-    /// sizes and indices alone. WALs are always read whole.
+    /// sizes and indices alone. WALs are always read whole; of object WALs this adds what earlier
+    /// lives left for good.
     #[must_use]
     pub fn with_checksums(mut self, checksums: bool) -> Self {
         self.checksums = checksums;
@@ -147,7 +148,7 @@ impl Fsck {
         if let Some(device) = &self.device {
             wals.read_device(device).await?;
         }
-        wals.read_objects(&self.bucket, &self.env, &self.object)
+        wals.read_objects(&self.bucket, &self.env, &self.object, self.checksums)
             .await?;
         Ok(wals)
     }

@@ -71,27 +71,48 @@ impl Wals {
         Ok(())
     }
 
-    /// Reads the log of every node that has one in the bucket, with the patience of `config`.
+    /// Reads the log of every node that has one in the bucket, with the patience of `config`; with
+    /// `remains` also what its earlier lives left, which no opening reads.
     pub(super) async fn read_objects(
         &mut self,
         bucket: &Arc<dyn Bucket>,
         env: &Arc<dyn Env>,
         config: &ObjectWalConfig,
+        remains: bool,
     ) -> Result<(), StoreError> {
         for node in nodes(bucket, env).await? {
-            let (bucket, env) = (Arc::clone(bucket), Arc::clone(env));
+            let ports = || (Arc::clone(bucket), Arc::clone(env));
             let name = format!("{OBJECT_WALS}{:010}/", node.0);
-            match ObjectWal::look(bucket, env, config.clone(), node).await {
+            let (of, clock) = ports();
+            match ObjectWal::look(of, clock, config.clone(), node).await {
                 Ok(Some((identity, frames, report))) => {
                     let head = |(lsn, frame): &(Lsn, Bytes)| (*lsn, FrameHead::decode(frame));
                     let heads = frames.iter().map(head).collect();
-                    self.add(identity, name, heads, report.end);
+                    self.add(identity, name.clone(), heads, report.end);
                 }
                 Ok(None) => {}
                 Err(error) => {
                     self.findings.push(damage(error, &name)?);
                     self.unreadable.push(node);
                 }
+            }
+            if remains {
+                let (of, clock) = ports();
+                let flaws = ObjectWal::look_at_remains(of, clock, config.clone(), node);
+                self.add_remains(flaws.await?, &name)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What opening gets by without; what it does not was said before.
+    fn add_remains(&mut self, flaws: Vec<WalError>, name: &str) -> Result<(), StoreError> {
+        for flaw in flaws {
+            let mut finding = damage(flaw, name)?;
+            finding.severity = Severity::Warning;
+            let is_known = |known: &Finding| known.object == finding.object;
+            if !self.findings.iter().any(is_known) {
+                self.findings.push(finding);
             }
         }
         Ok(())

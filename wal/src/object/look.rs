@@ -11,7 +11,7 @@
 //!
 //! *IO: through the bucket port*
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -77,17 +77,8 @@ pub(super) async fn look(
 /// The cluster of the newest start that can be read: a log that was given up lies below the one in
 /// its place.
 pub(super) async fn peek(store: &Store, node: NodeId) -> Result<Option<ClusterId>, WalError> {
-    let (prefix, mut after) = (prefix(node), None);
-    let mut epochs = BTreeSet::new();
-    loop {
-        let page = store.list(&prefix, after.as_deref()).await?;
-        let places = page.entries.iter();
-        epochs.extend(places.filter_map(|entry| Some(place_of(node, &entry.key)?.epoch)));
-        after = page.entries.last().map(|entry| entry.key.clone());
-        if !page.more || after.is_none() {
-            break;
-        }
-    }
+    let listed = places(store, node).await?;
+    let epochs: BTreeSet<_> = listed.keys().map(|place| place.epoch).collect();
     for epoch in epochs.into_iter().rev().take(PEEKS_MAX) {
         let place = Place::new(epoch, 0);
         if let Some(bytes) = store.get(&key(node, place), None).await?
@@ -97,4 +88,19 @@ pub(super) async fn peek(store: &Store, node: NodeId) -> Result<Option<ClusterId
         }
     }
     Ok(None)
+}
+
+/// All entries of the node, by what their keys say, and their sizes.
+pub(super) async fn places(store: &Store, node: NodeId) -> Result<BTreeMap<Place, u64>, WalError> {
+    let (prefix, mut after) = (prefix(node), None);
+    let mut places = BTreeMap::new();
+    loop {
+        let page = store.list(&prefix, after.as_deref()).await?;
+        let entries = page.entries.iter();
+        places.extend(entries.filter_map(|entry| Some((place_of(node, &entry.key)?, entry.size))));
+        after = page.entries.last().map(|entry| entry.key.clone());
+        if !page.more || after.is_none() {
+            return Ok(places);
+        }
+    }
 }

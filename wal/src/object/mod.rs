@@ -18,6 +18,7 @@ mod hedge;
 mod look;
 mod owner;
 mod put;
+mod remains;
 mod settings;
 mod shared;
 mod store;
@@ -131,6 +132,26 @@ impl ObjectWal {
         Box::pin(async move {
             config.validate().map_err(refused)?;
             look::look(bucket, env, &config, node).await
+        })
+    }
+
+    /// What is damaged or missing among the objects of all epochs that are never deleted, starts,
+    /// fences and barriers. Opening gets by without most of them, as [`ObjectWal::look`] does; they
+    /// are there to stop a write of an earlier life that lands late. One request an object. Changes
+    /// nothing.
+    ///
+    /// # Errors
+    /// [`WalError::Config`] for a setting out of range, [`WalError::Bucket`] for a store that does not
+    /// answer. What is wrong is in the answer, as [`WalError::Corrupt`].
+    pub fn look_at_remains(
+        bucket: Arc<dyn Bucket>,
+        env: Arc<dyn Env>,
+        config: ObjectWalConfig,
+        node: NodeId,
+    ) -> BoxFuture<'static, Result<Vec<WalError>, WalError>> {
+        Box::pin(async move {
+            config.validate().map_err(refused)?;
+            remains::look(bucket, env, &config, node).await
         })
     }
 

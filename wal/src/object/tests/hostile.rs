@@ -31,6 +31,7 @@ fn openings_that_fail(rounds: u64, times: usize) -> Option<(World, [u64; 2])> {
         assert_eq!(frames.len(), 300, "{rounds} rounds, {times} times");
         world.bucket.num_requests() - before
     });
+    assert_eq!(world.remains(), [""; 0], "{rounds} rounds, {times} times");
     Some((world, requests))
 }
 

@@ -8,6 +8,7 @@ mod fickle;
 mod hostile;
 mod looking;
 mod race;
+mod remains;
 mod stores;
 mod takeover;
 mod turns;

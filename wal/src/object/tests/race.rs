@@ -96,6 +96,7 @@ fn of_eight_racing_writers_none_loses_what_was_acknowledged() {
         world.env.run(race);
         world.env.run(judge(bucket, env, config, &acked));
         assert!(world.keys().len() >= 60, "{} keys", world.keys().len());
+        assert_eq!(world.remains(), [""; 0], "however takers meet");
     }
 }
 
@@ -145,6 +146,7 @@ fn fenced_in_the_place_of_an_entry(has_twin: bool) {
         }
         let (_, frames, _) = world.env.run(taker).unwrap();
         assert_eq!(numbers(&frames), [4, 5], "after {rounds} rounds");
+        assert_eq!(world.remains(), [""; 0], "after {rounds} rounds");
     }
 }
 
