@@ -173,32 +173,7 @@ impl CompactConfig {
             "compact.growth_min",
             "2 to 64",
         )?;
-        check(
-            (1 << 10..=5 << 30).contains(&self.object_bytes),
-            "compact.object_bytes",
-            "1 KiB to 5 GiB",
-        )?;
-        check(
-            (1 << 10..=1 << 30).contains(&self.step_bytes),
-            "compact.step_bytes",
-            "1 KiB to 1 GiB",
-        )?;
-        check(
-            self.copy_bytes == 0 || (1 << 10..=5 << 30).contains(&self.copy_bytes),
-            "compact.copy_bytes",
-            "0, or 1 KiB to 5 GiB",
-        )?;
-        check(
-            (1 << 10..=1 << 30).contains(&self.read_bytes),
-            "compact.read_bytes",
-            "1 KiB to 1 GiB",
-        )?;
-        check(
-            (1..=1 << 30).contains(&self.read_bytes_min),
-            "compact.read_bytes_min",
-            "1 B to 1 GiB",
-        )?;
-        check(self.gap_bytes <= 1 << 30, "compact.gap_bytes", "0 to 1 GiB")?;
+        self.validate_sizes()?;
         self.validate_split()?;
         check(
             (48..=64 << 30).contains(&self.key_map_bytes),
@@ -236,6 +211,35 @@ impl CompactConfig {
             "compact.orphans_max",
             "1 to 10,000,000",
         )
+    }
+
+    fn validate_sizes(&self) -> Result<(), ConfigError> {
+        check(
+            (1 << 10..=5 << 30).contains(&self.object_bytes),
+            "compact.object_bytes",
+            "1 KiB to 5 GiB",
+        )?;
+        check(
+            (1 << 10..=1 << 30).contains(&self.step_bytes),
+            "compact.step_bytes",
+            "1 KiB to 1 GiB",
+        )?;
+        check(
+            self.copy_bytes == 0 || (1 << 10..=5 << 30).contains(&self.copy_bytes),
+            "compact.copy_bytes",
+            "0, or 1 KiB to 5 GiB",
+        )?;
+        check(
+            (1 << 10..=1 << 30).contains(&self.read_bytes),
+            "compact.read_bytes",
+            "1 KiB to 1 GiB",
+        )?;
+        check(
+            (1..=1 << 30).contains(&self.read_bytes_min),
+            "compact.read_bytes_min",
+            "1 B to 1 GiB",
+        )?;
+        check(self.gap_bytes <= 1 << 30, "compact.gap_bytes", "0 to 1 GiB")
     }
 
     fn validate_split(&self) -> Result<(), ConfigError> {
