@@ -5,7 +5,7 @@
 //!
 //! Invariants
 //! 1. It is a wish: work is done, and done right, whatever the system says to it.
-//! 2. The thread is afterwards what it was before.
+//! 2. The thread has the slice that it had before afterwards, also if work panics.
 //!
 //! *IO: driver*
 
@@ -21,13 +21,9 @@ pub fn behind_others<T>(num_bytes: usize, work: impl FnOnce() -> T) -> T {
     if num_bytes <= STEP_BYTES {
         return work();
     }
-    let before = linux::lengthen_slice();
+    let _before = linux::Slice::lengthen();
     give_way();
-    let done = work();
-    if let Some(before) = before {
-        linux::set(&before);
-    }
-    done
+    work()
 }
 
 /// Does `work`: this system has no such wish.
@@ -49,18 +45,29 @@ mod linux {
     /// up (`PREEMPT_SHORT`); usual ones have some milliseconds.
     const SLICE: u64 = 20_000_000;
 
-    /// What the thread had before; `None` if nothing was changed.
-    pub(super) fn lengthen_slice() -> Option<sched_attr> {
-        let before = get()?;
-        // Other policies mean something else by it, and whoever chose one had reasons.
-        if before.sched_policy != libc::SCHED_OTHER as u32 {
-            return None;
+    /// A long slice; the thread has what it had before when this is dropped.
+    pub(super) struct Slice(sched_attr);
+
+    impl Slice {
+        /// `None` if nothing was changed.
+        pub(super) fn lengthen() -> Option<Self> {
+            let before = get()?;
+            // Other policies mean something else by it, and whoever chose one had reasons.
+            if before.sched_policy != libc::SCHED_OTHER as u32 {
+                return None;
+            }
+            let longer = sched_attr {
+                sched_runtime: SLICE,
+                ..before
+            };
+            set(&longer).then_some(Self(before))
         }
-        let longer = sched_attr {
-            sched_runtime: SLICE,
-            ..before
-        };
-        set(&longer).then_some(before)
+    }
+
+    impl Drop for Slice {
+        fn drop(&mut self) {
+            set(&self.0);
+        }
     }
 
     pub(super) fn get() -> Option<sched_attr> {
@@ -81,7 +88,7 @@ mod linux {
     }
 
     /// Whether the thread is so now.
-    pub(super) fn set(attr: &sched_attr) -> bool {
+    fn set(attr: &sched_attr) -> bool {
         // SAFETY: the kernel reads as many bytes as `attr.size` says, which is its size.
         let set = unsafe { libc::syscall(SYS_sched_setattr, 0, &raw const *attr, 0) };
         set == 0

@@ -61,9 +61,9 @@ fn a_campaign_and_a_hunt_draw_how_much_is_done_how_fast_and_what_is_left() {
         "shrink",
         "1",
         "--scenario",
-        "store",
+        "wal",
         "--mutant",
-        "24",
+        "1",
         "--tries",
         "300",
     ];

@@ -36,7 +36,8 @@ const ANSWER: Duration = Duration::from_secs(7 * 86_400);
 const DRAWN_EVERY: Duration = Duration::from_millis(200);
 const ASKED_EVERY: Duration = Duration::from_millis(500);
 const PROGRESS_WITHIN: Duration = Duration::from_secs(3);
-/// The question how far a check is. A broker that does not know it takes it for a second check, and refuses.
+/// The question how far a check is. A broker that does not know it takes it for a second check: it refuses
+/// while one runs, and makes one without checksums before and after.
 const ASK_PROGRESS: u8 = 2;
 
 /// How data are checked.

@@ -42,7 +42,8 @@ pub(crate) enum Outcome {
     MovedOn,
     /// It would have made no fewer objects than it takes.
     Fruitless,
-    /// Less than half of what the sets hold would reach objects of their streams.
+    /// Less than half of what the sets hold would reach objects of their streams, or one of these would be
+    /// too large.
     NotSplit,
 }
 

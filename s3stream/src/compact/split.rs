@@ -44,7 +44,9 @@ impl Steps {
         let (large, small): (Vec<_>, Vec<_>) = runs.into_iter().partition(is_large);
         // A set holds a stream once: what it holds of one a second time would become a small object.
         let num_torn = small.iter().filter(|run| run.run.alone).count();
-        if num_bytes(&large) < all.div_ceil(2) || num_torn >= feeds.len() {
+        // A stream with more than an object holds is for joins, which take less of it at a time.
+        let is_too_large = (large.iter()).any(|run| run.num_bytes > self.object_bytes());
+        if num_bytes(&large) < all.div_ceil(2) || num_torn >= feeds.len() || is_too_large {
             sometimes!("s3stream: a split would be fruitless");
             return Ok(Outcome::NotSplit);
         }

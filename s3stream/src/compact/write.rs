@@ -62,11 +62,9 @@ impl Located {
         }
     }
 
-    /// The most bytes of it that lie in one source.
-    pub(super) fn stretch_bytes_max(&self) -> u64 {
-        let rows = self.blocks.iter().map(|(_, rows)| rows);
-        let sizes = rows.map(|rows| rows.iter().map(|row| u64::from(row.size)).sum());
-        sizes.max().unwrap_or(0)
+    /// What lies in each of its sources.
+    fn stretches(&self) -> impl Iterator<Item = &[IndexRow]> {
+        self.blocks.iter().map(|(_, rows)| &rows[..])
     }
 }
 
@@ -191,10 +189,19 @@ impl Steps {
         run.num_bytes <= 2 * self.storer.upload.part_bytes && !self.is_copied(run)
     }
 
-    /// Whether the store can copy something of the run.
+    /// Whether the store is to copy something of the run.
     pub(super) fn is_copied(&self, run: &Located) -> bool {
-        let least = self.storer.copy_bytes_min();
-        self.config.copy_bytes > 0 && least.is_some_and(|least| run.stretch_bytes_max() >= least)
+        let Some(least) = self.storer.copy_bytes_min() else {
+            return false;
+        };
+        let mut stretches = run.stretches();
+        self.config.copy_bytes > 0 && stretches.any(|rows| self.is_worth_a_copy(rows, least))
+    }
+
+    /// Small blocks are read and joined.
+    fn is_worth_a_copy(&self, rows: &[IndexRow], least: u64) -> bool {
+        let block_bytes = self.storer.block_bytes as u64;
+        num_bytes(rows) >= least.max(rows.len() as u64 * block_bytes / 2)
     }
 
     fn begin_whole(&self) -> Writing {
@@ -259,14 +266,10 @@ impl Steps {
         if !feed.is_unread() || (pending > 0 && pending < min) {
             return 0;
         }
-        let block_bytes = self.storer.block_bytes as u64;
-        let num_bytes = |rows: &[IndexRow]| rows.iter().map(|row| u64::from(row.size)).sum::<u64>();
-        let all = num_bytes(rows);
-        // Small blocks are read and joined.
-        let are_small = all < min || all < rows.len() as u64 * block_bytes / 2;
-        if are_small || !growing.takes_origins_of(rows) {
+        if !self.is_worth_a_copy(rows, min) || !growing.takes_origins_of(rows) {
             return 0;
         }
+        let all = num_bytes(rows);
         let (mut count, mut size) = (0, 0);
         for row in rows {
             let more = u64::from(row.size);
@@ -302,6 +305,10 @@ impl Steps {
         }
         self.prove(&encoded, &full.runs).await
     }
+}
+
+fn num_bytes(rows: &[IndexRow]) -> u64 {
+    rows.iter().map(|row| u64::from(row.size)).sum()
 }
 
 /// Where everything of the run is.

@@ -82,9 +82,10 @@ pub struct CompactConfig {
     ///
     /// Streams are not exactly even: at 100 half of them would have a little too little.
     pub split_percent: u64,
-    /// A split commits whenever it has written so many bytes. Default 256 MiB; 1 B to 1 TiB.
+    /// A split commits whenever it has written so many bytes. Default 256 MiB; 1 B to 8 GiB.
     ///
-    /// It is what a crash makes be written again, and a commit is one request.
+    /// It is what a crash makes be written again, and a commit is one request. What takes longer than
+    /// `orphan_age` to be committed is condemned before.
     pub split_commit_bytes: u64,
     /// Memory for the newest record of each key while a stream is compacted by key, in bytes: 24 a
     /// key, of which nine in ten are used. Default 32 MiB, for 1.2 million keys; 48 B to 64 GiB.
@@ -259,9 +260,9 @@ impl CompactConfig {
             "100 to 1,000",
         )?;
         check(
-            (1..=1 << 40).contains(&self.split_commit_bytes),
+            (1..=8 << 30).contains(&self.split_commit_bytes),
             "compact.split_commit_bytes",
-            "1 B to 1 TiB",
+            "1 B to 8 GiB",
         )
     }
 }

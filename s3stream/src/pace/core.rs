@@ -208,9 +208,10 @@ impl Pace {
     }
 
     /// What a read brought, beside what was known before.
-    pub(crate) fn was_read(&mut self, known: u64, found: u64) {
+    pub(crate) fn was_read(&mut self, known: u64, found: u64, ahead: bool) {
         if let Some(rate) = &mut self.bytes_in {
-            rate.take(Share::Main, found.saturating_sub(known));
+            let share = if ahead { Share::Ahead } else { Share::Main };
+            rate.take(share, found.saturating_sub(known));
             rate.give_back(known.saturating_sub(found));
         }
     }
@@ -320,7 +321,7 @@ mod tests {
         };
         let ticket = pace.enter(Class::Tail);
         assert_eq!(pace.ask(at(0), ticket, cost), Verdict::Go);
-        pace.was_read(1, 10 << 20);
+        pace.was_read(1, 10 << 20, false);
         let ticket = pace.enter(Class::Tail);
         let Verdict::Wait(wait) = pace.ask(at(0), ticket, cost) else {
             panic!("ten seconds' worth were read")

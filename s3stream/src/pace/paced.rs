@@ -41,7 +41,8 @@ enum Place {
     Own,
     /// In this class, whatever their purpose.
     Of(Class),
-    /// Ahead of all: whoever sends them asks for a turn before, and repeats at a pace of its own.
+    /// Ahead of all: whoever sends them asks for a turn before, and repeats at a pace of its own. Its
+    /// deletions are of the last class, as all are: they may wait.
     Ahead,
 }
 
@@ -105,15 +106,26 @@ impl Paced {
         cost: Cost,
         request: impl Future<Output = Result<T, BucketError>>,
     ) -> Result<T, BucketError> {
-        let shared = &*self.shared;
         let class = match self.place {
             Place::Own => Class::of(purpose),
             Place::Of(class) => class,
             Place::Ahead => {
+                let shared = &*self.shared;
                 shared.pace.lock().take_ahead(shared.env.now(), cost);
                 return request.await;
             }
         };
+        self.in_turn(class, key, cost, request).await
+    }
+
+    async fn in_turn<T>(
+        &self,
+        class: Class,
+        key: &str,
+        cost: Cost,
+        request: impl Future<Output = Result<T, BucketError>>,
+    ) -> Result<T, BucketError> {
+        let shared = &*self.shared;
         let mut under_way = shared.turn(class, key, cost).await;
         let outcome = request.await;
         under_way.has_ended = true;
@@ -218,7 +230,8 @@ impl Bucket for Paced {
         Box::pin(async move {
             let request = self.inner.get(purpose, key, range);
             let bytes = self.go(purpose, key, cost, request).await?;
-            self.shared.pace.lock().was_read(known, bytes.len() as u64);
+            let ahead = self.place == Place::Ahead;
+            (self.shared.pace.lock()).was_read(known, bytes.len() as u64, ahead);
             Ok(bytes)
         })
     }
@@ -238,6 +251,9 @@ impl Bucket for Paced {
         key: &'a str,
     ) -> BoxFuture<'a, Result<(), BucketError>> {
         let request = self.inner.delete(purpose, key);
+        if self.place == Place::Ahead {
+            return Box::pin(self.in_turn(Class::Compaction, key, Cost::default(), request));
+        }
         Box::pin(self.go(purpose, key, Cost::default(), request))
     }
 
@@ -257,8 +273,11 @@ impl Bucket for Paced {
                 return self.inner.turn(purpose).await;
             }
             loop {
-                let now = self.shared.env.now();
-                let wait = self.shared.pace.lock().wait_ahead(now);
+                // The clock is read under the lock: time that was counted must not be counted again.
+                let wait = {
+                    let mut pace = self.shared.pace.lock();
+                    pace.wait_ahead(self.shared.env.now())
+                };
                 if wait.is_zero() {
                     return;
                 }
@@ -395,6 +414,46 @@ mod tests {
         // Together they stay within the limit, but for what compaction began last.
         let compacted = f64::from(*sent.lock()) / f64::from(1 << 20);
         assert!(compacted <= 0.5 * seconds + 16.5, "{compacted}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_log_deletes_and_reads_at_a_start_does_not_hold_up_what_it_sends() {
+        let bucket: Arc<dyn Bucket> = Arc::new(MemoryBucket::new());
+        let config = PaceConfig {
+            requests_per_s: 10,
+            ..PaceConfig::default()
+        };
+        let paced = Paced::new(Arc::clone(&bucket), TestEnv::shared(1), &config);
+        let log = paced.ahead(bucket);
+        let begun = tokio::time::Instant::now();
+        for n in 0..600 {
+            let found = log.get(Purpose::Wal, &format!("w/{n}"), None).await;
+            assert!(matches!(found, Err(BucketError::Absent { .. })));
+        }
+        assert_eq!(begun.elapsed(), Duration::ZERO, "a start waits for nobody");
+        log.turn(Purpose::Wal).await;
+        let waited = begun.elapsed();
+        assert!(waited < Duration::from_secs(2), "{waited:?}");
+        let deleting = tokio::spawn({
+            let log = log.clone();
+            async move {
+                for n in 0..40 {
+                    let gone = log.delete(Purpose::Wal, &format!("w/{n}")).await;
+                    assert!(matches!(gone, Ok(()) | Err(BucketError::Absent { .. })));
+                }
+            }
+        });
+        for n in 0..10 {
+            let asked = tokio::time::Instant::now();
+            log.turn(Purpose::Wal).await;
+            let key = format!("n/{n}");
+            log.create(Purpose::Wal, &key, Vec::new()).await.unwrap();
+            let waited = asked.elapsed();
+            assert!(waited <= Duration::from_millis(400), "{n}: {waited:?}");
+        }
+        deleting.await.unwrap();
+        let seconds = begun.elapsed().as_secs_f64();
+        assert!(seconds > 4.0, "deletions keep to the limit: {seconds}");
     }
 
     #[tokio::test(start_paused = true)]

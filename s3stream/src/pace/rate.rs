@@ -4,7 +4,8 @@
 //!
 //! Invariants
 //! 1. Over any time, what is taken is at most the rate times that time, a burst of a tenth of a
-//!    second for each share, and the last thing taken from each.
+//!    second for each share, and the last thing taken from each; and what went ahead without waiting, of
+//!    which a second's worth is made up for.
 //! 2. What the floor does not need goes to the others.
 //! 3. Who goes ahead takes from everybody's share, whatever is left of it, and waits for nothing but
 //!    what went ahead before: the others make up for it.
@@ -19,6 +20,9 @@ use tidewater_types::Instant;
 const PARTS: i128 = 1_000_000_000;
 /// Time whose tokens can be saved up.
 const BURST_NS: i128 = 100_000_000;
+/// Time in which what went ahead, one thing after the other, is made up for at most: a log that repeats
+/// much, or reads much when it is opened, must not stand still for long afterwards.
+const DEBT_NS: i128 = 1_000_000_000;
 
 /// Which share tokens are taken from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +61,15 @@ impl Tokens {
 
     fn most(&self) -> i128 {
         (self.per_s * BURST_NS).max(PARTS)
+    }
+
+    /// Takes parts whether they are there or not, but leaves no debt above that of one thing or of
+    /// [`DEBT_NS`], unless there is one already. How many it took.
+    fn take_at_once(&mut self, parts: i128) -> i128 {
+        let least = -(self.per_s * DEBT_NS).max(parts);
+        let before = self.parts;
+        self.parts = (before - parts).max(least.min(before));
+        before - self.parts
     }
 
     /// Adds parts; what there is no room for.
@@ -114,8 +127,7 @@ impl Rate {
             Share::Main => self.main.parts -= parts,
             Share::Floor => self.floor.parts -= parts,
             Share::Ahead => {
-                self.main.parts -= parts;
-                self.ahead.parts -= parts;
+                self.main.parts -= self.ahead.take_at_once(parts);
             }
         }
     }
@@ -172,6 +184,21 @@ mod tests {
         let wait = rate.wait(Share::Main).unwrap().as_secs_f64();
         assert!((4.5..6.0).contains(&wait), "{wait}");
         assert!(Rate::new(1, 0, 10).wait(Share::Ahead).unwrap().is_zero());
+    }
+
+    #[test]
+    fn what_went_ahead_without_waiting_is_made_up_for_in_a_second() {
+        let mut rate = Rate::new(10, 10, 50);
+        (0..600).for_each(|_| rate.take(Share::Ahead, 1));
+        for share in [Share::Ahead, Share::Main] {
+            let wait = rate.wait(share).unwrap();
+            assert!(wait <= Duration::from_millis(1_001), "{share:?} {wait:?}");
+        }
+        // One large thing is made up for wholly, and what others owe stays.
+        rate.take(Share::Main, 900);
+        rate.take(Share::Ahead, 50);
+        assert!(rate.wait(Share::Ahead).unwrap() >= Duration::from_secs(10));
+        assert!(rate.wait(Share::Main).unwrap() >= Duration::from_secs(100));
     }
 
     #[test]

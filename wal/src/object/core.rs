@@ -11,8 +11,8 @@
 //! 4. An object is deleted only after an entry that states a trim point above it is durable;
 //!    starts, fences and barriers are never among them.
 //! 5. A close states a trim that is not stated yet, and does not mind if that fails.
-//! 6. An object with a number of its own begins on a turn; a close waits for none. Repeats, reads and
-//!    deletions wait for none either: they come at paces of their own.
+//! 6. An object with a number of its own begins on a turn; a close waits for none. Repeats and reads wait
+//!    for none either: they come at paces of their own. Deletions wait in the bucket.
 //! 7. After a foreign object or a failure nothing is sent and nothing becomes durable any more.
 //!
 //! *IO: none*

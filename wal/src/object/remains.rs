@@ -62,13 +62,15 @@ impl Remains {
         let mut listed = places(store, node).await?;
         // Others were not written by a log; a look refuses them.
         listed.retain(|place, _| place.is_plausible());
-        // Whatever is longer holds frames, unless it stands where a start does.
-        let is_wanted = |place: Place, size: u64| place.seq == 0 || size <= HEADER_BYTES as u64;
-        let wanted = listed
-            .iter()
-            .filter(|(place, size)| is_wanted(**place, **size));
+        // Whatever is longer holds frames, unless it stands where a start does: it is not read, be it
+        // as large as it may.
+        let is_short = |size: u64| size <= HEADER_BYTES as u64;
+        let wanted = listed.iter().filter(|(_, size)| is_short(**size));
         let wanted: Vec<Place> = wanted.map(|(place, _)| *place).collect();
-        let mut read = BTreeMap::new();
+        let too_long = (listed.iter())
+            .filter(|(place, size)| place.seq == 0 && !is_short(**size))
+            .map(|(place, _)| (*place, Err(Flaw::Field("more bytes than a start has"))));
+        let mut read: BTreeMap<_, _> = too_long.collect();
         for some in wanted.chunks(READ_MAX) {
             let reads = some.iter().map(|place| async {
                 let key = key(node, *place);

@@ -348,6 +348,14 @@ fn configure_splits(config: &mut TierConfig, rng: &mut Rng) {
     config.compact.split_joined = rng.chance(500);
     config.compact.split_read_bytes_min = [64, 512][rng.index(2)];
     config.compact.split_percent = 100;
+    if config.compact.split_window_bytes > 0 {
+        // What a split makes of a stream must fit.
+        config.compact.object_bytes = config.compact.object_bytes.max(8 << 10);
+    }
+    if rng.chance(300) {
+        // Objects of streams go whole.
+        config.upload.part_bytes = 8 << 10;
+    }
     config.compact.split_commit_bytes = [1, 4 << 10, 1 << 20][rng.index(3)];
 }
 
