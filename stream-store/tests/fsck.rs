@@ -454,17 +454,20 @@ fn a_device_wal_and_its_bucket_are_proven_together() {
         let report = on_device(&gate, folder.path()).run().await.unwrap();
         assert_eq!(report.findings, []);
         // The metadata forget the last upload. Either the device holds it still, and opening would
-        // upload it anew, or the log was trimmed behind it and it is gone.
-        let log = gate.list(Purpose::Fsck, "meta/log/", None).await.unwrap();
-        let last = log.entries.last().unwrap().key.clone();
+        // upload it anew, or the log was trimmed behind it and it is gone. If a snapshot fell just on it,
+        // nothing is forgotten.
+        let last = last_key(&gate, "meta/log/").await;
         gate.delete(Purpose::Fsck, &last).await.unwrap();
+        let number = |key: &str| key.rsplit('/').next().map(str::to_owned);
+        let is_covered = number(&last_key(&gate, "meta/snap/").await) == number(&last);
         let report = on_device(&gate, folder.path()).run().await.unwrap();
         let holes = report.findings.iter().filter(|it| it.what.name() == "hole");
         let of: Vec<_> = holes.filter_map(|finding| finding.stream).collect();
         let lost = streams.iter().all(|stream| of.contains(stream));
         assert!(
             (severity(&report), lost) == ("error", true)
-                || (severity(&report), of.len()) == ("info", 0),
+                || (severity(&report), of.len()) == ("info", 0)
+                || (is_covered && report.findings.is_empty()),
             "{:?}",
             report.findings
         );
@@ -625,9 +628,21 @@ async fn append_and_lose(gate: &Gate, store: &StreamStore) {
     store.flush().await.unwrap();
     append(&stream, "kept", 0).await;
     append(&stream, "lost", 0).await;
-    let page = gate.list(Purpose::Fsck, "wal/", None).await.unwrap();
-    let last = page.entries.last().unwrap().key.clone();
+    let last = last_key(gate, "wal/").await;
     gate.delete(Purpose::Fsck, &last).await.unwrap();
+}
+
+/// However many there are: a page has 1,000 at most.
+async fn last_key(gate: &Gate, prefix: &str) -> String {
+    let mut last = None::<String>;
+    loop {
+        let listed = gate.list(Purpose::Fsck, prefix, last.as_deref()).await;
+        let page = listed.unwrap();
+        last = page.entries.last().map(|entry| entry.key.clone()).or(last);
+        if !page.more {
+            return last.expect("an object");
+        }
+    }
 }
 
 #[test]
