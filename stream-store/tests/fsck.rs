@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Gate, append, life};
+use common::{Gate, Objects, append, bucket_of, life, objects_of};
 use tidewater_bucket::{Bucket, MemoryBucket, Purpose};
 use tidewater_stream_store::{
     DeviceWalConfig, DeviceWalOpener, Fsck, FsckReport, ObjectWalConfig, ObjectWalOpener,
@@ -20,8 +20,6 @@ use tidewater_stream_store::{
     WalError, WalOpener,
 };
 use tidewater_types::{NodeId, Offset, StreamId};
-
-type Objects = BTreeMap<String, Bytes>;
 
 /// Small objects, a metadata snapshot every few entries.
 fn config() -> StoreConfig {
@@ -94,26 +92,6 @@ async fn fill(bucket: Arc<dyn Bucket>, device: Option<&Path>) -> (StreamStore, V
     }
     let ids = streams.iter().map(|stream| stream.id()).collect();
     (store, ids)
-}
-
-async fn objects_of(bucket: &dyn Bucket) -> Objects {
-    let page = bucket.list(Purpose::Fsck, "", None).await.unwrap();
-    assert!(!page.more);
-    let mut objects = Objects::new();
-    for entry in page.entries {
-        let body = bucket.get(Purpose::Fsck, &entry.key, None).await.unwrap();
-        objects.insert(entry.key, body);
-    }
-    objects
-}
-
-async fn bucket_of(objects: &Objects) -> Arc<dyn Bucket> {
-    let bucket = MemoryBucket::new();
-    for (key, body) in objects {
-        let created = bucket.create(Purpose::Upload, key, vec![body.clone()]);
-        created.await.unwrap();
-    }
-    Arc::new(bucket)
 }
 
 async fn check(objects: &Objects) -> FsckReport {

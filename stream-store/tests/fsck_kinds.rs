@@ -5,20 +5,17 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{append, life};
-use tidewater_bucket::{Bucket, MemoryBucket, Purpose};
+use common::{Objects, append, bucket_of, life, objects_of};
+use tidewater_bucket::MemoryBucket;
 use tidewater_stream_store::{
     Fsck, FsckReport, ObjectWalConfig, ObjectWalOpener, StoreConfig, StreamStore, TierConfig,
     TokioEnv,
 };
 use tidewater_types::StreamId;
-
-type Objects = BTreeMap<String, Bytes>;
 
 /// Objects of one stream are joined by twos, by copies; metadata snapshots have parts.
 fn config() -> StoreConfig {
@@ -90,25 +87,9 @@ fn filled() -> Objects {
     })
 }
 
-async fn objects_of(bucket: &dyn Bucket) -> Objects {
-    let page = bucket.list(Purpose::Fsck, "", None).await.unwrap();
-    assert!(!page.more);
-    let mut objects = Objects::new();
-    for entry in page.entries {
-        let body = bucket.get(Purpose::Fsck, &entry.key, None).await.unwrap();
-        objects.insert(entry.key, body);
-    }
-    objects
-}
-
 async fn check(objects: &Objects) -> FsckReport {
-    let bucket = MemoryBucket::new();
-    for (key, body) in objects {
-        let created = bucket.create(Purpose::Upload, key, vec![body.clone()]);
-        created.await.unwrap();
-    }
     let env = Arc::new(TokioEnv::current());
-    let fsck = Fsck::new(env, Arc::new(bucket)).with_checksums(true);
+    let fsck = Fsck::new(env, bucket_of(objects).await).with_checksums(true);
     fsck.run().await.unwrap()
 }
 

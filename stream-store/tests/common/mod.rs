@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests")]
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,29 @@ use tidewater_stream_store::{
     StreamStore, TierConfig, TokioEnv,
 };
 use tidewater_types::{BoxFuture, Offset};
+
+/// All that a bucket holds.
+pub(crate) type Objects = BTreeMap<String, Bytes>;
+
+pub(crate) async fn objects_of(bucket: &dyn Bucket) -> Objects {
+    let page = bucket.list(Purpose::Fsck, "", None).await.unwrap();
+    assert!(!page.more);
+    let mut objects = Objects::new();
+    for entry in page.entries {
+        let body = bucket.get(Purpose::Fsck, &entry.key, None).await.unwrap();
+        objects.insert(entry.key, body);
+    }
+    objects
+}
+
+pub(crate) async fn bucket_of(objects: &Objects) -> Arc<dyn Bucket> {
+    let bucket = MemoryBucket::new();
+    for (key, body) in objects {
+        let created = bucket.create(Purpose::Upload, key, vec![body.clone()]);
+        created.await.unwrap();
+    }
+    Arc::new(bucket)
+}
 
 /// A bucket whose uploads can be held up.
 #[derive(Clone, Default)]

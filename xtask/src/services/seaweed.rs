@@ -342,7 +342,7 @@ fn arguments(ports: Ports) -> Vec<String> {
         "-ip.bind=127.0.0.1",
         "-master.telemetry=false",
         "-master.volumeSizeLimitMB=1024",
-        "-volume.max=20",
+        "-volume.max=64",
         "-filer",
         "-filer.localSocket=filer.sock",
         "-s3",
