@@ -222,9 +222,13 @@ async fn a_limited_store_stays_within_its_limits_slows_producers_and_acknowledge
     });
     let store = open(env, bucket.clone()).await;
     let acked = Arc::<Mutex<u64>>::default();
+    let mut streams = Vec::new();
     for _ in 0..64 {
         let id = store.create().await.unwrap();
-        let stream = store.open_stream(id).await.unwrap();
+        streams.push(store.open_stream(id).await.unwrap());
+    }
+    // All at once: beside those that produce already a commit waits long for its turn.
+    for stream in streams {
         tokio::spawn(produce(stream, bucket.clone(), acked.clone()));
     }
     tokio::time::sleep(Duration::from_secs(SECONDS)).await;

@@ -33,8 +33,8 @@ usage: cost-run --dir DIR [--bucket URL] [--minutes N] [--mib-s N] [--streams N]
 
   appends evenly to all streams, with the WAL in a file of DIR; then waits until the bucket has had
   no request for --quiet-s seconds, and prints one JSON object. Leaves with 1 above a target. Uploads
-  (61.44) and what a step of compaction holds (62.9) are those of a broker with --memory 2GiB; with 512MiB
-  they are 15.36 and 11.7.
+  (15.36) and what a step of compaction holds (11.7) are those of a broker with --memory 512MiB, the
+  default; with 2GiB they are 61.44 and 62.9.
 ";
 
 /// Requests that write, for a MiB produced; bytes sent for a byte produced.
@@ -77,8 +77,8 @@ impl Load {
             streams: number("--streams", 1_000.0)? as usize,
             batch_bytes: (number("--batch-kib", 16.0)? * 1_024.0) as usize,
             quiet: Duration::from_secs_f64(number("--quiet-s", 30.0)?),
-            upload_bytes: mib(number("--upload-mib", 61.44)?),
-            step_bytes: mib(number("--step-mib", 62.9)?),
+            upload_bytes: mib(number("--upload-mib", 15.36)?),
+            step_bytes: mib(number("--step-mib", 11.7)?),
             compacted_bytes: mib(number("--compacted-mib", 1_024.0)?),
             compaction_bytes_per_s: mib(number("--compaction-mib-s", 256.0)?),
         })
