@@ -22,7 +22,7 @@ use crate::format::block::{self, DataBlock};
 use crate::format::index::{BlockKind, IndexRow, ObjectIndex};
 use crate::meta::state::{ObjectState, RangeState, SnapshotRef};
 use crate::object_id::ObjectId;
-use crate::read::source::{Source, decode_index, part_at};
+use crate::read::source::{Source, checked_block, decode_index, part_at};
 use crate::reader::FormatError;
 
 use super::plan::Run;
@@ -177,7 +177,7 @@ impl<'a> OpenObject<'a> {
             let bytes = part_at(bytes, row.position - from, row.size)?;
             let nonce = self.id.nonce;
             Ok(match row.kind {
-                BlockKind::Data => Piece::Data(block::decode_data(bytes, row)?.copied()),
+                BlockKind::Data => Piece::Data(checked_block(bytes, row)?.copied()),
                 BlockKind::Snapshot => {
                     let (stream, as_of) = (row.stream, row.base_offset);
                     let state = block::decode_snapshot(bytes, stream, as_of, nonce)?;

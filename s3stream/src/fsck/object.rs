@@ -14,7 +14,7 @@ use crate::format::index::{BlockKind, IndexRow, ObjectIndex};
 use crate::format::object::{HEADER_SIZE, decode_header};
 use crate::meta::state::{ObjectState, SnapshotRef};
 use crate::object_id::ObjectId;
-use crate::read::source::Source;
+use crate::read::source::{Source, checked_block};
 use crate::reader::{FormatError, Reader};
 
 use super::report::{Finding, FindingKind, FsckOptions, FsckProgress, Severity};
@@ -169,7 +169,7 @@ fn end_of(row: &IndexRow) -> u64 {
 
 fn decode_block(bytes: Bytes, row: &IndexRow, nonce: u64) -> Result<(), FormatError> {
     match row.kind {
-        BlockKind::Data => block::decode_data(bytes, row).map(drop),
+        BlockKind::Data => checked_block(bytes, row).map(drop),
         BlockKind::Snapshot => {
             block::decode_snapshot(bytes, row.stream, row.base_offset, nonce).map(drop)
         }

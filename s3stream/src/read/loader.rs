@@ -31,14 +31,14 @@ use super::disk::store::DiskCache;
 use crate::config::TierConfig;
 use crate::counters::{Counters, add};
 use crate::error::TierError;
-use crate::format::block::{self, DataBlock};
+use crate::format::block::DataBlock;
 use crate::format::index::IndexRow;
 use crate::object_id::ObjectId;
 
 use super::cache::{Cache, Key, NumBytes};
 use super::flight::{Claim, Flights, Passenger, Takeoff};
 use super::runs::{Run, runs};
-use super::source::{Source, part_at, tier_error};
+use super::source::{Source, checked_block, part_at, tier_error};
 
 /// How often a check lets all other tasks that are ready go first while another one is under way.
 const GIVE_WAY_MAX: u32 = 100;
@@ -269,7 +269,7 @@ impl Loader {
         let disk = self.disk.get()?;
         let key = Key::new(object, row.position);
         let bytes = disk.read(&key).await?;
-        match block::decode_data(bytes, row) {
+        match checked_block(bytes, row) {
             Ok(block) => Some(Ok((Kept::new(block, false), Origin::Disk))),
             Err(error) if mutant!(90) => {
                 let error = tier_error(&object.key(), row.position, error);
@@ -298,7 +298,7 @@ impl Loader {
         for (row, takeoff) in blocks {
             let part = |bytes: &Bytes| {
                 let bytes = part_at(bytes, row.position - start, row.size).ok()?;
-                behind_others(bytes.len(), || block::decode_data(bytes, &row).ok())
+                checked_block(bytes, &row).ok()
             };
             let landed = match &bytes {
                 Err(error) => Err(error.clone()),

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tidewater_bucket::{Bucket, BucketError, Purpose};
+use tidewater_bucket::{Bucket, BucketError, Purpose, behind_others};
 use tidewater_types::{Env, StreamId, crc32c, sometimes};
 
 use crate::backoff::Backoff;
@@ -26,6 +26,11 @@ use crate::reader::{FormatError, Reader};
 
 /// Reads of the same bytes before damage is believed.
 const READS_OF_DAMAGE: u32 = 2;
+
+/// A data block, checked against its index row. Who waits for the core, or wakes up, goes first.
+pub(crate) fn checked_block(bytes: Bytes, row: &IndexRow) -> Result<DataBlock, FormatError> {
+    behind_others(bytes.len(), || block::decode_data(bytes, row))
+}
 
 #[derive(Clone)]
 pub(crate) struct Source {
@@ -55,10 +60,8 @@ impl Source {
     pub(crate) async fn block(&self, id: ObjectId, row: &IndexRow) -> Result<DataBlock, TierError> {
         let key = id.key();
         let end = row.position + u64::from(row.size);
-        self.decoded(&key, row.position, end, |bytes| {
-            block::decode_data(bytes, row)
-        })
-        .await
+        self.decoded(&key, row.position, end, |bytes| checked_block(bytes, row))
+            .await
     }
 
     /// A state snapshot.
