@@ -17,6 +17,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tidewater_bucket::Bucket;
 use tidewater_types::{BoxFuture, ClusterId, Env, Instant, Lsn, NodeId};
 use tidewater_wal::inspect::{Found, inspect};
 use tidewater_wal::{
@@ -90,6 +91,8 @@ pub struct DeviceWalOpener {
 }
 
 impl WalOpener for DeviceWalOpener {
+    fn limit(&mut self, _limits: &dyn Fn(Arc<dyn Bucket>) -> Arc<dyn Bucket>) {}
+
     fn peek(&self) -> BoxFuture<'_, Result<Option<ClusterId>, WalError>> {
         let path = self.path.clone();
         Box::pin(async move {

@@ -51,10 +51,9 @@ pub type FrameSink = Box<dyn FnMut(Lsn, Bytes) + Send>;
 /// Opens the WAL once the store knows which one to expect.
 pub trait WalOpener: Send + Sync + 'static {
     /// A WAL that makes requests makes them through `limits` of the bucket it was given: there they go
-    /// ahead of all others and count like them. Called before [`WalOpener::open`].
-    fn limit(&mut self, limits: &dyn Fn(Arc<dyn Bucket>) -> Arc<dyn Bucket>) {
-        let _ = limits;
-    }
+    /// ahead of all others and count like them. One that makes none has nothing to do. Called before
+    /// [`WalOpener::open`].
+    fn limit(&mut self, limits: &dyn Fn(Arc<dyn Bucket>) -> Arc<dyn Bucket>);
 
     /// The cluster of the WAL that is there, read without changing or locking anything;
     /// `None` if there is none, or none that can be read.
@@ -221,6 +220,8 @@ pub struct MemoryWalOpener {
 }
 
 impl WalOpener for MemoryWalOpener {
+    fn limit(&mut self, _limits: &dyn Fn(Arc<dyn Bucket>) -> Arc<dyn Bucket>) {}
+
     fn open(
         self: Box<Self>,
         expect: WalExpectation,

@@ -101,6 +101,10 @@ where
     F: FnOnce() -> D + Send + Sync + 'static,
     D: Future<Output = ()> + Send + 'static,
 {
+    fn limit(&mut self, limits: &dyn Fn(Arc<dyn Bucket>) -> Arc<dyn Bucket>) {
+        self.opener.limit(limits);
+    }
+
     fn open(
         self: Box<Self>,
         expect: WalExpectation,
@@ -124,6 +128,10 @@ where
     F: FnOnce() -> D + Send + Sync + 'static,
     D: Future<Output = ()> + Send + 'static,
 {
+    fn limit(&mut self, limits: &dyn Fn(Arc<dyn Bucket>) -> Arc<dyn Bucket>) {
+        self.opener.limit(limits);
+    }
+
     fn open(
         self: Box<Self>,
         expect: WalExpectation,

@@ -5,7 +5,8 @@
 //!
 //! Invariants
 //! 1. The other process fills memory with other bytes, has holes in its heap, another number of
-//!    arenas, another threshold for large blocks, and runs on a stack of another size.
+//!    arenas, another threshold for large blocks, runs on a stack of another size, and tells what it
+//!    does: that must change nothing, or no replay would show what was found.
 //! 2. Alike are two runs with one trace and one verdict.
 //! 3. A process that does not answer is a mismatch, never a pass.
 //!
@@ -172,7 +173,7 @@ fn tell(ask: &Ask) -> Result<Told, String> {
     let keep = if ask.events.is_some() {
         Keep::Events
     } else {
-        Keep::Hash
+        Keep::Lines
     };
     let watch = Watch {
         keep,

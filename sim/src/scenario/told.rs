@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
+use tidewater_bucket::Bucket;
 use tidewater_stream_store::{FrameSink, OpenedWal, WalExpectation, WalOpener};
 use tidewater_types::{BoxFuture, ClusterId, Lsn, NodeId};
 use tidewater_wal::{Append, Frame, Permit, Reserve, Wal, WalCounters, WalError, Watermarks};
@@ -45,6 +46,10 @@ struct ToldOpener {
 }
 
 impl WalOpener for ToldOpener {
+    fn limit(&mut self, limits: &dyn Fn(Arc<dyn Bucket>) -> Arc<dyn Bucket>) {
+        self.opener.limit(limits);
+    }
+
     fn peek(&self) -> BoxFuture<'_, Result<Option<ClusterId>, WalError>> {
         self.opener.peek()
     }
@@ -126,6 +131,10 @@ impl Wal for ToldWal {
 
     fn describe(&self) -> String {
         self.wal.describe()
+    }
+
+    fn frame_bytes_held(&self) -> usize {
+        self.wal.frame_bytes_held()
     }
 
     fn confirm(&self) -> BoxFuture<'static, Result<(), WalError>> {

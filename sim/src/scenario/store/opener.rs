@@ -8,6 +8,7 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
+use tidewater_bucket::Bucket;
 use tidewater_stream_store::{FrameSink, OpenedWal, WalExpectation, WalOpener};
 use tidewater_types::{BoxFuture, Env, ErrorKind, Lsn, WalId};
 use tidewater_wal::{DeviceWal, DeviceWalConfig, Identity, OpenMode, WalError};
@@ -23,6 +24,8 @@ pub(crate) struct SimOpener {
 }
 
 impl WalOpener for SimOpener {
+    fn limit(&mut self, _limits: &dyn Fn(Arc<dyn Bucket>) -> Arc<dyn Bucket>) {}
+
     fn open(
         self: Box<Self>,
         expect: WalExpectation,
