@@ -18,14 +18,24 @@ use crate::entry::{CommitReport, Entry, StateSnapshot};
 /// How much waits to be uploaded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Pending {
-    /// Bytes of durable entries that were not sealed yet; at least their payloads.
+    /// Bytes of durable entries that were not sealed yet, about as many as objects of them have: at
+    /// least their payloads, and never 0 if there is one.
     pub num_bytes: u64,
     /// When the oldest of them was appended; `None` if nothing is pending.
     pub oldest: Option<Instant>,
     /// Number of streams that have such entries.
     pub streams: usize,
+    /// They take as much memory as one batch may, however few bytes they are.
+    pub is_full: bool,
     /// Room for more runs short: what is uploaded goes as fast as it can.
     pub is_short: bool,
+}
+
+impl Pending {
+    /// Whether they fill a batch of `upload_bytes`.
+    pub(crate) fn fills(&self, upload_bytes: u64) -> bool {
+        self.is_full || self.num_bytes >= upload_bytes
+    }
 }
 
 /// A run of one stream's entries, taken for upload.
@@ -59,8 +69,9 @@ pub trait Tail: Send + Sync + 'static {
     /// An uploader begins: what was sealed for an earlier one and not reported is pending again.
     fn start_over(&self);
 
-    /// Takes what to upload next, in the order of the write-ahead log, up to `bytes_max` bytes
-    /// and at least one entry if any is pending. Several batches may be sealed and not reported.
+    /// Takes what to upload next, in the order of the write-ahead log, up to `bytes_max` bytes as
+    /// [`Pending::num_bytes`] counts them, or as much memory as one batch may take, and at least one
+    /// entry if any is pending. Several batches may be sealed and not reported.
     fn seal(&self, bytes_max: u64) -> SealedBatch;
 
     /// Called once the oldest of the sealed batches is committed. Dropped ranges will never be: the

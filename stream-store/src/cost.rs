@@ -26,10 +26,12 @@ const PART_BYTES: u64 = 64;
 const CACHED_BYTES: u64 = 24;
 
 /// A stream in a batch that is being uploaded, whose entries are few: its range, the header of its
-/// block, its row of the index, what is to be committed. No entry is charged with it: it is not known
-/// before how many share it. A batch is smaller for it, and what is not sealed does not take all that is
-/// counted for it.
-pub(crate) const RANGE_BYTES: u64 = 350;
+/// block, its row of the index, what is to be committed. No entry is charged with it, as it is not known
+/// before how many share it; a batch is, when it is sealed.
+pub(crate) const RANGE_BYTES: u64 = 560;
+
+/// What an entry is in an object beside its payload: its row in the table of its block.
+pub(crate) const ROW_BYTES: u64 = 24;
 
 /// Bytes of memory of an entry from when it is accepted until its upload is committed.
 pub(crate) fn waiting(payload_bytes: usize) -> u64 {

@@ -93,7 +93,7 @@ pub(crate) struct Shared {
     pub(crate) queue: Mutex<UploadQueue>,
     pub(crate) queue_grew: Notify,
     pub(crate) room: Semaphore,
-    /// Bytes that recovery found beyond the room there is: given back to nobody.
+    /// Bytes that recovery found and that batches take beyond the room there is: given back to nobody.
     room_owed: AtomicU64,
     /// Held while streams are opened: two openings of one stream would take two epochs, and the
     /// handle on the first be dropped with what was appended through it.
@@ -319,12 +319,16 @@ impl Shared {
     /// What recovery found takes its room, and what there is not is owed.
     pub(crate) fn take_recovered_room(&self) {
         let recovered = self.queue.lock().waiting_bytes();
-        let free = usize::try_from(recovered).unwrap_or(usize::MAX);
+        self.take_room(recovered);
+    }
+
+    /// What is there whatever the room takes so much of it, and what there is not is owed.
+    pub(crate) fn take_room(&self, num_bytes: u64) {
+        let free = usize::try_from(num_bytes).unwrap_or(usize::MAX);
         let taken = self.room.forget_permits(free);
-        self.room_owed.store(
-            recovered - u64::try_from(taken).expect("no more than was asked for"),
-            Ordering::Relaxed,
-        );
+        let taken = u64::try_from(taken).expect("no more than was asked for");
+        self.room_owed
+            .fetch_add(num_bytes - taken, Ordering::Relaxed);
     }
 
     /// Notes that the WAL has failed for good and wakes everybody who waits.

@@ -25,8 +25,13 @@ use tracing::warn;
 
 use crate::cost;
 use crate::error::StoreError;
-use crate::queue::Item;
+use crate::queue::{Done, Item, Size};
 use crate::shared::{Shared, StreamInner};
+
+/// So many batches fill what may wait, if their entries are small: a batch of a few small entries of
+/// many streams is an object of a few MiB, and takes many times that while it waits. Fewer would be larger
+/// objects, and producers that wait while one is on its way.
+const BATCHES: u64 = 3;
 
 /// What the tier's uploader pulls from.
 pub(crate) struct Uplink {
@@ -51,11 +56,12 @@ impl Drop for Uplink {
 
 impl TailPort for Uplink {
     fn pending(&self) -> Pending {
-        let (num_bytes, oldest, streams) = self.shared.queue.lock().pending();
+        let pending = self.shared.queue.lock().pending();
         Pending {
-            num_bytes,
-            oldest,
-            streams,
+            num_bytes: pending.size.object_bytes,
+            oldest: pending.oldest,
+            streams: pending.streams,
+            is_full: pending.size.memory_bytes >= self.memory_bytes_max(),
             is_short: self.shared.is_room_short(),
         }
     }
@@ -65,12 +71,18 @@ impl TailPort for Uplink {
     }
 
     fn start_over(&self) {
-        self.shared.queue.lock().unseal();
+        let beside = self.shared.queue.lock().unseal();
+        self.shared.give_room_back(beside);
     }
 
     fn seal(&self, bytes_max: u64) -> SealedBatch {
         loop {
-            let items = self.shared.queue.lock().seal(bytes_max);
+            let most = Size {
+                object_bytes: bytes_max,
+                memory_bytes: self.memory_bytes_max(),
+            };
+            let (items, beside) = self.shared.queue.lock().seal(&most);
+            self.shared.take_room(beside);
             if mutant!(28) {
                 let sealed_end = self.shared.queue.lock().sealed_end();
                 self.shared.wal.trim(sealed_end);
@@ -110,12 +122,17 @@ impl TailPort for Uplink {
         }
         let done = shared.queue.lock().commit_sealed();
         self.let_go(&done);
-        self.cache(&done);
+        self.cache(&done.items);
         shared.queue_grew.notify_waiters();
     }
 }
 
 impl Uplink {
+    /// Bytes of memory of a batch: while it is on its way, another fills.
+    fn memory_bytes_max(&self) -> u64 {
+        self.shared.config.waiting_bytes_max / BATCHES
+    }
+
     /// The sealed items as ranges, without those of streams that are gone.
     fn ranges(&self, items: Vec<Item>) -> Vec<SealedRange> {
         let mut by_stream: BTreeMap<StreamId, Vec<Item>> = BTreeMap::new();
@@ -156,10 +173,10 @@ impl Uplink {
 
     /// The items are in objects or will never be, and left the queue: the WAL and the room let go
     /// of them.
-    fn let_go(&self, done: &[Item]) {
+    fn let_go(&self, done: &Done) {
         let shared = &self.shared;
         shared.trim_wal();
-        shared.give_room_back(done.iter().map(|item| item.waiting_bytes).sum());
+        shared.give_room_back(done.memory_bytes);
     }
 
     /// Keeps the committed entries for readers at the tail, within the budget.

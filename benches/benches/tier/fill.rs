@@ -135,7 +135,7 @@ impl Tail for OneStream {
             num_bytes: entries.iter().map(|entry| entry.payload.len() as u64).sum(),
             oldest: None,
             streams: usize::from(!entries.is_empty()),
-            is_short: false,
+            ..Pending::default()
         }
     }
 

@@ -33,7 +33,7 @@ impl Pace {
     pub(crate) async fn pay(&self, num_bytes: u64, tail: Option<&Weak<dyn Tail>>) {
         // Held by the uploader alone: whoever made it learns of its end by the drop.
         let tail = tail.and_then(Weak::upgrade);
-        let is_behind = tail.is_some_and(|tail| tail.pending().num_bytes >= self.upload_bytes);
+        let is_behind = tail.is_some_and(|tail| tail.pending().fills(self.upload_bytes));
         let rate = if is_behind {
             self.rate_floor
         } else {

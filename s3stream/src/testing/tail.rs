@@ -61,7 +61,7 @@ impl Tail for MemoryTail {
             num_bytes,
             oldest: (streams > 0).then_some(Instant(0)),
             streams,
-            is_short: false,
+            ..Pending::default()
         }
     }
 

@@ -183,7 +183,7 @@ impl Sealer {
 
     fn is_due(&self, pending: &Pending) -> bool {
         let age = pending.oldest.map(|oldest| self.env.now().since(oldest));
-        pending.num_bytes >= self.config.upload_bytes
+        pending.fills(self.config.upload_bytes)
             || pending.streams >= self.config.upload_streams
             || age.is_some_and(|age| age >= self.config.upload_age)
     }
@@ -219,10 +219,7 @@ impl Sealer {
             return None;
         }
         if let Some(oldest) = pending.oldest {
-            // Requests are paid for by what they send.
-            let sent = u128::from(pending.num_bytes) * u128::from(payload_bytes);
-            let sent = u64::try_from(sent / u128::from(num_bytes.max(1))).unwrap_or(u64::MAX);
-            self.shared.pacer.measure(sent, oldest);
+            self.shared.pacer.measure(pending.num_bytes, oldest);
         }
         let (answer, sent) = oneshot::channel();
         let counter = self.storer.reserve(plans.len());

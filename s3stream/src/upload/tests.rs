@@ -546,7 +546,7 @@ impl crate::Tail for StuckTail {
             num_bytes: 1 << 30,
             oldest: Some(tidewater_types::Instant(0)),
             streams: 1,
-            is_short: false,
+            ..crate::Pending::default()
         }
     }
 
