@@ -164,7 +164,7 @@ impl MetaConfig {
 pub struct TierConfig {
     /// The metadata log.
     pub meta: MetaConfig,
-    /// Upload once this many bytes are pending. Default 64 MiB; 1 KiB to 1 GiB.
+    /// Upload once this many bytes are pending, as objects have them. Default 64 MiB; 1 KiB to 1 GiB.
     pub upload_bytes: u64,
     /// Upload once the oldest pending byte is this old. Default 10 s; 1 ms to 1 day.
     ///

@@ -181,6 +181,10 @@ pub(crate) const MUTANTS: &[Mutant] = &[
     upload(25, "offset delta overflows"),
     upload(27, "compare-and-swap retry applies a change twice"),
     upload(28, "WAL trimmed before the commit"),
+    upload(
+        119,
+        "room that a batch took beside its entries is never given back",
+    ),
     upload(80, "uploads in flight are committed out of order"),
     metadata(26, "stale commit moves the end offset back"),
     metadata(40, "recovery replayed twice"),

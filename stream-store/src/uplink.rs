@@ -176,7 +176,12 @@ impl Uplink {
     fn let_go(&self, done: &Done) {
         let shared = &self.shared;
         shared.trim_wal();
-        shared.give_room_back(done.memory_bytes);
+        let of_items = || done.items.iter().map(|item| item.waiting_bytes).sum();
+        shared.give_room_back(if mutant!(119) {
+            of_items()
+        } else {
+            done.memory_bytes
+        });
     }
 
     /// Keeps the committed entries for readers at the tail, within the budget.

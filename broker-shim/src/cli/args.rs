@@ -255,7 +255,8 @@ struct ServeArgs {
     )]
     upload_interval_ms: Option<String>,
 
-    /// Upload once this much waits, 1 KiB to 1 GiB and at most 6 % of --memory.
+    /// Upload once this much waits, 1 KiB to 1 GiB and at most 6 % of --memory. Small batches go before,
+    /// when they take a third of the memory for what waits.
     /// [default: 3 % of --memory, at most 64MiB]
     #[arg(
         long,

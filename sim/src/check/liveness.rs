@@ -43,13 +43,16 @@ pub(crate) fn in_charge(serving: Tag, in_charge: Tag) -> Result<(), Violation> {
     })
 }
 
-/// So many bytes wait for their upload behind a flush that nobody disturbed.
+/// So many bytes wait for their upload behind a flush that nobody disturbed, and so many are taken of
+/// the room there is for them.
 ///
 /// # Errors
-/// Some do.
-pub(crate) fn nothing_waits(waiting_bytes: u64) -> Result<(), Violation> {
-    done(waiting_bytes == 0, || {
-        format!("{waiting_bytes} bytes wait after a flush that nobody disturbed")
+/// Some are.
+pub(crate) fn nothing_waits(waiting_bytes: u64, room_taken: u64) -> Result<(), Violation> {
+    done((waiting_bytes, room_taken) == (0, 0), || {
+        format!(
+            "{waiting_bytes} bytes wait after a flush that nobody disturbed, {room_taken} bytes of room are taken"
+        )
     })
 }
 
@@ -98,7 +101,7 @@ mod tests {
     #[test]
     fn what_is_done_passes() {
         assert!(!is_seen(done(true, || unreachable!("nothing is wrong"))));
-        assert!(!is_seen(nothing_waits(0)));
+        assert!(!is_seen(nothing_waits(0, 0)));
         assert!(!is_seen(compacted(0)));
         assert!(!upload(Some(5), 5));
         assert!(!upload(Some(0), 0));
@@ -121,8 +124,9 @@ mod tests {
 
     #[test]
     fn bytes_that_wait_for_ever_are_seen() {
-        assert!(is_seen(nothing_waits(1)));
-        assert!(is_seen(nothing_waits(u64::MAX)));
+        assert!(is_seen(nothing_waits(1, 0)));
+        assert!(is_seen(nothing_waits(0, 1)));
+        assert!(is_seen(nothing_waits(u64::MAX, u64::MAX)));
     }
 
     #[test]

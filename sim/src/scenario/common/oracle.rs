@@ -124,7 +124,7 @@ pub(crate) fn fsck_copy(bucket: &SimBucket, seed: u64, scope: Scope) -> Result<(
 /// Everything was uploaded and nothing fails: no byte waits, and the write-ahead log has let go of all.
 pub(crate) fn all_let_go(store: &StreamStore) -> Result<(), Violation> {
     let counters = store.counters();
-    liveness::nothing_waits(counters.waiting_bytes)?;
+    liveness::nothing_waits(counters.waiting_bytes, counters.accepted_bytes)?;
     let (trimmed, durable) = (counters.watermarks.trimmed, counters.watermarks.durable);
     liveness::done(trimmed == durable, || {
         format!("everything is uploaded, and the log is trimmed to {trimmed}, durable to {durable}")
