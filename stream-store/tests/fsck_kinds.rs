@@ -9,11 +9,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Objects, append, bucket_of, life, objects_of};
+use common::checked::{check, severity};
+use common::{Objects, append, life, objects_of};
 use tidewater_bucket::MemoryBucket;
 use tidewater_stream_store::{
-    Fsck, FsckReport, ObjectWalConfig, ObjectWalOpener, StoreConfig, StreamStore, TierConfig,
-    TokioEnv,
+    FsckReport, ObjectWalConfig, ObjectWalOpener, StoreConfig, StreamStore, TierConfig, TokioEnv,
 };
 use tidewater_types::StreamId;
 
@@ -87,18 +87,11 @@ fn filled() -> Objects {
     })
 }
 
-async fn check(objects: &Objects) -> FsckReport {
-    let env = Arc::new(TokioEnv::current());
-    let fsck = Fsck::new(env, bucket_of(objects).await).with_checksums(true);
-    fsck.run().await.unwrap()
-}
-
 /// The worst that is said; and whether any of it names the object.
 fn said(report: &FsckReport, key: &str) -> (&'static str, bool) {
-    let worst = report.severity().map_or("clean", |worst| worst.name());
     let mut findings = report.findings.iter();
     let named = findings.any(|finding| finding.object.as_deref() == Some(key));
-    (worst, named)
+    (severity(report), named)
 }
 
 /// A kind: what tells its objects, and how bad any damage to one is.

@@ -24,6 +24,15 @@ const CHECKSUMS: u8 = 1;
 /// In its place: how far is the check that is under way?
 const PROGRESS: u8 = 2;
 
+/// Dropped with the check, also when whoever asked for it is gone.
+struct ProgressEnd<'a>(&'a Broker);
+
+impl Drop for ProgressEnd<'_> {
+    fn drop(&mut self) {
+        *self.0.check_progress.lock() = None;
+    }
+}
+
 /// The report as JSON, or `{"refused", "code"}` with the exit code it stands for.
 pub(crate) async fn json(broker: Arc<Broker>, body: Bytes) -> String {
     let flags = body.first().copied().unwrap_or_default();
@@ -46,9 +55,8 @@ pub(crate) async fn json(broker: Arc<Broker>, body: Bytes) -> String {
         fsck = fsck.with_device_wal(node, path.clone(), true);
     }
     *broker.check_progress.lock() = Some(Box::new(fsck.progress()));
-    let checked = fsck.run().await;
-    *broker.check_progress.lock() = None;
-    match checked {
+    let _end = ProgressEnd(&broker);
+    match fsck.run().await {
         Ok(found) => report::as_json(&found, None).to_string(),
         Err(error) => {
             let code = match (error.is_foreign(), error.is_damage()) {

@@ -34,7 +34,7 @@ pub(crate) struct Facts {
     pub(crate) closing: bool,
     /// Other nodes shorten the metadata log meanwhile.
     pub(crate) outpaced: bool,
-    /// The logs were taken away.
+    /// The logs were taken away, or the life replaces its own by force.
     pub(crate) logs_lost: bool,
     /// Objects may go while they are read.
     pub(crate) impatient: bool,
@@ -122,6 +122,8 @@ pub(crate) fn cluster_call(error: &StoreError, facts: Facts) -> bool {
     match error.kind() {
         // Whoever used a stream that was given up at that moment.
         _ if matches!(error, StoreError::Released { .. }) => planned,
+        // What an earlier life sent was late, and names a log that this one has just replaced.
+        _ if facts.logs_lost && is_missing_wal(error) => planned,
         ErrorKind::Retry | ErrorKind::Full => planned,
         // The WAL is poisoned by a disk or a bucket that fails, somebody took it, or the life closes.
         ErrorKind::Closed => {
@@ -139,7 +141,7 @@ pub(crate) fn broker_call(error: &StoreError, facts: Facts) -> bool {
     let Facts {
         planned, contested, ..
     } = facts;
-    if facts.logs_lost && matches!(error, StoreError::Wal(WalError::Missing { .. })) {
+    if facts.logs_lost && is_missing_wal(error) {
         return true;
     }
     match error.kind() {
@@ -152,6 +154,10 @@ pub(crate) fn broker_call(error: &StoreError, facts: Facts) -> bool {
         ErrorKind::Corrupt => planned && is_unreadable_wal(error, facts),
         ErrorKind::Invalid => false,
     }
+}
+
+fn is_missing_wal(error: &StoreError) -> bool {
+    matches!(error, StoreError::Wal(WalError::Missing { .. }))
 }
 
 fn is_unreadable_wal(error: &StoreError, facts: Facts) -> bool {

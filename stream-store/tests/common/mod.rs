@@ -4,6 +4,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "tests")]
 
+pub(crate) mod checked;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

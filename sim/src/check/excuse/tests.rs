@@ -230,6 +230,15 @@ fn a_node_keeps_its_streams_unless_others_take_them() {
     assert!(!cluster_call(&StoreError::Wal(fenced()), FINE));
     assert!(!cluster_call(&StoreError::Wal(corrupt()), ROUGH));
     assert!(!cluster_call(&StoreError::Wal(missing()), ROUGH));
+    let logs_lost = true;
+    let by_force = Facts { logs_lost, ..FINE };
+    assert!(cluster_call(&StoreError::Wal(missing()), by_force));
+    assert!(!cluster_call(&StoreError::Wal(corrupt()), by_force));
+    let healed = Facts {
+        logs_lost,
+        ..HEALED
+    };
+    assert!(!cluster_call(&StoreError::Wal(missing()), healed));
     assert!(!cluster_call(&StoreError::Wal(full()), HEALED));
 }
 
