@@ -15,7 +15,11 @@ pub struct StoreConfig {
     /// Settings of the object tier.
     pub tier: TierConfig,
     /// Bytes of memory that entries may take which wait for their upload, before appends wait: of
-    /// small ones most is not payload; 64 KiB or more. Default 256 MiB.
+    /// small ones most is not payload, and a thirty-second is kept for uploads of many streams; 64 KiB
+    /// or more. Default 256 MiB.
+    ///
+    /// An upload is due when a third of it is taken by what is in no upload yet: a larger
+    /// `TierConfig::upload_bytes` is never reached.
     pub waiting_bytes_max: u64,
     /// Bytes of memory of committed entries that are kept for readers at the tail. Default 64 MiB.
     pub tail_cache_bytes_max: u64,

@@ -33,6 +33,16 @@ pub(crate) const RANGE_BYTES: u64 = 560;
 /// What an entry is in an object beside its payload: its row in the table of its block.
 pub(crate) const ROW_BYTES: u64 = 24;
 
+/// What a stream is in an object beside its entries: the header of its block, and the block's row in the
+/// index.
+pub(crate) const BLOCK_BYTES: u64 = 128;
+
+/// What entries may take of the room for what waits: a thirty-second of it is kept for batches that are
+/// sealed when entries have taken all of theirs.
+pub(crate) fn entries_max(waiting_bytes_max: u64) -> u64 {
+    waiting_bytes_max - waiting_bytes_max / 32
+}
+
 /// Bytes of memory of an entry from when it is accepted until its upload is committed.
 pub(crate) fn waiting(payload_bytes: usize) -> u64 {
     let payload_bytes = payload_bytes as u64;

@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use tidewater_types::{Epoch, Instant, Lsn, Offset, StreamId};
 
 use crate::chunks::Chunks;
-use crate::cost::{RANGE_BYTES, ROW_BYTES};
+use crate::cost::{BLOCK_BYTES, RANGE_BYTES, ROW_BYTES};
 
 /// One durable entry waiting for its upload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +56,8 @@ pub(crate) struct UploadQueue {
 /// How much some items are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Size {
-    /// Bytes that they are in an object: payloads and their rows in the tables of blocks.
+    /// Bytes that they are in an object: payloads and their rows in the tables of blocks; of a batch also
+    /// a block of each stream.
     pub(crate) object_bytes: u64,
     /// Bytes of memory.
     pub(crate) memory_bytes: u64,
@@ -67,6 +68,15 @@ impl Size {
         Self {
             object_bytes: item.num_bytes + ROW_BYTES,
             memory_bytes: item.waiting_bytes,
+        }
+    }
+
+    /// What a batch of so many streams is beside its items; of memory one stream takes nothing.
+    fn beside(streams: usize) -> Self {
+        let streams = streams as u64;
+        Self {
+            object_bytes: streams * BLOCK_BYTES,
+            memory_bytes: streams.saturating_sub(1) * RANGE_BYTES,
         }
     }
 
@@ -137,10 +147,8 @@ impl UploadQueue {
     /// What is not sealed.
     pub(crate) fn pending(&self) -> Unsealed {
         let oldest = self.items.get(self.num_sealed);
-        let mut size = self.unsealed;
-        size.memory_bytes += beside_bytes(self.streams.len());
         Unsealed {
-            size,
+            size: self.unsealed.plus(Size::beside(self.streams.len())),
             oldest: oldest.map(|item| item.durable_since),
             streams: self.streams.len(),
         }
@@ -177,12 +185,11 @@ impl UploadQueue {
         for item in self.items.iter_from(self.num_sealed) {
             let num_ranges = ranges.len() + usize::from(!ranges.contains(&item.stream));
             let with_it = size.plus(Size::of(item));
-            let mut all = with_it;
-            all.memory_bytes += beside_bytes(num_ranges);
-            if !batch.is_empty() && all.passes(most) {
+            let with_range = Size::beside(num_ranges);
+            if !batch.is_empty() && with_it.plus(with_range).passes(most) {
                 break;
             }
-            (size, beside) = (with_it, beside_bytes(num_ranges));
+            (size, beside) = (with_it, with_range.memory_bytes);
             batch.push(*item);
             ranges.insert(item.stream);
             let left = self
@@ -267,11 +274,6 @@ impl UploadQueue {
     }
 }
 
-/// Bytes of memory that a batch of so many streams takes beside its items.
-fn beside_bytes(streams: usize) -> u64 {
-    streams.saturating_sub(1) as u64 * RANGE_BYTES
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -311,7 +313,7 @@ mod tests {
         let pending = queue.pending();
         assert_eq!((pending.oldest, pending.streams), (Some(Instant(30)), 1));
         assert_eq!(pending.size.memory_bytes, 5);
-        assert_eq!(pending.size.object_bytes, 1 + ROW_BYTES);
+        assert_eq!(pending.size.object_bytes, 1 + ROW_BYTES + BLOCK_BYTES);
         assert_eq!(queue.waiting_bytes(), 15);
         assert_eq!(seal(&mut queue, 1).len(), 1);
         assert_eq!(queue.pending(), Unsealed::default());
@@ -354,7 +356,7 @@ mod tests {
             queue.push(item(10 * lsn, 500));
         }
         let most = Size {
-            object_bytes: 4 * (1 + ROW_BYTES),
+            object_bytes: 4 * (1 + ROW_BYTES) + BLOCK_BYTES,
             memory_bytes: u64::MAX,
         };
         let (batch, beside) = queue.seal(&most);

@@ -170,7 +170,7 @@ impl Shared {
     /// The store's inside, and the receiving end that `pump` drains.
     pub(crate) fn new(parts: Parts) -> (Arc<Self>, mpsc::UnboundedReceiver<Pumped>) {
         let (sender, receiver) = mpsc::unbounded_channel();
-        let room = parts.config.waiting_bytes_max;
+        let room = cost::entries_max(parts.config.waiting_bytes_max);
         let shared = Self {
             env: parts.env,
             frame_bytes: parts.wal.frame_bytes_held() as u64,
@@ -305,7 +305,8 @@ impl Shared {
     pub(crate) fn room_taken(&self) -> u64 {
         let free = self.room.available_permits() as u64;
         let owed = self.room_owed.load(Ordering::Relaxed);
-        self.config.waiting_bytes_max.saturating_sub(free) + owed
+        let room = cost::entries_max(self.config.waiting_bytes_max);
+        room.saturating_sub(free) + owed
     }
 
     /// Whether half of the room for what waits for its upload is taken. An append that waits for

@@ -62,7 +62,7 @@ impl Room {
 
 impl Drop for Room {
     fn drop(&mut self) {
-        self.shared.room.add_permits(self.num_bytes);
+        self.shared.give_room_back(self.num_bytes as u64);
     }
 }
 

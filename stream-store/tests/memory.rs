@@ -295,8 +295,10 @@ async fn stalled(wal: fn(&Path) -> Box<dyn WalOpener>, load: Load) {
         (peak - before) / taken
     );
     assert!(!waits.is_finished());
-    // Of the batch that is sealed when all room is taken, what it takes beside its entries is owed.
-    assert!(waiting <= WAITING / 3 * 4, "{waiting} of {WAITING}");
+    // What a batch takes beside its entries that is sealed when they have all their room: there is some
+    // for that, and beyond it is owed.
+    let owed = if num_streams < 5_000 { 0 } else { WAITING / 3 };
+    assert!(waiting <= WAITING + owed, "{waiting} of {WAITING}");
     assert!(waiting + MIB > WAITING, "{waiting} of {WAITING} is full");
     assert!(
         peak - before <= waiting + ELSE,
@@ -446,7 +448,8 @@ async fn recovered() {
     let streams = [stream];
     let (more, waits) = fill(&streams, PAYLOAD).await;
     let each = waiting / taken;
-    assert_eq!(more, WAITING / 2 / each);
+    let entries_max = WAITING / 2 - WAITING / 2 / 32;
+    assert_eq!(more, entries_max / each);
     drain(&bucket, &store, &streams, waits).await;
     assert_eq!(read_back(&streams, PAYLOAD).await, taken + more + 1);
     store.close().await.unwrap();

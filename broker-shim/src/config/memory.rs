@@ -25,7 +25,7 @@ const WAL_POOL_MIN: u64 = 24 * MIB;
 const WAL_POOL_MAX: u64 = 64 * MIB;
 /// Larger uploads make objects larger and commits no cheaper.
 const UPLOAD_BYTES_MAX: u64 = 64 * MIB;
-/// Uploads that fit beside each other into what waits.
+/// Uploads that fit beside each other into what waits, if their batches are not small.
 const UPLOADS: u64 = 4;
 /// The least that S3 takes as a part.
 const PART_BYTES_MIN: u64 = 5 * MIB;

@@ -12,7 +12,8 @@ pub struct UploadConfig {
     /// Uploads under way at a time. Default 4; 1 to 16.
     ///
     /// They are committed strictly in the order they were sealed, so more of them hide the time of
-    /// requests and cost `upload_bytes` of memory each.
+    /// requests and cost the memory of a batch each: `upload_bytes` and what is beside small entries,
+    /// as far as the tail lets them.
     pub batches_parallel: usize,
     /// How fast objects are sent, in percent of the rate at which data comes in. Default 150;
     /// 0 (as fast as it goes) or 110 to 1,000.

@@ -81,7 +81,7 @@ pub(super) fn excuse(
         reads_fail: reads_fail(&world.plan.disk_faults),
         bucket_fails: !world.bucket_is_fine(),
         closing,
-        logs_lost: matches!(work, Work::Steal(_)),
+        logs_lost: what == "open" && matches!(work, Work::Steal(_)),
         ..Facts::default()
     };
     if !excuse::cluster_call(error, facts) {

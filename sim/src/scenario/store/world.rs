@@ -168,15 +168,15 @@ pub(crate) fn store_config(plan: &Plan, accept_data_loss: bool) -> StoreConfig {
     let mut rng = Rng::new(plan.seed, "limits");
     tier.pace.requests_per_s = [0, 0, 0, 2_000][rng.index(4)];
     tier.pace.bytes_out_per_s = [0, 0, 0, 1 << 20][rng.index(4)];
-    // What fills all room is a quarter of a second on its way through the limits, and its log before.
-    let is_limited = tier.pace.requests_per_s + tier.pace.bytes_out_per_s > 0;
+    // What fills all room is a quarter of a second on its way through that limit, and its log before.
+    let is_limited = tier.pace.bytes_out_per_s > 0;
     StoreConfig {
         node: NODE,
         tier,
         waiting_bytes_max: 256 << 10,
         tail_cache_bytes_max: if small { 4 << 10 } else { 64 << 10 },
         append_bytes_max: 16 << 10,
-        append_wait_ms_max: if is_limited { 5_000 } else { 100 },
+        append_wait_ms_max: if is_limited { 1_000 } else { 100 },
         accept_data_loss,
     }
 }
