@@ -292,6 +292,9 @@ impl Shared {
 
     /// What took `num_bytes` is in objects, or will never be: others may have the room.
     pub(crate) fn give_room_back(&self, num_bytes: u64) {
+        if num_bytes == 0 {
+            return;
+        }
         let owed = |owed: u64| Some(owed - owed.min(num_bytes));
         let owed = self
             .room_owed

@@ -31,12 +31,16 @@ async fn streams(store: &StreamStore, count: u64) -> Vec<Stream> {
 }
 
 async fn append(stream: &Stream) -> Offset {
+    append_bytes(stream, PAYLOAD).await
+}
+
+async fn append_bytes(stream: &Stream, num_bytes: usize) -> Offset {
     let request = AppendRequest {
         record_count: 1,
         timestamp_ms_max: 0,
-        num_bytes: PAYLOAD,
+        num_bytes,
     };
-    let fill = |offset: Offset| vec![u8::try_from(offset.0 % 251).unwrap(); PAYLOAD].into();
+    let fill = |offset: Offset| vec![u8::try_from(offset.0 % 251).unwrap(); num_bytes].into();
     stream.append(request, fill).await.unwrap().end_offset
 }
 
@@ -111,6 +115,32 @@ fn small_entries_are_uploaded_when_they_take_a_third_of_the_memory_for_what_wait
         assert_eq!(store.counters().tier.uploads, 1);
         let left = store.counters().accepted_bytes;
         assert!(left <= 2 * COUNTED, "{left}");
+        store.close().await.unwrap();
+    });
+}
+
+#[test]
+fn who_waits_for_room_asks_for_an_upload() {
+    let folder = tempfile::tempdir().unwrap();
+    let gate = Gate::default();
+    life(async || {
+        let config = StoreConfig {
+            waiting_bytes_max: 64 << 10,
+            append_bytes_max: 32 << 10,
+            append_wait_ms_max: 60_000,
+            ..quiet()
+        };
+        let store = open_with(folder.path(), &gate, config).await.unwrap();
+        let stream = streams(&store, 1).await.remove(0);
+        // What is durable is less than a third of the room, and half of it is held by who does not
+        // append.
+        let held = stream.reserve(30 << 10).await.unwrap();
+        let first = append_bytes(&stream, 20 << 10).await;
+        stream.wait_durable(first).await.unwrap();
+        assert_eq!(store.counters().tier.uploads, 0);
+        append_bytes(&stream, 30 << 10).await;
+        assert_eq!(store.counters().tier.uploads, 1);
+        drop(held);
         store.close().await.unwrap();
     });
 }

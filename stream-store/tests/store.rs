@@ -221,40 +221,6 @@ async fn appends_wait_for_room_and_then_say_full_and_go_on() {
     }
 }
 
-#[tokio::test]
-async fn who_waits_for_room_asks_for_an_upload() {
-    let folder = tempfile::tempdir().unwrap();
-    let config = StoreConfig {
-        waiting_bytes_max: 64 << 10,
-        append_bytes_max: 32 << 10,
-        append_wait_ms_max: 60_000,
-        ..quiet()
-    };
-    let store = open_with(folder.path(), &Gate::default(), config).await;
-    let store = store.unwrap();
-    let stream = store
-        .open_stream(store.create().await.unwrap())
-        .await
-        .unwrap();
-    let append = async |num_bytes: usize| {
-        let request = AppendRequest {
-            record_count: 1,
-            timestamp_ms_max: 0,
-            num_bytes,
-        };
-        let payload = Bytes::from(vec![7; num_bytes]);
-        stream.append(request, |_| payload).await.unwrap()
-    };
-    // What is durable is less than a third of the room, and half of it is held by who does not append.
-    let held = stream.reserve(30 << 10).await.unwrap();
-    let first = append(20 << 10).await;
-    stream.wait_durable(first.end_offset).await.unwrap();
-    assert_eq!(store.counters().tier.uploads, 0);
-    append(30 << 10).await;
-    assert_eq!(store.counters().tier.uploads, 1);
-    drop(held);
-}
-
 /// Remembers every offset it was asked for.
 #[derive(Default)]
 struct Owner {
